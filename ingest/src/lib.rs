@@ -1,0 +1,21 @@
+//! The Gemba server: durable OpenTelemetry intake, the embedded ClickHouse engine, answers.
+//!
+//! Modules in the order data flow through them:
+//! [`http`] takes bytes from strangers, [`otlp`] turns an export request into [`rows`], [`log`] makes the request
+//! durable, [`pipeline`] orders it all and acknowledges, [`store`] writes blocks to ClickHouse and proves they are
+//! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys. [`cli`] is the
+//! command line around it.
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod engine;
+pub mod http;
+pub mod identity;
+pub mod log;
+pub mod otlp;
+pub mod outcome;
+pub mod pipeline;
+pub mod rows;
+pub mod store;

@@ -1,0 +1,3 @@
+//! The `gemba` command.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The saved questions of Gemba and the exact funnel.

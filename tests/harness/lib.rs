@@ -1,0 +1,1 @@
+//! What the claims in `it/` share: a server of their own, clients, data.
