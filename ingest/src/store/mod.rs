@@ -1,1 +1,10 @@
-//! store: to be written.
+//! ClickHouse, seen from the server: one client for all of Gemba, its errors, and what is built on it.
+//!
+//! In: statements and encoded blocks. Out: rows, counts, or a [`StoreError`] that says whether trying again can help.
+//! Where ClickHouse runs (embedded engine, server, cluster) is known only by the address given to [`Client::new`].
+
+mod client;
+mod error;
+
+pub use client::{Client, InsertedBlock, StoreConfig};
+pub use error::StoreError;
