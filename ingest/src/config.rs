@@ -1,1 +1,126 @@
-//! Settings of the server; see `ServeConfig`.
+//! Settings of the server: plain values with documented defaults and limits.
+//!
+//! In: what the command line and the environment gave (`cli::serve` parses both), or what a test or the demo chooses.
+//! Reads neither the environment nor a file itself.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Default address of OTLP/HTTP, the API and the dashboard (OTLP's default port for HTTP).
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4318);
+/// Default address of OTLP/gRPC (OTLP's default port for gRPC).
+pub const DEFAULT_GRPC_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4317);
+
+/// A ClickHouse server to use instead of the embedded engine.
+#[derive(Clone)]
+pub struct ClickHouseTarget {
+    /// Its HTTP interface, `http://host:8123`.
+    pub url: String,
+    /// Name of the user; `default` if nothing else was given.
+    pub user: String,
+    /// Password of the user, may be empty.
+    pub password: String,
+    /// Database that holds the tables; it must exist.
+    pub database: String,
+}
+
+impl std::fmt::Debug for ClickHouseTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseTarget")
+            .field("url", &self.url)
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bounds on what strangers can make the server hold.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections open at once on one listener; further ones wait in the kernel's queue. Default 1,024: one file
+    /// descriptor each, the usual soft limit of a process.
+    pub max_connections: usize,
+    /// Bytes of a request's line and headers together. Default 64 KiB, eight times what common proxies let through.
+    pub max_header_bytes: usize,
+    /// Time to send a request's headers, and how long an HTTP/1 connection may rest between requests. Default 30 s.
+    pub header_timeout: Duration,
+    /// Longest silence inside a body. Default 10 s.
+    pub body_stall_timeout: Duration,
+    /// Time for a whole body. Default 120 s: 64 MiB at 4.5 Mbit/s.
+    pub body_timeout: Duration,
+    /// Bytes of a body, as sent and again when inflated. Default 64 MiB (the OTLP specification's default).
+    pub max_body_bytes: usize,
+    /// Bytes all bodies in work may hold together; beyond it requests are answered 503 with Retry-After. Default
+    /// 256 MiB: two of the largest bodies as sent and inflated.
+    pub max_bodies_bytes: usize,
+    /// How long a connection without a request stays open. Default 120 s, above the 60 s at which metric readers send.
+    pub idle_timeout: Duration,
+    /// Requests at once on one HTTP/2 connection. Default 128; 100 is the least HTTP/2 (RFC 9113, 6.5.2) recommends.
+    pub max_streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            max_header_bytes: 64 << 10,
+            header_timeout: Duration::from_secs(30),
+            body_stall_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_mins(2),
+            max_body_bytes: 64 << 20,
+            max_bodies_bytes: 256 << 20,
+            idle_timeout: Duration::from_mins(2),
+            max_streams: 128,
+        }
+    }
+}
+
+/// Everything `gemba serve` can be told.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Folder of the log, the control snapshot and the embedded engine's data; created if missing.
+    pub data: PathBuf,
+    /// Address of OTLP/HTTP, the API and the dashboard; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Address of OTLP/gRPC; `None` leaves gRPC to the main address, which takes it too.
+    pub grpc_listen: Option<SocketAddr>,
+    /// Listen beyond loopback without TLS, because something in front encrypts.
+    pub insecure_listen: bool,
+    /// A ClickHouse server; `None` starts the embedded engine.
+    pub clickhouse: Option<ClickHouseTarget>,
+    /// Folder of the team's own saved queries.
+    pub queries: Option<PathBuf>,
+    /// Origins whose pages may send data from a browser; `*` means any. Default `*`: a request carries its key in a
+    /// header of its own and no cookie, so another page gains nothing, and a key used in a browser is public anyway.
+    pub cors_origins: Vec<String>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Memory of the embedded engine in bytes; `None` leaves it to the engine's own default.
+    pub engine_memory_bytes: Option<u64>,
+    /// The `gemba` binary that runs the embedded engine; `None` is the running program itself. Tests and the demo,
+    /// whose program is another, name it.
+    pub engine_program: Option<PathBuf>,
+    /// How long storing what is acknowledged may take on the way out. What is not stored by then stays in the log and
+    /// is stored at the next start. Default 30 s.
+    pub drain_timeout: Duration,
+}
+
+impl ServeConfig {
+    /// The defaults, over one data folder.
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            listen: DEFAULT_LISTEN,
+            grpc_listen: Some(DEFAULT_GRPC_LISTEN),
+            insecure_listen: false,
+            clickhouse: None,
+            queries: None,
+            cors_origins: vec!["*".to_owned()],
+            limits: Limits::default(),
+            engine_memory_bytes: None,
+            engine_program: None,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
