@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+pub mod migrations;
 
 pub use client::{Client, InsertedBlock, StoreConfig};
 pub use error::StoreError;
