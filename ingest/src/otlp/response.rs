@@ -1,0 +1,99 @@
+//! Bodies of answers: success, partial success, `google.rpc.Status`.
+//!
+//! In: the tally of a request, or what was wrong with it. Out: the body in the request's encoding, at most
+//! [`MAX_MESSAGE_BYTES`] and some framing. Status codes and headers are the HTTP layer's.
+
+use super::{Encoding, Signal};
+use crate::outcome::Tally;
+use serde_json::json;
+
+/// Longest message in an answer, in bytes. Clients cap answers at 4 MiB and the message must be shortened rather than
+/// that limit be broken (OTLP specification 1.11, "OTLP/HTTP Response"); 1 KiB is chosen because people read it in a log.
+pub const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// The body of a 200 answer: empty or `{}` when all was accepted, partial success otherwise.
+pub fn response(signal: Signal, encoding: Encoding, tally: &Tally) -> Vec<u8> {
+    let refused = tally.refused();
+    let message = match (&tally.first_problem, refused) {
+        (None, 0) => String::new(),
+        (None, _) => format!("{refused} of {} records were not accepted", tally.received),
+        (Some(problem), 0) => problem.clone(),
+        (Some(problem), _) => {
+            format!("{refused} of {} records were not accepted; the first: {problem}", tally.received)
+        }
+    };
+    let message = cut(&message);
+    match encoding {
+        Encoding::Protobuf if refused == 0 && message.is_empty() => Vec::new(),
+        Encoding::Json if refused == 0 && message.is_empty() => b"{}".to_vec(),
+        Encoding::Protobuf => {
+            // PartialSuccess { int64 rejected = 1; string error_message = 2 } as field 1 of the response.
+            let mut partial = Vec::with_capacity(message.len() + 16);
+            if refused > 0 {
+                put_tag(1, 0, &mut partial);
+                put_varint(refused, &mut partial);
+            }
+            put_text(2, message, &mut partial);
+            let mut body = Vec::with_capacity(partial.len() + 8);
+            put_bytes(1, &partial, &mut body);
+            body
+        }
+        Encoding::Json => {
+            let field = match signal {
+                Signal::Logs => "rejectedLogRecords",
+                Signal::Traces => "rejectedSpans",
+                Signal::Metrics => "rejectedDataPoints",
+            };
+            // An int64 is a string in JSON protobuf.
+            json!({ "partialSuccess": { field: refused.to_string(), "errorMessage": message } })
+                .to_string()
+                .into_bytes()
+        }
+    }
+}
+
+/// A `google.rpc.Status` with `message`, which is cut to [`MAX_MESSAGE_BYTES`]; `code` is left out as OTLP allows.
+pub fn error_status(encoding: Encoding, message: &str) -> Vec<u8> {
+    let message = cut(message);
+    match encoding {
+        Encoding::Protobuf => {
+            let mut body = Vec::with_capacity(message.len() + 4);
+            put_text(2, message, &mut body);
+            body
+        }
+        Encoding::Json => json!({ "message": message }).to_string().into_bytes(),
+    }
+}
+
+fn cut(message: &str) -> &str {
+    let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+    message.get(..end).unwrap_or_default()
+}
+
+/// Appends a field key.
+pub(super) fn put_tag(field: u32, wire_type: u8, out: &mut Vec<u8>) {
+    put_varint((u64::from(field) << 3) | u64::from(wire_type), out);
+}
+
+/// Appends a varint.
+pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+/// Appends a length-delimited field.
+pub(super) fn put_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    put_tag(field, 2, out);
+    put_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends a string field unless it is empty, as proto3 leaves defaults out.
+fn put_text(field: u32, text: &str, out: &mut Vec<u8>) {
+    if !text.is_empty() {
+        put_bytes(field, text.as_bytes(), out);
+    }
+}

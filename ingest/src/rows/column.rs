@@ -1,0 +1,490 @@
+//! Columns that keep their values in the very bytes ClickHouse's Native format wants, so that encoding is copying.
+//!
+//! Value in: one value per row, in the order of rows. Value out: the data part of one column of a Native block (client
+//! revision 0, as over HTTP). Types are not checked here; `tables.rs` says which column has which type.
+//!
+//! Invariants:
+//! 1. [`Column::rollback`] restores exactly the state at the last [`Column::mark`], dictionaries included.
+//! 2. The bytes depend only on the values and their order.
+
+use super::attributes::{Attributes, Cell};
+use super::dictionary::{NumberDictionary, WordDictionary};
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+/// Capacity a buffer keeps when cleared, in bytes; chosen: a full cut (200 k rows) of 16-byte values is 3 MiB and its
+/// attribute texts about 12 MiB, so steady work reallocates nothing, and one freak cut does not hold memory for ever.
+pub(super) const MAX_KEPT_BYTES: usize = 16 << 20;
+
+/// A column being built.
+pub(super) trait Column: Debug + Default {
+    /// What one row holds.
+    type Value<'a>;
+
+    /// Appends the value of the next row.
+    fn push(&mut self, value: Self::Value<'_>);
+    /// Appends the column's data, serialisation prefix included, to `out`.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Bytes held, approximately.
+    fn bytes(&self) -> usize;
+    /// Remembers the present end.
+    fn mark(&mut self);
+    /// Forgets everything pushed since the last mark.
+    fn rollback(&mut self);
+    /// Forgets everything, keeping capped capacity.
+    fn clear(&mut self);
+}
+
+/// Empties a buffer, keeping at most [`MAX_KEPT_BYTES`] of it.
+pub(super) fn clear_capped<T>(buffer: &mut Vec<T>) {
+    buffer.clear();
+    buffer.shrink_to(MAX_KEPT_BYTES / size_of::<T>().max(1));
+}
+
+/// Appends `value` as LEB128, the lengths and counts of the Native format.
+pub(super) fn put_varint(mut value: usize, out: &mut Vec<u8>) {
+    loop {
+        let low = value.to_le_bytes()[0];
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
+    }
+}
+
+/// Appends a string as Native format writes it: length, bytes.
+pub(super) fn put_string(value: &[u8], out: &mut Vec<u8>) {
+    put_varint(value.len(), out);
+    out.extend_from_slice(value);
+}
+
+/// A value of fixed width and its little-endian form.
+pub(super) trait Word: Copy + Debug + Default {
+    /// Byte array of the width.
+    type Wire: AsRef<[u8]>;
+    /// The bytes on the wire.
+    fn to_wire(self) -> Self::Wire;
+}
+
+macro_rules! word {
+    ($($type:ty),+) => {$(
+        impl Word for $type {
+            type Wire = [u8; size_of::<$type>()];
+            #[inline]
+            fn to_wire(self) -> Self::Wire {
+                self.to_le_bytes()
+            }
+        }
+    )+};
+}
+word!(u8, u16, u32, u64, i8, i32, i64, f32, f64);
+
+impl Word for bool {
+    type Wire = [u8; 1];
+    #[inline]
+    fn to_wire(self) -> Self::Wire {
+        [u8::from(self)]
+    }
+}
+
+impl Word for [u8; 16] {
+    type Wire = Self;
+    #[inline]
+    fn to_wire(self) -> Self::Wire {
+        self
+    }
+}
+
+/// A column of values of fixed width: integers, floats, enums, dates, `FixedString(16)`.
+#[derive(Debug, Default)]
+pub(super) struct Fixed<T> {
+    wire: Vec<u8>,
+    marked: usize,
+    word: PhantomData<T>,
+}
+
+impl<T: Word> Column for Fixed<T> {
+    type Value<'a> = T;
+
+    #[inline]
+    fn push(&mut self, value: T) {
+        self.wire.extend_from_slice(value.to_wire().as_ref());
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.wire);
+    }
+
+    fn bytes(&self) -> usize {
+        self.wire.len()
+    }
+
+    fn mark(&mut self) {
+        self.marked = self.wire.len();
+    }
+
+    fn rollback(&mut self) {
+        self.wire.truncate(self.marked);
+    }
+
+    fn clear(&mut self) {
+        clear_capped(&mut self.wire);
+        self.marked = 0;
+    }
+}
+
+/// A `String` column; ClickHouse strings are bytes, so any are allowed.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    wire: Vec<u8>,
+    marked: usize,
+}
+
+impl Column for Text {
+    type Value<'a> = &'a [u8];
+
+    #[inline]
+    fn push(&mut self, value: &[u8]) {
+        put_string(value, &mut self.wire);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.wire);
+    }
+
+    fn bytes(&self) -> usize {
+        self.wire.len()
+    }
+
+    fn mark(&mut self) {
+        self.marked = self.wire.len();
+    }
+
+    fn rollback(&mut self) {
+        self.wire.truncate(self.marked);
+    }
+
+    fn clear(&mut self) {
+        clear_capped(&mut self.wire);
+        self.marked = 0;
+    }
+}
+
+/// Version of the dictionary serialisation: shared dictionaries with additional keys, the only one there is
+/// (ClickHouse `SerializationLowCardinality`).
+const LOW_CARDINALITY_VERSION: u64 = 1;
+/// The block brings its own keys, and they replace what the reader holds (same source).
+const LOW_CARDINALITY_FLAGS: u64 = (1 << 9) | (1 << 10);
+
+/// Writes the dictionary header, its keys, and the indexes in the narrowest width.
+fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], out: &mut Vec<u8>) {
+    // A reader of no rows reads nothing, so nothing may be written.
+    if indexes.is_empty() {
+        return;
+    }
+    let width: u64 = if distinct <= 1 << 8 {
+        0
+    } else if distinct <= 1 << 16 {
+        1
+    } else {
+        2
+    };
+    out.extend_from_slice(&(LOW_CARDINALITY_FLAGS | width).to_le_bytes());
+    out.extend_from_slice(&(distinct as u64).to_le_bytes());
+    out.extend_from_slice(keys);
+    out.extend_from_slice(&(indexes.len() as u64).to_le_bytes());
+    match width {
+        0 => out.extend(indexes.iter().map(|index| index.to_le_bytes()[0])),
+        1 => out.extend(indexes.iter().flat_map(|index| {
+            let [low, high, ..] = index.to_le_bytes();
+            [low, high]
+        })),
+        _ => out.extend(indexes.iter().flat_map(|index| index.to_le_bytes())),
+    }
+}
+
+/// A `LowCardinality(String)` column.
+#[derive(Debug, Default)]
+pub(super) struct LowCardinality {
+    words: WordDictionary,
+    indexes: Vec<u32>,
+    marked: usize,
+}
+
+impl LowCardinality {
+    /// Appends a value that is probably the one at row `guess`: comparing bytes is cheaper than hashing them.
+    #[inline]
+    fn push_like(&mut self, guess: usize, value: &str) {
+        let index = match self.indexes.get(guess) {
+            Some(&index) if self.words.word(index) == value.as_bytes() => index,
+            _ => self.words.index(value.as_bytes()),
+        };
+        self.indexes.push(index);
+    }
+
+    fn encode_data(&self, out: &mut Vec<u8>) {
+        put_low_cardinality(self.words.len(), self.words.wire(), &self.indexes, out);
+    }
+}
+
+impl Column for LowCardinality {
+    type Value<'a> = &'a str;
+
+    #[inline]
+    fn push(&mut self, value: &str) {
+        self.push_like(self.indexes.len().wrapping_sub(1), value);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
+        self.encode_data(out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.bytes() + self.indexes.len() * 4
+    }
+
+    fn mark(&mut self) {
+        self.words.mark();
+        self.marked = self.indexes.len();
+    }
+
+    fn rollback(&mut self) {
+        self.words.rollback();
+        self.indexes.truncate(self.marked);
+    }
+
+    fn clear(&mut self) {
+        self.words.clear();
+        clear_capped(&mut self.indexes);
+        self.marked = 0;
+    }
+}
+
+/// A `LowCardinality(UInt64)` column.
+#[derive(Debug, Default)]
+pub(super) struct LowCardinalityNumber {
+    numbers: NumberDictionary,
+    indexes: Vec<u32>,
+    marked: usize,
+}
+
+impl Column for LowCardinalityNumber {
+    type Value<'a> = u64;
+
+    #[inline]
+    fn push(&mut self, value: u64) {
+        let index = match self.indexes.last() {
+            Some(&index) if self.numbers.number(index) == Some(value) => index,
+            _ => self.numbers.index(value),
+        };
+        self.indexes.push(index);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
+        put_low_cardinality(self.numbers.len(), &self.numbers.wire(), &self.indexes, out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.numbers.bytes() + self.indexes.len() * 4
+    }
+
+    fn mark(&mut self) {
+        self.numbers.mark();
+        self.marked = self.indexes.len();
+    }
+
+    fn rollback(&mut self) {
+        self.numbers.rollback();
+        self.indexes.truncate(self.marked);
+    }
+
+    fn clear(&mut self) {
+        self.numbers.clear();
+        clear_capped(&mut self.indexes);
+        self.marked = 0;
+    }
+}
+
+/// The value column of an attribute map, and which attributes belong into it.
+pub(super) trait MapValues: Column {
+    /// The cell's value in this column's type, `None` where it is of another.
+    fn of<'a>(cell: &'a Cell<'a>, rendered: &'a str) -> Option<Self::Value<'a>>;
+}
+
+impl MapValues for Text {
+    #[inline]
+    fn of<'a>(cell: &'a Cell<'a>, rendered: &'a str) -> Option<&'a [u8]> {
+        cell.text(rendered).map(str::as_bytes)
+    }
+}
+
+impl MapValues for Fixed<f64> {
+    #[inline]
+    fn of<'a>(cell: &'a Cell<'a>, _: &'a str) -> Option<f64> {
+        cell.number()
+    }
+}
+
+impl MapValues for Fixed<bool> {
+    #[inline]
+    fn of<'a>(cell: &'a Cell<'a>, _: &'a str) -> Option<bool> {
+        cell.boolean()
+    }
+}
+
+/// A `Map(LowCardinality(String), V)` column, fed with the attributes of a record whose type is `V`.
+#[derive(Debug, Default)]
+pub(super) struct AttributeMap<V> {
+    /// Entries up to and with each row.
+    offsets: Fixed<u64>,
+    keys: LowCardinality,
+    values: V,
+    /// Where the keys of the row before begin: the next row probably has the same ones in the same order.
+    previous: usize,
+}
+
+impl<V: MapValues> Column for AttributeMap<V> {
+    type Value<'a> = &'a Attributes<'a>;
+
+    #[inline]
+    fn push(&mut self, attributes: &Attributes<'_>) {
+        let start = self.keys.indexes.len();
+        let mut guess = self.previous;
+        for entry in attributes.entries() {
+            if let Some(value) = V::of(&entry.cell, attributes.rendered()) {
+                self.keys.push_like(guess, entry.key);
+                guess += 1;
+                self.values.push(value);
+            }
+        }
+        self.previous = start;
+        self.offsets.push(self.keys.indexes.len() as u64);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
+        self.offsets.encode(out);
+        self.keys.encode_data(out);
+        self.values.encode(out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.offsets.bytes() + self.keys.bytes() + self.values.bytes()
+    }
+
+    fn mark(&mut self) {
+        self.offsets.mark();
+        self.keys.mark();
+        self.values.mark();
+    }
+
+    fn rollback(&mut self) {
+        self.offsets.rollback();
+        self.keys.rollback();
+        self.values.rollback();
+    }
+
+    fn clear(&mut self) {
+        self.offsets.clear();
+        self.keys.clear();
+        self.values.clear();
+        self.previous = 0;
+    }
+}
+
+/// An `Array(T)` column of fixed-width values.
+#[derive(Debug, Default)]
+pub(super) struct List<T> {
+    offsets: Fixed<u64>,
+    values: Fixed<T>,
+    total: u64,
+    marked: u64,
+}
+
+impl<T: Word + 'static> Column for List<T> {
+    type Value<'a> = &'a [T];
+
+    fn push(&mut self, values: &[T]) {
+        for value in values {
+            self.values.push(*value);
+        }
+        self.total += values.len() as u64;
+        self.offsets.push(self.total);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.offsets.encode(out);
+        self.values.encode(out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.offsets.bytes() + self.values.bytes()
+    }
+
+    fn mark(&mut self) {
+        self.offsets.mark();
+        self.values.mark();
+        self.marked = self.total;
+    }
+
+    fn rollback(&mut self) {
+        self.offsets.rollback();
+        self.values.rollback();
+        self.total = self.marked;
+    }
+
+    fn clear(&mut self) {
+        self.offsets.clear();
+        self.values.clear();
+        self.total = 0;
+        self.marked = 0;
+    }
+}
+
+/// A `Map(Int32, UInt64)` column: histogram bucket → count.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    indexes: List<i32>,
+    counts: Fixed<u64>,
+}
+
+impl Column for Buckets {
+    type Value<'a> = &'a [(i32, u64)];
+
+    fn push(&mut self, buckets: &[(i32, u64)]) {
+        for (index, count) in buckets {
+            self.indexes.values.push(*index);
+            self.counts.push(*count);
+        }
+        self.indexes.total += buckets.len() as u64;
+        self.indexes.offsets.push(self.indexes.total);
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.indexes.encode(out);
+        self.counts.encode(out);
+    }
+
+    fn bytes(&self) -> usize {
+        self.indexes.bytes() + self.counts.bytes()
+    }
+
+    fn mark(&mut self) {
+        self.indexes.mark();
+        self.counts.mark();
+    }
+
+    fn rollback(&mut self) {
+        self.indexes.rollback();
+        self.counts.rollback();
+    }
+
+    fn clear(&mut self) {
+        self.indexes.clear();
+        self.counts.clear();
+    }
+}

@@ -1,0 +1,38 @@
+//! What can be shown about rows without an engine; the blocks themselves are read back by the engine in `tests/it`.
+
+use super::*;
+
+#[test]
+fn every_table_has_the_columns_of_the_schema_in_order_and_type() {
+    let schema = include_str!("../../schema/0001_tables.up.sql");
+    let set = TableSet::default();
+    for table in Table::ALL {
+        let (_, rest) = schema.split_once(&format!("CREATE TABLE IF NOT EXISTS {table}\n(\n")).expect("in the schema");
+        let (body, _) = rest.split_once("\n)\nENGINE").expect("an engine");
+        let columns: Vec<(&str, String)> = body
+            .lines()
+            .filter_map(|line| line.strip_prefix("    "))
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()))
+            .map(|line| {
+                let (name, kind) = line.trim_end_matches(',').split_once(' ').expect("name and type");
+                (name, kind.split(" CODEC").next().unwrap_or_default().to_owned())
+            })
+            .collect();
+        let ours: Vec<_> =
+            set.columns(*table).signature().into_iter().map(|(name, kind)| (name, kind.to_owned())).collect();
+        assert_eq!(columns, ours, "{table}");
+        assert_eq!(table.is_counted(), ours.iter().any(|(name, _)| *name == "batch"), "{table}");
+        assert_eq!(Table::parse(table.name()), Some(*table));
+    }
+}
+
+#[test]
+fn a_partition_begins_on_the_monday_of_receipt() {
+    let day = 86_400_000;
+    // 2024-01-01 was a Monday, day 19723.
+    for offset in 0..7 {
+        assert_eq!(Partition::new(3, (19_723 + offset) * day), Partition { retention_class: 3, week: 19_723 });
+    }
+    assert_eq!(Partition::new(0, 19_723 * day - 1).week, 19_716);
+    assert_eq!(Partition::new(0, -5).week, 0);
+}
