@@ -6,6 +6,7 @@
 //! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys. [`cli`] is the
 //! command line around it.
 
+pub mod answer;
 pub mod cli;
 pub mod clock;
 pub mod config;

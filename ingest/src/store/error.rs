@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The answer could not be read, or the request could not be built: a mistake on our side.
     #[error("the answer of clickhouse does not fit the question")]
     Unexpected(#[source] clickhouse::error::Error),
+    /// The rows of a read query are not the JSON they should be.
+    #[error("the rows clickhouse sent cannot be read: {0}")]
+    Answer(String),
     /// A statement that was to be stopped still ran when the time was up.
     #[error("statement {query_id} still runs after it was told to stop")]
     StillRunning {
@@ -89,7 +92,7 @@ impl StoreError {
         match self {
             Self::Unreachable(_) | Self::Timeout | Self::StillRunning { .. } => true,
             Self::Refused { code, .. } => PASSING_CODES.contains(code),
-            Self::Unexpected(_) => false,
+            Self::Unexpected(_) | Self::Answer(_) => false,
         }
     }
 

@@ -6,6 +6,7 @@
 mod client;
 mod error;
 pub mod migrations;
+pub mod select;
 
 pub use client::{Client, InsertedBlock, StoreConfig};
 pub use error::StoreError;

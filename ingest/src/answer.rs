@@ -1,0 +1,268 @@
+//! An answer to a saved question: columns with units, rows, and how far it can be trusted.
+//!
+//! The same value is made by the server, sent as JSON, read back by the command line and written in the format asked
+//! for. It knows nothing of HTTP and nothing of ClickHouse.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+/// How an answer is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people: aligned columns.
+    #[default]
+    Table,
+    /// One JSON object, the whole [`Answer`].
+    Json,
+    /// One JSON object a row, keyed by column.
+    NdJson,
+    /// Comma-separated with a header line (RFC 4180).
+    Csv,
+}
+
+impl Format {
+    /// The words a caller may use.
+    pub const WORDS: &'static [&'static str] = &["table", "json", "ndjson", "csv"];
+
+    /// The `Content-Type` of this format.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Table => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+            Self::NdJson => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8",
+        }
+    }
+}
+
+/// A word that is no [`Format`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format {0:?}: use one of table, json, ndjson, csv")]
+pub struct UnknownFormat(pub String);
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
+        match word {
+            "table" => Ok(Self::Table),
+            "json" => Ok(Self::Json),
+            "ndjson" => Ok(Self::NdJson),
+            "csv" => Ok(Self::Csv),
+            other => Err(UnknownFormat(other.to_owned())),
+        }
+    }
+}
+
+/// A column of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerColumn {
+    /// Name.
+    pub name: String,
+    /// ClickHouse type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Unit, as in the header of the saved query; empty for text and plain counts.
+    pub unit: String,
+}
+
+/// What is known to be missing from the range of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KnownLoss {
+    /// Records that SDKs report as dropped, or the server as rejected or set aside.
+    pub records: u64,
+    /// Their share of all records of the range, stored and lost, 0 to 1.
+    pub share: f64,
+    /// The same by reason.
+    pub by_reason: BTreeMap<String, u64>,
+}
+
+/// How far an answer can be trusted; part of every answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Beginning of the range, RFC 3339, inclusive; `None` where the question has no range.
+    pub from: Option<String>,
+    /// End of the range, RFC 3339, exclusive.
+    pub to: Option<String>,
+    /// Whether everything acknowledged up to the end of the range can be seen by the answer.
+    pub complete: bool,
+    /// Up to when that is so, RFC 3339.
+    pub complete_until: String,
+    /// What is known to be missing.
+    pub known_loss: KnownLoss,
+    /// Time the answer took on the server, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Name of the saved query.
+    pub query: String,
+    /// Columns in order.
+    pub columns: Vec<AnswerColumn>,
+    /// One entry a row, each as long as `columns`.
+    pub rows: Vec<Vec<Value>>,
+    /// How far to trust it.
+    #[serde(flatten)]
+    pub trust: Trust,
+}
+
+impl Answer {
+    /// The answer as text of `format`, ending in a line feed unless it is empty.
+    ///
+    /// # Errors
+    /// Fails only when a value cannot be written as JSON or CSV, which no answer of the server holds.
+    pub fn render(&self, format: Format) -> Result<String, std::io::Error> {
+        match format {
+            Format::Table => Ok(self.table()),
+            Format::Json => Ok(serde_json::to_string(self)? + "\n"),
+            Format::NdJson => {
+                let mut text = String::new();
+                for row in &self.rows {
+                    let object: serde_json::Map<String, Value> =
+                        self.columns.iter().map(|column| column.name.clone()).zip(row.iter().cloned()).collect();
+                    text.push_str(&serde_json::to_string(&object)?);
+                    text.push('\n');
+                }
+                Ok(text)
+            }
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(Vec::new());
+                writer.write_record(self.columns.iter().map(|column| column.name.as_str()))?;
+                for row in &self.rows {
+                    writer.write_record(row.iter().map(plain))?;
+                }
+                let bytes = writer.into_inner().map_err(csv::IntoInnerError::into_error)?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+        }
+    }
+
+    fn table(&self) -> String {
+        if self.rows.is_empty() {
+            return "nothing to show\n".to_owned();
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(self.columns.iter().map(heading));
+        for row in &self.rows {
+            table.add_row(row.iter().map(for_people));
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            let is_number = self.rows.iter().any(|row| row.get(index).is_some_and(Value::is_number));
+            if is_number {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        if !self.trust.complete {
+            lines.push(format!("complete until {}", self.trust.complete_until));
+        }
+        let KnownLoss { records, share, .. } = self.trust.known_loss;
+        if records > 0 {
+            lines.push(format!("known loss: {records} records ({:.2} %)", share * 100.0));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+fn heading(column: &AnswerColumn) -> String {
+    // A unit that the name already ends in would say it twice.
+    if column.unit.is_empty() || column.unit == "text" || column.name.contains(column.unit.as_str()) {
+        column.name.clone()
+    } else {
+        format!("{} [{}]", column.name, column.unit)
+    }
+}
+
+/// A cell without loss: text bare, everything else as JSON.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A cell at a width a terminal can hold; numbers rounded to what a person reads.
+fn for_people(value: &Value) -> String {
+    const MAX_CHARS: usize = 72;
+    let text = match value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            let decimals = if number.abs() >= 100.0 { 1 } else { 3 };
+            format!("{number:.decimals$}")
+        }
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => plain(other),
+    };
+    let one_line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match one_line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &one_line[..end]),
+        None => one_line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(rows: Vec<Vec<Value>>) -> Answer {
+        let column = |name: &str, unit: &str| AnswerColumn {
+            name: name.to_owned(),
+            kind: "String".to_owned(),
+            unit: unit.to_owned(),
+        };
+        Answer {
+            query: "feature_usage".to_owned(),
+            columns: vec![column("feature", "text"), column("uses", "events")],
+            rows,
+            trust: Trust {
+                from: None,
+                to: None,
+                complete: true,
+                complete_until: "2026-01-01T00:00:00Z".to_owned(),
+                known_loss: KnownLoss::default(),
+                elapsed_ms: 1,
+            },
+        }
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        let text =
+            answer(vec![vec![json!("a,\"b\"\nc"), json!(9_007_199_254_740_993_u64)]]).render(Format::Csv).unwrap();
+        assert_eq!(text, "feature,uses\n\"a,\"\"b\"\"\nc\",9007199254740993\n");
+    }
+
+    #[test]
+    fn ndjson_is_one_object_a_row() {
+        let text =
+            answer(vec![vec![json!("x"), json!(1)], vec![json!("y"), Value::Null]]).render(Format::NdJson).unwrap();
+        assert_eq!(text, "{\"feature\":\"x\",\"uses\":1}\n{\"feature\":\"y\",\"uses\":null}\n");
+    }
+
+    #[test]
+    fn json_reads_back() {
+        let answer = answer(vec![vec![json!("x"), json!(0.5)]]);
+        let text = answer.render(Format::Json).unwrap();
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_empty_table_says_so() {
+        assert_eq!(answer(Vec::new()).render(Format::Table).unwrap(), "nothing to show\n");
+    }
+
+    #[test]
+    fn a_table_aligns_numbers_and_cuts_long_text() {
+        let text = answer(vec![vec![json!("x".repeat(200)), json!(12)]]).render(Format::Table).unwrap();
+        assert!(text.contains('…'));
+        assert!(text.lines().all(|line| line.chars().count() < 100), "{text}");
+    }
+}
