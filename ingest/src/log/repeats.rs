@@ -1,0 +1,433 @@
+//! Which requests came before, so that a request sent twice is stored once.
+//!
+//! In: the keys of entries in log order. Out: whether a key was seen. No I/O and no clock: the caller gives the receive
+//! time and keeps the bytes of [`Repeats::encode`].
+//!
+//! Three kinds of key:
+//! * our SDK's `<instance uuid>-<number>`: for ever, as ranges of numbers per (project, instance). A high-water mark with
+//!   a window was the first plan; ranges cost less (a finished instance is one range) and never guess: a batch that comes
+//!   from a spool days late, behind thousands of newer ones, is neither lost nor doubled.
+//! * any other `Idempotency-Key`: 24 hours.
+//! * no key: a 128-bit hash of project, signal and inflated body, for 10 minutes.
+//!
+//! Memory: 64 bytes an instance and 40 a hash. The hashes are bounded by [`MAX_HASHES`] of each kind; beyond it the oldest
+//! are forgotten early and counted. Gaps of one instance are bounded by [`MAX_RANGES`].
+
+use crate::identity::ProjectId;
+use crate::otlp::Signal;
+use std::collections::{HashMap, VecDeque};
+use thiserror::Error;
+use xxhash_rust::xxh3::Xxh3;
+
+/// How long a key of the client's own choosing is remembered (design: at least 24 h).
+pub const NAMED_KEY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// How long a body is remembered (design: 10 minutes).
+pub const BODY_MS: i64 = 10 * 60 * 1_000;
+/// Most hashes of each kind. Chosen: 1,000 requests a second without a key for ten minutes are 600,000.
+pub const MAX_HASHES: usize = 1 << 20;
+/// Most ranges of one instance. Chosen: gaps come from requests in flight and from spooled batches; a thousand of them
+/// at once is far beyond what an SDK keeps open. Beyond it the two oldest ranges become one, gap included.
+pub const MAX_RANGES: usize = 1_024;
+
+/// What a repeat of a request is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RepeatKey {
+    /// Repeats are not looked for.
+    None,
+    /// Batch `number` of an instance of our SDK.
+    Sdk {
+        /// The instance's uuid.
+        instance: u128,
+        /// Number of the batch, rising within the instance.
+        number: u64,
+    },
+    /// Hash of another `Idempotency-Key`.
+    Named(u128),
+    /// Hash of project, signal and inflated body.
+    Body(u128),
+}
+
+impl RepeatKey {
+    /// The key of a request: from its `Idempotency-Key`, else from its body unless that is switched off.
+    pub fn of(project: ProjectId, signal: Signal, key: Option<&str>, body: &[u8], look_at_bodies: bool) -> Self {
+        match key {
+            Some(key) => parse_sdk_key(key).unwrap_or_else(|| Self::Named(hash(project, signal, key.as_bytes()))),
+            None if look_at_bodies => Self::Body(hash(project, signal, body)),
+            None => Self::None,
+        }
+    }
+
+    pub(crate) fn to_parts(self) -> (u8, u128, u64) {
+        match self {
+            Self::None => (0, 0, 0),
+            Self::Sdk { instance, number } => (1, instance, number),
+            Self::Named(hash) => (2, hash, 0),
+            Self::Body(hash) => (3, hash, 0),
+        }
+    }
+
+    pub(crate) fn from_parts(kind: u8, high: u128, low: u64) -> Option<Self> {
+        match kind {
+            0 => Some(Self::None),
+            1 => Some(Self::Sdk { instance: high, number: low }),
+            2 => Some(Self::Named(high)),
+            3 => Some(Self::Body(high)),
+            _ => None,
+        }
+    }
+}
+
+/// `<uuid>-<u64>`, the uuid in its 36 characters; anything else is a key of another kind.
+fn parse_sdk_key(key: &str) -> Option<RepeatKey> {
+    let (uuid, number) = key.split_at_checked(36)?;
+    let number = number.strip_prefix('-')?;
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let mut instance = 0u128;
+    for (index, byte) in uuid.bytes().enumerate() {
+        let dash = matches!(index, 8 | 13 | 18 | 23);
+        match (dash, char::from(byte).to_digit(16)) {
+            (true, None) if byte == b'-' => {}
+            (false, Some(digit)) => instance = instance << 4 | u128::from(digit),
+            _ => return None,
+        }
+    }
+    Some(RepeatKey::Sdk { instance, number: number.parse().ok()? })
+}
+
+fn hash(project: ProjectId, signal: Signal, bytes: &[u8]) -> u128 {
+    let mut hasher = Xxh3::new();
+    hasher.update(&project.0.to_le_bytes());
+    hasher.update(&[signal as u8]);
+    hasher.update(bytes);
+    hasher.digest128()
+}
+
+/// Why a snapshot cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the snapshot of repeat keys makes no sense at byte {at}")]
+pub struct SnapshotError {
+    at: usize,
+}
+
+/// The keys seen.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    instances: HashMap<(ProjectId, u128), Ranges>,
+    named: Hashes,
+    bodies: Hashes,
+}
+
+impl Repeats {
+    /// Whether `key` was noted and still holds at `now_ms`.
+    pub fn contains(&self, project: ProjectId, key: RepeatKey, now_ms: i64) -> bool {
+        match key {
+            RepeatKey::None => false,
+            RepeatKey::Sdk { instance, number } => {
+                self.instances.get(&(project, instance)).is_some_and(|ranges| ranges.contains(number))
+            }
+            RepeatKey::Named(hash) => self.named.contains(project, hash, now_ms - NAMED_KEY_MS),
+            RepeatKey::Body(hash) => self.bodies.contains(project, hash, now_ms - BODY_MS),
+        }
+    }
+
+    /// Notes a key of an entry received at `received_ms`.
+    pub fn note(&mut self, project: ProjectId, key: RepeatKey, received_ms: i64) {
+        match key {
+            RepeatKey::None => {}
+            RepeatKey::Sdk { instance, number } => {
+                self.instances.entry((project, instance)).or_default().insert(number);
+            }
+            RepeatKey::Named(hash) => self.named.note(project, hash, received_ms, NAMED_KEY_MS),
+            RepeatKey::Body(hash) => self.bodies.note(project, hash, received_ms, BODY_MS),
+        }
+    }
+
+    /// Takes back a key noted for an entry that did not become durable.
+    pub fn take_back(&mut self, project: ProjectId, key: RepeatKey) {
+        match key {
+            RepeatKey::None => {}
+            RepeatKey::Sdk { instance, number } => {
+                if let Some(ranges) = self.instances.get_mut(&(project, instance)) {
+                    ranges.remove(number);
+                }
+            }
+            RepeatKey::Named(hash) => self.named.take_back(project, hash),
+            RepeatKey::Body(hash) => self.bodies.take_back(project, hash),
+        }
+    }
+
+    /// Hashes forgotten before their time because there were too many.
+    pub fn forgotten(&self) -> u64 {
+        self.named.forgotten + self.bodies.forgotten
+    }
+
+    /// All keys as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 * self.instances.len() + 28 * (self.named.seen.len() + self.bodies.seen.len()));
+        put_len(&mut out, self.instances.len());
+        for ((project, instance), ranges) in &self.instances {
+            out.extend_from_slice(&project.0.to_le_bytes());
+            out.extend_from_slice(&instance.to_le_bytes());
+            put_len(&mut out, ranges.0.len());
+            for (first, last) in &ranges.0 {
+                out.extend_from_slice(&first.to_le_bytes());
+                out.extend_from_slice(&last.to_le_bytes());
+            }
+        }
+        self.named.encode(&mut out);
+        self.bodies.encode(&mut out);
+        out
+    }
+
+    /// The keys again.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; trying again cannot help.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let mut bytes = Bytes { bytes, at: 0 };
+        let mut repeats = Self::default();
+        for _ in 0..bytes.u64()? {
+            let project = ProjectId(u32::from_le_bytes(bytes.take()?));
+            let instance = u128::from_le_bytes(bytes.take()?);
+            let mut ranges = Vec::new();
+            for _ in 0..bytes.u64()? {
+                ranges.push((bytes.u64()?, bytes.u64()?));
+            }
+            repeats.instances.insert((project, instance), Ranges(ranges));
+        }
+        repeats.named = Hashes::decode(&mut bytes, NAMED_KEY_MS)?;
+        repeats.bodies = Hashes::decode(&mut bytes, BODY_MS)?;
+        Ok(repeats)
+    }
+}
+
+/// Numbers seen: ranges with both ends in it, rising, never touching each other.
+#[derive(Debug, Default)]
+struct Ranges(Vec<(u64, u64)>);
+
+impl Ranges {
+    /// Index of the first range that ends at or after `number`.
+    fn at(&self, number: u64) -> usize {
+        self.0.partition_point(|(_, last)| *last < number)
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.0.get(self.at(number)).is_some_and(|(first, _)| *first <= number)
+    }
+
+    fn insert(&mut self, number: u64) {
+        let at = self.at(number);
+        if self.contains(number) {
+            return;
+        }
+        let joins_before = at > 0 && self.0[at - 1].1.checked_add(1) == Some(number);
+        let joins_after = self.0.get(at).is_some_and(|(first, _)| number.checked_add(1) == Some(*first));
+        match (joins_before, joins_after) {
+            (true, true) => {
+                self.0[at - 1].1 = self.0[at].1;
+                self.0.remove(at);
+            }
+            (true, false) => self.0[at - 1].1 = number,
+            (false, true) => self.0[at].0 = number,
+            (false, false) => self.0.insert(at, (number, number)),
+        }
+        if self.0.len() > MAX_RANGES {
+            self.0[0].1 = self.0[1].1;
+            self.0.remove(1);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        let at = self.at(number);
+        let Some((first, last)) = self.0.get(at).copied().filter(|(first, _)| *first <= number) else { return };
+        match (first == number, last == number) {
+            (true, true) => drop(self.0.remove(at)),
+            (true, false) => self.0[at].0 = number + 1,
+            (false, true) => self.0[at].1 = number - 1,
+            (false, false) => {
+                self.0[at].1 = number - 1;
+                self.0.insert(at + 1, (number + 1, last));
+            }
+        }
+    }
+}
+
+/// Hashes with the time they were noted, oldest first.
+#[derive(Debug, Default)]
+struct Hashes {
+    seen: HashMap<(ProjectId, u128), i64>,
+    order: VecDeque<(ProjectId, u128, i64)>,
+    forgotten: u64,
+}
+
+impl Hashes {
+    fn contains(&self, project: ProjectId, hash: u128, since_ms: i64) -> bool {
+        self.seen.get(&(project, hash)).is_some_and(|noted| *noted >= since_ms)
+    }
+
+    fn note(&mut self, project: ProjectId, hash: u128, received_ms: i64, keep_ms: i64) {
+        while let Some((project, hash, noted)) = self.order.front().copied() {
+            let expired = noted < received_ms - keep_ms;
+            if !expired && self.order.len() < MAX_HASHES {
+                break;
+            }
+            self.order.pop_front();
+            // A hash noted again since, or taken back, has another time or none.
+            if self.seen.get(&(project, hash)) == Some(&noted) {
+                self.seen.remove(&(project, hash));
+                self.forgotten += u64::from(!expired);
+            }
+        }
+        self.seen.insert((project, hash), received_ms);
+        self.order.push_back((project, hash, received_ms));
+    }
+
+    fn take_back(&mut self, project: ProjectId, hash: u128) {
+        self.seen.remove(&(project, hash));
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        let live = || self.order.iter().filter(|(project, hash, noted)| self.seen.get(&(*project, *hash)) == Some(noted));
+        put_len(out, live().count());
+        for (project, hash, noted) in live() {
+            out.extend_from_slice(&project.0.to_le_bytes());
+            out.extend_from_slice(&hash.to_le_bytes());
+            out.extend_from_slice(&noted.to_le_bytes());
+        }
+    }
+
+    fn decode(bytes: &mut Bytes<'_>, keep_ms: i64) -> Result<Self, SnapshotError> {
+        let mut hashes = Self::default();
+        for _ in 0..bytes.u64()? {
+            let project = ProjectId(u32::from_le_bytes(bytes.take()?));
+            let hash = u128::from_le_bytes(bytes.take()?);
+            hashes.note(project, hash, i64::from_le_bytes(bytes.take()?), keep_ms);
+        }
+        Ok(hashes)
+    }
+}
+
+fn put_len(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(&(length as u64).to_le_bytes());
+}
+
+struct Bytes<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let bytes = self.bytes.get(self.at..self.at + N).ok_or(SnapshotError { at: self.at })?;
+        let mut array = [0; N];
+        array.copy_from_slice(bytes);
+        self.at += N;
+        Ok(array)
+    }
+
+    fn u64(&mut self) -> Result<u64, SnapshotError> {
+        Ok(u64::from_le_bytes(self.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const PROJECT: ProjectId = ProjectId(1);
+
+    #[test]
+    fn only_a_uuid_and_a_number_make_a_key_of_our_sdk() {
+        let parsed = parse_sdk_key("0198c0de-0000-7000-8000-0000000000ff-42");
+        assert_eq!(
+            parsed,
+            Some(RepeatKey::Sdk { instance: 0x0198_c0de_0000_7000_8000_0000_0000_00ff, number: 42 })
+        );
+        for other in [
+            "",
+            "abc",
+            "0198c0de-0000-7000-8000-0000000000ff",
+            "0198c0de-0000-7000-8000-0000000000ff-",
+            "0198c0de-0000-7000-8000-0000000000ff-+1",
+            "0198c0de-0000-7000-8000-0000000000ff-99999999999999999999",
+            "0198c0de00000-7000-8000-0000000000ff-1",
+            "0198c0dg-0000-7000-8000-0000000000ff-1",
+            "ünïcödé-ünïcödé-ünïcödé-ünïcödé-1",
+        ] {
+            assert_eq!(parse_sdk_key(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_comes_thousands_of_batches_late_is_no_repeat() {
+        let mut repeats = Repeats::default();
+        let key = |number| RepeatKey::Sdk { instance: 7, number };
+        for number in (0..10_000).filter(|number| *number != 17) {
+            repeats.note(PROJECT, key(number), 0);
+        }
+        assert!(!repeats.contains(PROJECT, key(17), 0));
+        assert!(repeats.contains(PROJECT, key(16), i64::MAX / 2), "kept for ever");
+        assert!(!repeats.contains(ProjectId(2), key(16), 0), "another project's batch");
+    }
+
+    #[test]
+    fn keys_hold_for_their_time_and_no_longer() {
+        let mut repeats = Repeats::default();
+        repeats.note(PROJECT, RepeatKey::Named(1), 1_000);
+        repeats.note(PROJECT, RepeatKey::Body(1), 1_000);
+        assert!(repeats.contains(PROJECT, RepeatKey::Named(1), 1_000 + NAMED_KEY_MS));
+        assert!(!repeats.contains(PROJECT, RepeatKey::Named(1), 1_001 + NAMED_KEY_MS));
+        assert!(repeats.contains(PROJECT, RepeatKey::Body(1), 1_000 + BODY_MS));
+        assert!(!repeats.contains(PROJECT, RepeatKey::Body(1), 1_001 + BODY_MS));
+    }
+
+    #[test]
+    fn the_same_body_differs_by_project_and_signal() {
+        let of = |project, signal| RepeatKey::of(ProjectId(project), signal, None, b"body", true);
+        assert_eq!(of(1, Signal::Logs), of(1, Signal::Logs));
+        assert_ne!(of(1, Signal::Logs), of(2, Signal::Logs));
+        assert_ne!(of(1, Signal::Logs), of(1, Signal::Traces));
+        assert_eq!(RepeatKey::of(PROJECT, Signal::Logs, None, b"body", false), RepeatKey::None);
+    }
+
+    #[test]
+    fn too_many_hashes_forget_the_oldest_and_count_it() {
+        let mut repeats = Repeats::default();
+        for hash in 0..=MAX_HASHES as u128 {
+            repeats.note(PROJECT, RepeatKey::Body(hash), 0);
+        }
+        assert_eq!(repeats.forgotten(), 1);
+        assert!(!repeats.contains(PROJECT, RepeatKey::Body(0), 0));
+        assert!(repeats.contains(PROJECT, RepeatKey::Body(1), 0));
+    }
+
+    proptest! {
+        /// Ranges against a plain set, with numbers taken back in between and a snapshot at the end.
+        #[test]
+        fn ranges_say_what_a_set_says(steps in proptest::collection::vec((0u64..64, any::<bool>()), 0..200)) {
+            let mut repeats = Repeats::default();
+            let mut model = HashSet::new();
+            for (number, note) in steps {
+                let key = RepeatKey::Sdk { instance: 1, number };
+                if note {
+                    repeats.note(PROJECT, key, 0);
+                    model.insert(number);
+                } else {
+                    repeats.take_back(PROJECT, key);
+                    model.remove(&number);
+                }
+                let ranges = &repeats.instances.get(&(PROJECT, 1)).map(|ranges| ranges.0.clone()).unwrap_or_default();
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{ranges:?}");
+            }
+            let repeats = Repeats::decode(&repeats.encode()).unwrap();
+            for number in 0..64 {
+                let seen = repeats.contains(PROJECT, RepeatKey::Sdk { instance: 1, number }, 0);
+                prop_assert_eq!(seen, model.contains(&number), "{}", number);
+            }
+        }
+    }
+}
