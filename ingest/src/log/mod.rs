@@ -155,19 +155,19 @@ struct Active {
 impl Log {
     /// Opens the log in `dir`, or begins one, and calls `each` with every entry's position and head.
     ///
-    /// Blocks for a walk over all heads and a full check of the last segment.
+    /// Positions before `begin` were given before, by entries that may all have been removed since. Blocks for a walk over all heads and a full check of the last segment.
     ///
     /// # Errors
     /// [`LogError`]; also whatever `each` answers.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        begin: u64,
         mut each: impl FnMut(u64, &EntryHead),
     ) -> Result<Self, LogError> {
         disk.create_dir_all(dir)?;
         let id = open_id(disk.as_ref(), dir)?;
-        let mut names: Vec<SegmentName> =
-            disk.list(dir)?.iter().filter_map(|name| SegmentName::parse(name)).collect();
+        let mut names: Vec<SegmentName> = disk.list(dir)?.iter().filter_map(|name| SegmentName::parse(name)).collect();
         names.sort_unstable();
         let shared = Arc::new(Shared {
             segments: Mutex::new(BTreeMap::new()),
@@ -201,6 +201,7 @@ impl Log {
             shared.segments().insert(*name, file.len()?);
         }
         disk.sync_dir(dir)?;
+        let next = next.max(begin);
         shared.durable.store(next, Ordering::Release);
         Ok(Self {
             disk,
@@ -297,11 +298,7 @@ impl Log {
             Err(error) => {
                 self.syncs.failed += 1;
                 self.next = self.shared.durable();
-                if let Some(poisoned) = self.active.take() {
-                    // Best effort: the segment is never written again whether or not this works.
-                    drop(poisoned.file.set_len(poisoned.offset));
-                    self.seal(&poisoned);
-                }
+                self.seal_active();
                 Err(error.into())
             }
         }
@@ -311,10 +308,7 @@ impl Log {
         let length = self.group.len() as u64;
         let mut began = false;
         if self.active.as_ref().is_none_or(|active| active.offset + length > active.reserved) {
-            if let Some(full) = self.active.take() {
-                full.file.set_len(full.offset)?;
-                self.seal(&full);
-            }
+            self.seal_active();
             self.active = Some(self.begin_segment(length)?);
             began = true;
         }
@@ -340,10 +334,6 @@ impl Log {
         let file = self.disk.create(&name.path(&self.dir), reserved)?;
         self.shared.segments().insert(name, reserved);
         Ok(Active { name, file, reserved, offset: 0 })
-    }
-
-    fn seal(&self, segment: &Active) {
-        self.shared.segments().insert(segment.name, segment.offset);
     }
 
     /// Whether [`Self::remove_before`] would remove anything.
@@ -378,8 +368,9 @@ impl Log {
     /// Ends the segment being written, so that it can be removed once all of it is stored.
     pub fn seal_active(&mut self) {
         if let Some(active) = self.active.take() {
+            // Gives the reserved room back. Best effort: where it fails, zero bytes stay, which no reader takes for entries.
             drop(active.file.set_len(active.offset));
-            self.seal(&active);
+            self.shared.segments().insert(active.name, active.offset);
         }
     }
 }

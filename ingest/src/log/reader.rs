@@ -89,7 +89,8 @@ impl Reader {
             open.offset = frame.end();
             let Some(body) = frame.body(open.file.as_ref())? else {
                 let path = name.path(&self.dir);
-                let damage = Damage { path, offset: frame.offset, until: frame.end(), positions: position..position + 1 };
+                let damage =
+                    Damage { path, offset: frame.offset, until: frame.end(), positions: position..position + 1 };
                 self.shared.report(&damage);
                 return Ok(Some(ReadEntry::Damaged { position }));
             };

@@ -165,7 +165,8 @@ impl Repeats {
 
     /// All keys as bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 * self.instances.len() + 28 * (self.named.seen.len() + self.bodies.seen.len()));
+        let mut out =
+            Vec::with_capacity(64 * self.instances.len() + 28 * (self.named.seen.len() + self.bodies.seen.len()));
         put_len(&mut out, self.instances.len());
         for ((project, instance), ranges) in &self.instances {
             out.extend_from_slice(&project.0.to_le_bytes());
@@ -289,7 +290,8 @@ impl Hashes {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        let live = || self.order.iter().filter(|(project, hash, noted)| self.seen.get(&(*project, *hash)) == Some(noted));
+        let live =
+            || self.order.iter().filter(|(project, hash, noted)| self.seen.get(&(*project, *hash)) == Some(noted));
         put_len(out, live().count());
         for (project, hash, noted) in live() {
             out.extend_from_slice(&project.0.to_le_bytes());
@@ -343,10 +345,7 @@ mod tests {
     #[test]
     fn only_a_uuid_and_a_number_make_a_key_of_our_sdk() {
         let parsed = parse_sdk_key("0198c0de-0000-7000-8000-0000000000ff-42");
-        assert_eq!(
-            parsed,
-            Some(RepeatKey::Sdk { instance: 0x0198_c0de_0000_7000_8000_0000_0000_00ff, number: 42 })
-        );
+        assert_eq!(parsed, Some(RepeatKey::Sdk { instance: 0x0198_c0de_0000_7000_8000_0000_0000_00ff, number: 42 }));
         for other in [
             "",
             "abc",

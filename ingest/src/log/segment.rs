@@ -60,12 +60,7 @@ pub(crate) struct Walk {
 ///
 /// `ends_before` is the first position of the next segment; entries from there on were replaced by it. It is `None` for
 /// the last segment, whose bodies are checked too: there, broken entries that no intact head calls durable are a torn end.
-pub(crate) fn walk(
-    file: &dyn DiskFile,
-    path: &Path,
-    name: SegmentName,
-    ends_before: Option<u64>,
-) -> io::Result<Walk> {
+pub(crate) fn walk(file: &dyn DiskFile, path: &Path, name: SegmentName, ends_before: Option<u64>) -> io::Result<Walk> {
     let (intact, durable) = intact(file, name, ends_before)?;
     let mut walk = Walk { frames: Vec::with_capacity(intact.len()), next: name.first, end: 0, damage: Vec::new() };
     for frame in intact {
