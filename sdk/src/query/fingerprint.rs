@@ -526,7 +526,8 @@ impl<'a> Normaliser<'a> {
 
     fn push_word(&mut self, token: Token, word: &str) {
         let is_name = self.behind(0) == Some((Kind::Symbol, "."));
-        if !is_name {
+        // The key of an encrypted SQLite database may be set as `PRAGMA main.key`.
+        if !is_name || self.statement == Statement::Pragma {
             self.watch(word);
         }
         self.out.push(token);

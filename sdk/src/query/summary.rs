@@ -77,8 +77,8 @@ struct Summary<'a> {
     text: String,
     chars: usize,
     is_full: bool,
-    /// `DISTINCT` was the last word: a `FROM` after it belongs to a comparison.
-    after_distinct: bool,
+    /// The last word: a `FROM` behind `DISTINCT` belongs to a comparison, a parenthesis behind `AS` holds a statement.
+    last_word: &'a str,
 }
 
 /// The summary of a query, from its tokens.
@@ -91,7 +91,7 @@ pub(crate) fn summary(sql: &str, tokens: &[Token]) -> String {
         text: String::new(),
         chars: 0,
         is_full: false,
-        after_distinct: false,
+        last_word: "",
     };
     let mut at = 0;
     while at < tokens.len() && !summary.is_full {
@@ -216,7 +216,7 @@ impl<'a> Summary<'a> {
                     .and_then(|before| self.tokens.get(before))
                     .is_some_and(|before| before.kind == Kind::Symbol && slice(self.sql, before) == ".");
                 let next = if is_member { at + 1 } else { self.take_word(at, text) };
-                self.after_distinct = text.eq_ignore_ascii_case("distinct");
+                self.last_word = text;
                 next
             }
         }
@@ -227,13 +227,15 @@ impl<'a> Summary<'a> {
         let Some(frame) = self.frames.last_mut() else { return };
         match symbol {
             "(" => {
-                let mut inner = Frame { starts: true, is_inner: !frame.is_with, ..Frame::OUTER };
+                let is_query = frame.is_with && is_one_of(self.last_word, &["as", "materialized"]);
+                let mut inner = Frame { starts: true, is_inner: !is_query, ..Frame::OUTER };
                 if frame.place == Place::From && frame.wants {
                     inner.place = Place::From;
                     inner.wants = true;
                     inner.lists = true;
                     frame.wants = false;
                 }
+                frame.wants &= frame.place != Place::Target;
                 if frame.starts && !frame.is_inner {
                     frame.starts = false;
                 }
@@ -336,7 +338,7 @@ impl<'a> Summary<'a> {
 
     /// Goes on inside a statement; answers the index of the next token to handle.
     fn go_on(&mut self, at: usize, word: &str) -> usize {
-        let after_distinct = self.after_distinct;
+        let after_distinct = self.last_word.eq_ignore_ascii_case("distinct");
         let Some(frame) = self.frames.last_mut() else { return at + 1 };
         let lower = word.to_ascii_lowercase();
         match (frame.place, lower.as_str()) {

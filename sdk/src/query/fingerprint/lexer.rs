@@ -386,8 +386,10 @@ impl<'a> Lexer<'a> {
             let len = rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
             let tail = rest.get(len..).unwrap_or_default();
             let ends = tail.get(2).is_none_or(|byte| !continues_word(*byte));
-            if len > 0 && matches!(tail, [b')', b's' | b'd' | b'f' | b'b' | b't', ..]) && ends {
-                self.at += 2 + len + 2;
+            let is_conversion = matches!(tail, [b')', b's' | b'd' | b'f' | b'b' | b't', ..]) && ends;
+            // Or cut off by the end of the text.
+            if len > 0 && (is_conversion || matches!(tail, [] | [b')'])) {
+                self.at = (self.at + 2 + len + 2).min(self.bytes.len());
                 return Kind::Placeholder;
             }
         }
