@@ -1,0 +1,495 @@
+//! Attempts: features that begin and end, and how they ended.
+//!
+//! In: a begin, and a verdict, a drop or neither. Out: a started and at most one ended record. The verdict comes from what
+//! really happened: a closure that did not return or a poll that did not return panicked; a future dropped between polls
+//! was cancelled; whether *some* panic is under way on the thread is never asked for those, because a bystander's future
+//! dropped by somebody else's panic sees the same. A process that dies leaves the attempt open.
+
+use crate::callsite::{CALLSITES, Callsite, CallsiteKind};
+use crate::context::ContextRef;
+use crate::local::{self, RecordKind};
+use crate::scope::{self, Entered};
+use crate::value::{Values, Word};
+use crate::{clock, event, state};
+use gemba_conventions::{self as conventions, is_valid_name};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+
+/// How an attempt ended, by its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did what the user wanted.
+    Completed,
+    /// It did not; the word is a type name or a declared kind, never a message.
+    Failed(&'static str),
+    /// The user gave it up.
+    Abandoned,
+}
+
+/// Results that say how an attempt ended.
+///
+/// Implemented for `Result` (`Err` failed, by its type name), `Option` (`None` failed, kind `none`), `()` (completed), and with
+/// feature `http` for `http::Response` (status 500 and above failed). For other types use
+/// [`run_with`](Attempt::run_with).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how an attempt ended",
+    note = "return a Result, an Option or (), implement `gemba::Outcome`, or use `run_with` / `run_async_with`"
+)]
+pub trait Outcome {
+    /// The verdict of this result.
+    fn verdict(&self) -> Verdict;
+}
+
+impl<T, E> Outcome for Result<T, E> {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Ok(_) => Verdict::Completed,
+            Err(_) => Verdict::Failed(std::any::type_name::<E>()),
+        }
+    }
+}
+
+impl<T> Outcome for Option<T> {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Some(_) => Verdict::Completed,
+            None => Verdict::Failed("none"),
+        }
+    }
+}
+
+impl Outcome for () {
+    fn verdict(&self) -> Verdict {
+        Verdict::Completed
+    }
+}
+
+#[cfg(feature = "http")]
+impl<B> Outcome for http::Response<B> {
+    fn verdict(&self) -> Verdict {
+        if self.status().is_server_error() { Verdict::Failed("http_5xx") } else { Verdict::Completed }
+    }
+}
+
+/// What a drop without a verdict means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfDropped {
+    /// A bare guard went out of scope.
+    Abandoned,
+    /// The closure or poll under way did not return.
+    Panicked,
+    /// The future was dropped between polls.
+    Cancelled,
+}
+
+/// Why an attempt ended so; the second byte of the verdict word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum EndReason {
+    None = 0,
+    Shutdown = 1,
+    Unwinding = 2,
+}
+
+impl EndReason {
+    /// The word on the wire, empty for none.
+    pub(crate) fn as_str(code: u8) -> &'static str {
+        match code {
+            1 => "shutdown",
+            2 => "unwinding",
+            _ => "",
+        }
+    }
+}
+
+/// The process is going down: what is cut off now was not given up by anybody.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+/// Attempts begun so far; added to [`FIRST_ID`].
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+/// Random start of this process's attempt ids, so that two processes' ids do not meet.
+static FIRST_ID: OnceLock<u64> = OnceLock::new();
+
+/// Tells the SDK that the process is going down: futures dropped from now on are `cancelled` with reason `shutdown`
+/// instead of looking like people who left. Call it where you handle the stop signal; dropping the
+/// [`Guard`](crate::Guard) does it too.
+pub fn shutting_down() {
+    STOPPING.store(true, Ordering::Relaxed);
+}
+
+fn next_id() -> u64 {
+    let first = *FIRST_ID.get_or_init(crate::config::random_u64);
+    // 0 stands for an inert attempt.
+    first.wrapping_add(BEGUN.fetch_add(1, Ordering::Relaxed)).max(1)
+}
+
+/// The guard of one attempt, made by [`attempt!`](crate::attempt).
+///
+/// Ends once: by [`run`](Self::run) or [`run_async`](Self::run_async) and what they return, by [`complete`](Self::complete),
+/// [`fail`](Self::fail), [`abandon`](Self::abandon) or [`cancel`](Self::cancel); dropped without any of them it counts
+/// as abandoned, marked as inferred. It belongs to the scope it was begun in, wherever it ends.
+#[derive(Debug)]
+#[must_use = "an attempt dropped at once counts as abandoned: bind it to a name, or call `run` or `run_async`"]
+pub struct Attempt {
+    callsite: &'static Callsite,
+    /// 0: inert, records nothing.
+    id: u64,
+    /// 0 when it was begun elsewhere (resumed from a ticket).
+    start_ticks: u64,
+    start_wall_ns: u64,
+    context: ContextRef,
+    if_dropped: IfDropped,
+}
+
+impl Attempt {
+    #[inline]
+    pub(crate) fn begin(state: u8, callsite: &'static Callsite, values: &impl Values) -> Self {
+        let id = next_id();
+        let start_ticks = clock::read(state);
+        let context = ContextRef::share(scope::current());
+        local::write(RecordKind::Started, callsite, start_ticks, Some(context.id()), &(Word(id), values));
+        Self {
+            callsite,
+            id,
+            start_ticks,
+            start_wall_ns: clock::wall_ns(start_ticks),
+            context,
+            if_dropped: IfDropped::Abandoned,
+        }
+    }
+
+    pub(crate) fn inert(callsite: &'static Callsite) -> Self {
+        Self {
+            callsite,
+            id: 0,
+            start_ticks: 0,
+            start_wall_ns: 0,
+            context: ContextRef::NONE,
+            if_dropped: IfDropped::Abandoned,
+        }
+    }
+
+    /// Ends it as completed.
+    ///
+    /// ```
+    /// let checkout = gemba::attempt!("checkout");
+    /// checkout.complete();
+    /// ```
+    pub fn complete(mut self) {
+        self.end(conventions::Outcome::Completed, false, EndReason::None, "");
+    }
+
+    /// Ends it as failed. `kind` says of what kind the failure is: a declared word, never a message.
+    pub fn fail(mut self, kind: &'static str) {
+        self.end(conventions::Outcome::Failed, false, EndReason::None, kind);
+    }
+
+    /// Ends it as given up by the user.
+    pub fn abandon(mut self) {
+        self.end(conventions::Outcome::Abandoned, false, EndReason::None, "");
+    }
+
+    /// Ends it as cancelled.
+    pub fn cancel(mut self) {
+        self.end(conventions::Outcome::Cancelled, false, EndReason::None, "");
+    }
+
+    /// Runs `work` as the attempt; its result is the verdict, a panic ends it as panicked.
+    ///
+    /// ```
+    /// let sum = gemba::attempt!("report.sum").run(|| "40".parse::<u32>());
+    /// assert_eq!(sum, Ok(40));
+    /// ```
+    pub fn run<T: Outcome>(self, work: impl FnOnce() -> T) -> T {
+        self.run_with(work, T::verdict)
+    }
+
+    /// Runs `work` as the attempt, with a `judge` for results that do not say themselves how it ended.
+    pub fn run_with<T>(mut self, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> Verdict) -> T {
+        let inside = self.inside();
+        // Whatever keeps the next lines from reaching the end is a panic.
+        self.if_dropped = IfDropped::Panicked;
+        let result = {
+            let _entered = inside.as_ref().map(|inside| Entered::new(inside.id()));
+            work()
+        };
+        let verdict = judge(&result);
+        self.judged(verdict);
+        result
+    }
+
+    /// Wraps `future` as the attempt: its output is the verdict; dropped before it is ready it is cancelled; a poll that
+    /// does not return ends it as panicked.
+    ///
+    /// ```
+    /// # async fn export() -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn handler() -> Result<(), std::io::Error> {
+    /// gemba::attempt!("report.export", rows = 12).run_async(export()).await
+    /// # }
+    /// ```
+    pub fn run_async<F>(self, future: F) -> Attempted<F, fn(&F::Output) -> Verdict>
+    where
+        F: Future,
+        F::Output: Outcome,
+    {
+        self.run_async_with(future, F::Output::verdict)
+    }
+
+    /// As [`run_async`](Self::run_async), with a `judge` for outputs that do not say themselves how it ended.
+    pub fn run_async_with<F: Future, J: FnOnce(&F::Output) -> Verdict>(
+        mut self,
+        future: F,
+        judge: J,
+    ) -> Attempted<F, J> {
+        let inside = self.inside();
+        self.if_dropped = IfDropped::Cancelled;
+        Attempted { future, attempt: Some(self), inside, judge: Some(judge) }
+    }
+
+    /// Lets the attempt go on beyond this process or request: the ticket resumes it.
+    ///
+    /// ```
+    /// use gemba::{Attempt, Ticket};
+    /// # fn main() -> Result<(), gemba::TicketError> {
+    /// let ticket: String = gemba::attempt!("checkout").detach().to_string();
+    /// // Later, perhaps in another process:
+    /// Attempt::resume(&ticket.parse::<Ticket>()?)?.complete();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn detach(mut self) -> Ticket {
+        let ticket =
+            Ticket { feature: self.callsite.name().to_owned(), id: self.id, start_wall_ns: self.start_wall_ns };
+        self.id = 0;
+        ticket
+    }
+
+    /// Takes up an attempt that was [detached](Self::detach), in the scope current now. No second beginning is recorded.
+    ///
+    /// # Errors
+    /// [`TicketError::UnknownFeature`] when this build declares no attempt of that name and already knows 1,000 such.
+    pub fn resume(ticket: &Ticket) -> Result<Self, TicketError> {
+        let callsite = callsite_of(&ticket.feature)?;
+        if ticket.id == 0 || !state::is_recording() {
+            return Ok(Self::inert(callsite));
+        }
+        Ok(Self {
+            callsite,
+            id: ticket.id,
+            start_ticks: 0,
+            start_wall_ns: ticket.start_wall_ns,
+            context: ContextRef::share(scope::current()),
+            if_dropped: IfDropped::Abandoned,
+        })
+    }
+
+    /// A context inside the attempt, so that what runs there knows it.
+    fn inside(&self) -> Option<ContextRef> {
+        if self.id == 0 {
+            return None;
+        }
+        let mut inside = ContextRef::below(self.context.id())?;
+        inside.set_attempt(self.callsite, self.id);
+        Some(inside.publish())
+    }
+
+    fn judged(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Completed => self.end(conventions::Outcome::Completed, false, EndReason::None, ""),
+            Verdict::Failed(kind) => self.end(conventions::Outcome::Failed, false, EndReason::None, kind),
+            Verdict::Abandoned => self.end(conventions::Outcome::Abandoned, false, EndReason::None, ""),
+        }
+    }
+
+    fn end(&mut self, outcome: conventions::Outcome, is_inferred: bool, reason: EndReason, error: &'static str) {
+        let id = std::mem::take(&mut self.id);
+        if id == 0 {
+            return;
+        }
+        let Some(state) = event::recording() else { return };
+        let verdict = u64::from(outcome as u8) | u64::from(is_inferred) << 8 | u64::from(reason as u8) << 16;
+        let values = (
+            Word(id),
+            Word(self.start_ticks),
+            Word(self.start_wall_ns),
+            Word(verdict),
+            Word(error.as_ptr() as u64),
+            Word(error.len() as u64),
+        );
+        local::write(RecordKind::Ended, self.callsite, clock::read(state), Some(self.context.id()), &values);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.id == 0 {
+            return;
+        }
+        let stopping = STOPPING.load(Ordering::Relaxed);
+        match self.if_dropped {
+            IfDropped::Panicked => self.end(conventions::Outcome::Panicked, false, EndReason::None, "panic"),
+            IfDropped::Abandoned | IfDropped::Cancelled if stopping => {
+                self.end(conventions::Outcome::Cancelled, true, EndReason::Shutdown, "");
+            }
+            IfDropped::Cancelled => self.end(conventions::Outcome::Cancelled, false, EndReason::None, ""),
+            // A guard cannot know whether the panic that unwinds past it is its own; the reason lets queries tell.
+            IfDropped::Abandoned if std::thread::panicking() => {
+                self.end(conventions::Outcome::Abandoned, true, EndReason::Unwinding, "");
+            }
+            IfDropped::Abandoned => self.end(conventions::Outcome::Abandoned, true, EndReason::None, ""),
+        }
+    }
+}
+
+/// A future that is an attempt; see [`Attempt::run_async`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Attempted<F, J> {
+    // Dropped first, so that attempts inside end before this one.
+    future: F,
+    attempt: Option<Attempt>,
+    inside: Option<ContextRef>,
+    judge: Option<J>,
+}
+
+impl<F: Future, J: FnOnce(&F::Output) -> Verdict> Future for Attempted<F, J> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        #[expect(unsafe_code, reason = "projects a pin to one field")]
+        // SAFETY: `future` is never moved out of `self`; the other fields are not pinned.
+        let (this, future) = unsafe {
+            let this = self.get_unchecked_mut();
+            let future = Pin::new_unchecked(&mut *(&raw mut this.future));
+            ((&mut this.attempt, &this.inside, &mut this.judge), future)
+        };
+        let (attempt, inside, judge) = this;
+        if let Some(attempt) = attempt {
+            // Until the poll returns, the only way out is a panic.
+            attempt.if_dropped = IfDropped::Panicked;
+        }
+        let polled = {
+            let _entered = inside.as_ref().map(|inside| Entered::new(inside.id()));
+            future.poll(cx)
+        };
+        match &polled {
+            Poll::Pending => {
+                if let Some(attempt) = attempt {
+                    attempt.if_dropped = IfDropped::Cancelled;
+                }
+            }
+            Poll::Ready(output) => {
+                if let (Some(attempt), Some(judge)) = (attempt.as_mut(), judge.take()) {
+                    attempt.judged(judge(output));
+                }
+            }
+        }
+        polled
+    }
+}
+
+/// A detached attempt as text: put it in a session store, a hidden field or a queue message, and
+/// [resume](Attempt::resume) it from there. It holds no secret; who forges one forges a statistic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    feature: String,
+    id: u64,
+    start_wall_ns: u64,
+}
+
+/// What can be wrong with a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// The text is not a ticket. Retrying cannot help.
+    #[error("this text is not a ticket of a detached attempt")]
+    Malformed,
+    /// The build declares no attempt of this name and already remembers 1,000 undeclared ones.
+    #[error("this build declares no attempt of that name")]
+    UnknownFeature,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1-{:016x}-{:016x}-{}", self.id, self.start_wall_ns, self.feature)
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let mut parts = text.splitn(4, '-');
+        let (Some("1"), Some(id), Some(start), Some(feature)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TicketError::Malformed);
+        };
+        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| TicketError::Malformed);
+        if !is_valid_name(feature) {
+            return Err(TicketError::Malformed);
+        }
+        Ok(Self { feature: feature.to_owned(), id: number(id)?, start_wall_ns: number(start)? })
+    }
+}
+
+/// The call site for an attempt of this name: a declared one, else one made for it.
+fn callsite_of(feature: &str) -> Result<&'static Callsite, TicketError> {
+    /// Names from tickets that this build does not declare; bounded, because tickets come from outside.
+    const MAX_UNDECLARED: usize = 1000;
+    static UNDECLARED: Mutex<BTreeMap<&'static str, &'static Callsite>> = Mutex::new(BTreeMap::new());
+    let declared = CALLSITES.iter().find(|site| site.kind() == CallsiteKind::Attempt && site.name() == feature);
+    if let Some(callsite) = declared {
+        return Ok(callsite);
+    }
+    let mut undeclared = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(callsite) = undeclared.get(feature) {
+        return Ok(callsite);
+    }
+    if undeclared.len() >= MAX_UNDECLARED {
+        return Err(TicketError::UnknownFeature);
+    }
+    let name: &'static str = Box::leak(feature.to_owned().into_boxed_str());
+    let callsite: &'static Callsite =
+        Box::leak(Box::new(Callsite::new(CallsiteKind::Attempt, name, None, &[], ("", 0))));
+    undeclared.insert(name, callsite);
+    Ok(callsite)
+}
+
+/// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed.
+#[doc(hidden)]
+pub mod judge {
+    use super::{Outcome, Verdict};
+
+    /// Wraps a reference to a result; the method that fits best is found by the number of references before it.
+    #[derive(Debug)]
+    pub struct Judged<'a, T>(pub &'a T);
+
+    /// For types that say how the attempt ended.
+    pub trait ByOutcome {
+        /// The verdict.
+        fn verdict(&self) -> Verdict;
+    }
+
+    impl<T: Outcome> ByOutcome for Judged<'_, T> {
+        fn verdict(&self) -> Verdict {
+            self.0.verdict()
+        }
+    }
+
+    /// For all others: it came back, so it completed.
+    pub trait ByReturn {
+        /// The verdict.
+        fn verdict(&self) -> Verdict;
+    }
+
+    impl<T> ByReturn for &Judged<'_, T> {
+        fn verdict(&self) -> Verdict {
+            Verdict::Completed
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The static side of a macro: what a call site records, under which keys, from which line of code.
+//!
+//! Each use of `feature!`, `attempt!`, `step!` and `funnel!` makes one static here and registers it at link time, so
+//! that the catalogue knows what a build declares even if it never runs. A record carries only the address.
+
+use gemba_conventions::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Every call site of the build, in no particular order.
+///
+/// Filled by the linker: a call site in a library that is not linked is not in it, and one in a library opened at run
+/// time is not either (its records are still taken).
+#[linkme::distributed_slice]
+pub static CALLSITES: [&'static Callsite];
+
+/// The steps of every funnel of the build, one entry a funnel.
+#[linkme::distributed_slice]
+pub static FUNNELS: [&'static [StepDeclaration]];
+
+/// What a call site records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CallsiteKind {
+    /// A use of a feature.
+    Feature,
+    /// Attempts at a feature.
+    Attempt,
+    /// A step of a funnel; the step comes with each record.
+    Step,
+    /// Who somebody is, or properties of a user or a tenant.
+    Identity,
+}
+
+/// One place in the code that records.
+#[derive(Debug)]
+pub struct Callsite {
+    kind: CallsiteKind,
+    name: &'static str,
+    was: Option<&'static str>,
+    keys: &'static [&'static str],
+    file: &'static str,
+    line: u32,
+    /// Records dropped on the caller's thread, by [`REASONS`].
+    dropped: [AtomicU64; REASONS.len()],
+}
+
+/// The reasons that a caller's thread can drop for, in the order of the counters.
+pub(crate) const REASONS: [DropReason; 3] = [DropReason::RingFull, DropReason::NoRing, DropReason::TooLarge];
+
+impl Callsite {
+    /// Describes a call site; used by the macros.
+    pub const fn new(
+        kind: CallsiteKind,
+        name: &'static str,
+        was: Option<&'static str>,
+        keys: &'static [&'static str],
+        (file, line): (&'static str, u32),
+    ) -> Self {
+        Self { kind, name, was, keys, file, line, dropped: [const { AtomicU64::new(0) }; REASONS.len()] }
+    }
+
+    /// The feature's name; empty for a step, whose name comes with the record.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn kind(&self) -> CallsiteKind {
+        self.kind
+    }
+
+    pub(crate) fn was(&self) -> Option<&'static str> {
+        self.was
+    }
+
+    /// Keys of the attributes, in the order of the values.
+    pub(crate) fn keys(&self) -> &'static [&'static str] {
+        self.keys
+    }
+
+    pub(crate) fn file(&self) -> &'static str {
+        self.file
+    }
+
+    pub(crate) fn line(&self) -> u32 {
+        self.line
+    }
+
+    /// Counts one record of this call site that found no room.
+    #[cold]
+    pub(crate) fn count_dropped(&self, reason: DropReason) {
+        let counters = REASONS.iter().zip(&self.dropped);
+        for (_, counter) in counters.filter(|(of, _)| **of == reason) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records dropped here so far, by reason.
+    pub(crate) fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        REASONS.iter().zip(&self.dropped).map(|(reason, count)| (*reason, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// One declared step of a funnel.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StepDeclaration {
+    funnel: &'static str,
+    step: &'static str,
+    was: Option<&'static str>,
+    position: u32,
+    file: &'static str,
+    line: u32,
+}
+
+impl StepDeclaration {
+    /// Describes a step; used by `funnel!`.
+    pub const fn new(
+        (funnel, step): (&'static str, &'static str),
+        was: Option<&'static str>,
+        position: u32,
+        (file, line): (&'static str, u32),
+    ) -> Self {
+        Self { funnel, step, was, position, file, line }
+    }
+
+    /// The funnel's name.
+    pub fn funnel(&self) -> &'static str {
+        self.funnel
+    }
+
+    /// The step's name inside its funnel.
+    pub fn step(&self) -> &'static str {
+        self.step
+    }
+
+    /// Position inside the funnel, from 0.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    pub(crate) fn was(&self) -> Option<&'static str> {
+        self.was
+    }
+
+    pub(crate) fn file(&self) -> &'static str {
+        self.file
+    }
+
+    pub(crate) fn line(&self) -> u32 {
+        self.line
+    }
+}

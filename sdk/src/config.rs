@@ -1,0 +1,392 @@
+//! Settings: from code, then from the environment, which wins so that an operator has the last word.
+//!
+//! In: a [`Config`] and environment variables, read once at the start. Out: the checked [`Settings`] of the pipeline.
+//! The only module that reads the environment.
+
+use crate::guard::{Guard, InitError};
+use crate::pipeline::ring;
+use crate::privacy::{self, Privacy};
+use gemba_conventions::attribute;
+use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where to send when nothing is said: `gemba serve` on this machine (its default address, OTLP's own port).
+const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:4318";
+
+/// What went wrong on the way to the server; given to the [`on_error`](Config::on_error) hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The server cannot be reached or asks to wait; records are kept and sent again.
+    Unreachable,
+    /// The server refused a batch for good with this HTTP status; its records are dropped and counted.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Records in the batch.
+        records: u64,
+    },
+    /// The server took a batch but rejected some of its records, which are dropped and counted.
+    Rejected {
+        /// Records rejected.
+        records: u64,
+    },
+    /// Batches wait for the server up to the limit; these records are dropped and counted.
+    QueueFull {
+        /// Records in the batch that found no room.
+        records: u64,
+    },
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("the server cannot be reached; records wait"),
+            Self::Refused { status, records } => write!(f, "the server refused {records} records with status {status}"),
+            Self::Rejected { records } => write!(f, "the server rejected {records} records"),
+            Self::QueueFull { records } => write!(f, "no room for {records} records while the server is away"),
+        }
+    }
+}
+
+/// The hook for problems.
+pub(crate) type OnError = Arc<dyn Fn(Problem) + Send + Sync>;
+
+/// How the SDK records and where it sends.
+///
+/// `GEMBA_ENDPOINT`, `GEMBA_KEY`, `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY` and `GEMBA_DISABLED` win over
+/// what is said here; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the
+/// host's own OpenTelemetry is never used by itself, else user ids would reach somebody's tracing vendor.
+///
+/// ```no_run
+/// # fn main() -> Result<(), gemba::InitError> {
+/// let _gemba = gemba::Config::new("shop").endpoint("http://gemba:4318").key("gi_..").release("1.4.0").start()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a configuration does nothing until `start`"]
+pub struct Config {
+    service: String,
+    endpoint: Option<String>,
+    key: Option<String>,
+    release: Option<String>,
+    default_release: Option<String>,
+    environment: Option<String>,
+    hash_key: Option<String>,
+    hashes_users: bool,
+    is_disabled: bool,
+    reads_environment: bool,
+    attributes: Vec<(String, String)>,
+    ring_bytes: usize,
+    max_rings: usize,
+    max_queue_bytes: usize,
+    send_interval: Duration,
+    shutdown_timeout: Duration,
+    request_timeout: Duration,
+    on_error: Option<OnError>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is a secret and stays out.
+        f.debug_struct("Config")
+            .field("service", &self.service)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Settings for the service of this name.
+    pub fn new(service: impl Into<String>) -> Self {
+        Self {
+            service: service.into(),
+            endpoint: None,
+            key: None,
+            release: None,
+            default_release: None,
+            environment: None,
+            hash_key: None,
+            hashes_users: false,
+            is_disabled: false,
+            reads_environment: true,
+            attributes: Vec::new(),
+            ring_bytes: ring::DEFAULT_CAPACITY,
+            max_rings: ring::DEFAULT_MAX_RINGS,
+            // Chosen: about 100,000 records, minutes of a busy service, without hurting the host.
+            max_queue_bytes: 16 * 1024 * 1024,
+            send_interval: Duration::from_secs(1),
+            shutdown_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            on_error: None,
+        }
+    }
+
+    /// Base address of the server, such as `http://127.0.0.1:4318`; `/v1/logs` and so on are added.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoint = Some(endpoint.into());
+        self
+    }
+
+    /// The project's ingest key.
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The release that runs: `service.version`.
+    pub fn release(mut self, release: impl Into<String>) -> Self {
+        self.release = Some(release.into());
+        self
+    }
+
+    /// The release when nobody else names one; `init!` gives the calling crate's version.
+    #[doc(hidden)]
+    pub fn default_release(mut self, release: impl Into<String>) -> Self {
+        self.default_release = Some(release.into());
+        self
+    }
+
+    /// Where it is deployed: `production`, `staging` and so on.
+    pub fn environment(mut self, environment: impl Into<String>) -> Self {
+        self.environment = Some(environment.into());
+        self
+    }
+
+    /// A further resource attribute.
+    pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// Secret that keys the hashes of sessions and, if asked for, users. Services that share sessions share it.
+    pub fn hash_key(mut self, secret: impl Into<String>) -> Self {
+        self.hash_key = Some(secret.into());
+        self
+    }
+
+    /// Sends users and anonymous ids as keyed hashes too. Wants a [`hash_key`](Self::hash_key): users are easily guessed.
+    pub fn hash_users(mut self, hashes_users: bool) -> Self {
+        self.hashes_users = hashes_users;
+        self
+    }
+
+    /// Records nothing and starts no thread.
+    pub fn disabled(mut self, is_disabled: bool) -> Self {
+        self.is_disabled = is_disabled;
+        self
+    }
+
+    /// Ignores the environment: for a program whose `GEMBA_*` variables are meant for something else.
+    pub fn without_environment(mut self) -> Self {
+        self.reads_environment = false;
+        self
+    }
+
+    /// Bytes of each thread's ring, 4 KiB to 8 MiB, rounded up to a power of two; default 64 KiB.
+    pub fn ring_bytes(mut self, bytes: usize) -> Self {
+        self.ring_bytes = bytes;
+        self
+    }
+
+    /// Threads that can record at the same time; default 64. Records of further threads are counted as `no_ring`.
+    pub fn max_rings(mut self, rings: usize) -> Self {
+        self.max_rings = rings;
+        self
+    }
+
+    /// Bytes of encoded records that may wait for the server; default 16 MiB. Beyond it the newest batch is dropped.
+    pub fn max_queue_bytes(mut self, bytes: usize) -> Self {
+        self.max_queue_bytes = bytes;
+        self
+    }
+
+    /// How long a record may wait for more before it is sent; default 1 s.
+    pub fn send_interval(mut self, interval: Duration) -> Self {
+        self.send_interval = interval;
+        self
+    }
+
+    /// How long dropping the [`Guard`] may block to deliver what is left; default 5 s.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// How long one request to the server may take; default 10 s, as OTLP exporters have it.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Told of problems on the sending thread, at most once a minute for each kind; default: one line on stderr. For
+    /// observing only: what it records makes an outage worse.
+    pub fn on_error(mut self, hook: impl Fn(Problem) + Send + Sync + 'static) -> Self {
+        self.on_error = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts recording. Blocks for about two milliseconds to measure the clock.
+    ///
+    /// # Errors
+    /// [`InitError`]: a setting is wrong, recording has been started before, or a thread cannot be had.
+    pub fn start(self) -> Result<Guard, InitError> {
+        let lookup = |name: &str| if self.reads_environment { environment_variable(name) } else { None };
+        let settings = self.settings(&lookup)?;
+        crate::guard::start(settings)
+    }
+
+    /// The checked settings, with the environment as `lookup` gives it.
+    pub(crate) fn settings(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Settings, InitError> {
+        let pick = |name: &str, said: &Option<String>| lookup(name).or_else(|| said.clone());
+        let endpoint = pick("GEMBA_ENDPOINT", &self.endpoint).unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+        let is_plain = endpoint.starts_with("http://");
+        let is_encrypted = endpoint.starts_with("https://");
+        if !is_plain && !is_encrypted {
+            return Err(InitError::InvalidEndpoint { endpoint });
+        }
+        if is_encrypted && !cfg!(feature = "tls") {
+            return Err(InitError::NoTls { endpoint });
+        }
+        let key = pick("GEMBA_KEY", &self.key);
+        if key.as_ref().is_some_and(|key| key.bytes().any(|byte| !byte.is_ascii_graphic())) {
+            return Err(InitError::InvalidKey);
+        }
+        let is_disabled = lookup("GEMBA_DISABLED").map_or(self.is_disabled, |word| is_true(&word));
+        let hash_key = pick("GEMBA_HASH_KEY", &self.hash_key);
+        Ok(Settings {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            key,
+            resource: self.resource(lookup),
+            privacy: Privacy {
+                key: hash_key.map_or(privacy::DEFAULT_KEY, |key| privacy::key_of(&key)),
+                hashes_users: self.hashes_users,
+            },
+            is_disabled,
+            ring_bytes: self.ring_bytes,
+            max_rings: self.max_rings,
+            max_queue_bytes: self.max_queue_bytes,
+            send_interval: self.send_interval,
+            shutdown_timeout: self.shutdown_timeout,
+            request_timeout: self.request_timeout,
+            on_error: self.on_error.clone(),
+        })
+    }
+
+    /// The resource: what the environment says for OpenTelemetry, then what is said here, then `GEMBA_*`; sorted by key.
+    fn resource(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+        let mut resource = std::collections::BTreeMap::new();
+        if let Some(release) = &self.default_release {
+            resource.insert(attribute::SERVICE_VERSION.to_owned(), release.clone());
+        }
+        resource.insert(attribute::SERVICE_NAME.to_owned(), self.service.clone());
+        resource.extend(parse_resource(&lookup("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default()));
+        resource.extend(self.attributes.iter().cloned());
+        let named = [
+            (attribute::SERVICE_NAME, lookup("OTEL_SERVICE_NAME")),
+            (attribute::SERVICE_VERSION, lookup("GEMBA_RELEASE").or_else(|| self.release.clone())),
+            (attribute::ENVIRONMENT, lookup("GEMBA_ENVIRONMENT").or_else(|| self.environment.clone())),
+        ];
+        for (key, value) in named {
+            if let Some(value) = value {
+                resource.insert(key.to_owned(), value);
+            }
+        }
+        resource.into_iter().collect()
+    }
+}
+
+/// What the pipeline works with.
+pub(crate) struct Settings {
+    /// Without a trailing slash.
+    pub(crate) endpoint: String,
+    pub(crate) key: Option<String>,
+    /// Sorted by key; without instance id and sent time.
+    pub(crate) resource: Vec<(String, String)>,
+    pub(crate) privacy: Privacy,
+    pub(crate) is_disabled: bool,
+    pub(crate) ring_bytes: usize,
+    pub(crate) max_rings: usize,
+    pub(crate) max_queue_bytes: usize,
+    pub(crate) send_interval: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) on_error: Option<OnError>,
+}
+
+fn environment_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// OpenTelemetry's rule for booleans: `true` in any case; we also take `1`.
+fn is_true(word: &str) -> bool {
+    word.eq_ignore_ascii_case("true") || word == "1"
+}
+
+/// `key=value,key=value` with percent-encoded values (OpenTelemetry resource SDK, "Specifying resource information via an
+/// environment variable"); an entry without `=` is left out.
+fn parse_resource(text: &str) -> Vec<(String, String)> {
+    let pair = |entry: &str| {
+        let (key, value) = entry.split_once('=')?;
+        Some((decode_percent(key.trim()), decode_percent(value.trim())))
+    };
+    text.split(',').filter_map(pair).filter(|(key, _)| !key.is_empty()).collect()
+}
+
+fn decode_percent(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let escaped = after
+            .split_first_chunk::<2>()
+            .filter(|_| first == b'%')
+            .and_then(|(digits, tail)| Some((u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?, tail)));
+        let (byte, tail) = escaped.unwrap_or((first, after));
+        bytes.push(byte);
+        rest = tail;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Random bits from the system; where it has none, from the seeds of the standard library's hash maps.
+pub(crate) fn random_u64() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| RandomState::new().hash_one(std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource_with(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+        let variables: Vec<_> = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let lookup = move |name: &str| variables.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        Config::new("shop").default_release("0.1").environment("test").settings(&lookup).unwrap().resource
+    }
+
+    #[test]
+    fn the_environment_has_the_last_word_on_the_resource() {
+        let plain = resource_with(&[]);
+        assert!(plain.contains(&("service.version".into(), "0.1".into())), "{plain:?}");
+        let told = resource_with(&[
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.version=0.2,region=eu%2Cwest,broken"),
+            ("OTEL_SERVICE_NAME", "shop-eu"),
+            ("GEMBA_RELEASE", "0.3"),
+        ]);
+        let expected = [
+            ("deployment.environment.name", "test"),
+            ("region", "eu,west"),
+            ("service.name", "shop-eu"),
+            ("service.version", "0.3"),
+        ];
+        assert_eq!(told, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_wrong_endpoint_is_refused_at_the_start() {
+        let problem = Config::new("shop").endpoint("localhost:4318").settings(&|_| None).err();
+        assert!(matches!(problem, Some(InitError::InvalidEndpoint { .. })), "{problem:?}");
+    }
+}

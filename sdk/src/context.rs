@@ -1,0 +1,449 @@
+//! The slab of contexts: who, in which session, tenant, trace, feature and attempt, resolved once and named by 4 bytes.
+//!
+//! In: what a scope or an attempt says at its entry. Out: a [`ContextId`] that a record carries instead of all that, and
+//! [`Resolved`] for the drain thread. It does not know which context is current on a thread (`local`) and encodes nothing.
+//!
+//! Invariants:
+//! 1. A slot is written only by the one owner that took it from the free list and has not shared it yet.
+//! 2. A slot goes back to the free list only after a drain pass that began after its last owner let go, so every record
+//!    that names it has been resolved before.
+//! 3. The slab never grows beyond [`MAX_CONTEXTS`]; without a free slot the context is 0 and the loss is counted.
+
+use crate::callsite::{Callsite, StepDeclaration};
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Contexts alive or waiting for the drain thread at the same time; 64 chunks of 1,024, each allocated at need. Chosen:
+/// 10,000 requests a second times the drain interval, with room for slow ones.
+pub(crate) const MAX_CONTEXTS: u32 = CHUNKS * CHUNK_SLOTS;
+const CHUNKS: u32 = 64;
+const CHUNK_SLOTS: u32 = 1024;
+
+/// Longest id of a user, session, tenant or route that a context keeps, in bytes; longer ones are cut at a character.
+const MAX_ID_BYTES: usize = 1024;
+
+/// Names a context; 0 is none. Cheap to copy into every record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct ContextId(pub(crate) u32);
+
+impl ContextId {
+    /// No context: nobody, nowhere.
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// What an id in a context is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    User,
+    Session,
+    Tenant,
+    Route,
+}
+
+/// Ids of the current OpenTelemetry span; zeros when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Trace {
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+}
+
+impl Trace {
+    /// The span that is current on this thread.
+    pub(crate) fn current() -> Self {
+        #[cfg(feature = "opentelemetry")]
+        {
+            use opentelemetry::trace::TraceContextExt as _;
+            opentelemetry::Context::map_current(|context| {
+                if !context.has_active_span() {
+                    return Self::default();
+                }
+                let span = context.span();
+                let span_context = span.span_context();
+                Self { trace_id: span_context.trace_id().to_bytes(), span_id: span_context.span_id().to_bytes() }
+            })
+        }
+        #[cfg(not(feature = "opentelemetry"))]
+        {
+            Self::default()
+        }
+    }
+
+    fn is_some(self) -> bool {
+        self.trace_id != [0; 16]
+    }
+}
+
+/// What a context says; written once at entry.
+#[derive(Debug, Default)]
+struct Data {
+    parent: ContextId,
+    /// The context whose `text` holds the ids: itself or an ancestor; 0 when nobody is known.
+    identity: ContextId,
+    feature: Option<&'static Callsite>,
+    attempt: u64,
+    trace: Trace,
+    /// Non-zero: records go to this test's capture and are never sent.
+    capture: u32,
+    /// The ids, one after the other; its memory is kept when the slot is used again.
+    text: String,
+    /// Where user, session, tenant and route lie in `text`.
+    parts: [(u32, u32); 4],
+}
+
+#[derive(Default)]
+struct Slot {
+    owners: AtomicU32,
+    /// The next slot in the free or the retired list.
+    next: AtomicU32,
+    /// The funnel step last reached inside, so that queries know it.
+    step: AtomicPtr<StepDeclaration>,
+    data: UnsafeCell<Data>,
+}
+
+#[expect(unsafe_code, reason = "shared slots are read without a lock under invariants 1 and 2")]
+// SAFETY: `data` is written only while exactly one thread owns the slot (invariant 1) and is read-only afterwards until
+// the drain thread has returned the slot (invariant 2); everything else in it is atomic.
+unsafe impl Sync for Slot {}
+
+/// The slots by chunk.
+static SLOTS: [OnceLock<Box<[Slot]>>; CHUNKS as usize] = [const { OnceLock::new() }; CHUNKS as usize];
+/// Slots ever handed out; the next new one has this index.
+static USED: AtomicU32 = AtomicU32::new(0);
+/// Head of the free list: a counter in the upper half against reuse between a look and an exchange, the id in the lower.
+static FREE: AtomicU64 = AtomicU64::new(0);
+/// Head of the list of slots let go since the last drain pass.
+static RETIRED: AtomicU32 = AtomicU32::new(0);
+/// Contexts that found no slot.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+fn slot(id: ContextId) -> Option<&'static Slot> {
+    let index = id.0.checked_sub(1)?;
+    let chunk = SLOTS.get((index / CHUNK_SLOTS) as usize)?;
+    let slots = chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::default()).collect());
+    slots.get((index % CHUNK_SLOTS) as usize)
+}
+
+fn take_free() -> Option<ContextId> {
+    let mut head = FREE.load(Ordering::Acquire);
+    loop {
+        let id = ContextId(low(head));
+        let Some(free) = slot(id) else { break };
+        let next = (head >> 32).wrapping_add(1) << 32 | u64::from(free.next.load(Ordering::Relaxed));
+        // Acquire: the drain thread's release of the slot comes before our writes to it.
+        match FREE.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Some(id),
+            Err(now) => head = now,
+        }
+    }
+    let index = USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        if used < MAX_CONTEXTS { Some(used + 1) } else { None }
+    });
+    index.ok().map(|index| ContextId(index + 1))
+}
+
+fn give_free(id: ContextId) {
+    let Some(freed) = slot(id) else { return };
+    let mut head = FREE.load(Ordering::Relaxed);
+    loop {
+        freed.next.store(low(head), Ordering::Relaxed);
+        let next = (head >> 32).wrapping_add(1) << 32 | u64::from(id.0);
+        // Release: all reads of the slot's data by this thread come before anybody takes it.
+        match FREE.compare_exchange_weak(head, next, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => head = now,
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the mask leaves 32 bits")]
+fn low(word: u64) -> u32 {
+    (word & 0xffff_ffff) as u32
+}
+
+/// Contexts that found no free slot so far; each is a scope whose records lack identity.
+pub(crate) fn refused() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+/// A share in a context; the last one to drop lets the context go.
+#[derive(Debug)]
+pub(crate) struct ContextRef(ContextId);
+
+impl ContextRef {
+    /// A share in nothing.
+    pub(crate) const NONE: Self = Self(ContextId::NONE);
+
+    pub(crate) fn id(&self) -> ContextId {
+        self.0
+    }
+
+    /// Another share in the context `id`, which the caller knows to be alive: it is current or a share is at hand.
+    pub(crate) fn share(id: ContextId) -> Self {
+        if let Some(slot) = slot(id) {
+            // Relaxed: the caller's own share keeps it alive meanwhile, as in `Arc::clone`.
+            slot.owners.fetch_add(1, Ordering::Relaxed);
+        }
+        Self(id)
+    }
+
+    /// A context of its own below `parent` (0: below nothing); it says what the parent says until told otherwise. None
+    /// when the slab is full, which is counted.
+    pub(crate) fn below(parent: ContextId) -> Option<OwnedContext> {
+        let Some(id) = take_free() else {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            return None;
+        };
+        let Some(slot) = slot(id) else { return None };
+        slot.owners.store(1, Ordering::Relaxed);
+        let mut inherited_step = ptr::null_mut();
+        let mut owned = OwnedContext(Self(id));
+        let data = owned.data();
+        data.text.clear();
+        data.parts = [(0, 0); 4];
+        if let Some((above, step)) = read(parent) {
+            data.identity = above.identity;
+            data.feature = above.feature;
+            data.attempt = above.attempt;
+            data.trace = above.trace;
+            data.capture = above.capture;
+            inherited_step = step;
+            // The child keeps its parent alive: the step it reaches is told to the parent too.
+            data.parent = Self::share(parent).keep();
+        } else {
+            data.parent = ContextId::NONE;
+            data.identity = ContextId::NONE;
+            data.feature = None;
+            data.attempt = 0;
+            data.trace = Trace::default();
+            data.capture = 0;
+        }
+        let trace = Trace::current();
+        if trace.is_some() {
+            data.trace = trace;
+        }
+        slot.step.store(inherited_step, Ordering::Relaxed);
+        Some(owned)
+    }
+
+    /// Gives up the guard but not the share.
+    fn keep(self) -> ContextId {
+        let id = self.0;
+        #[expect(clippy::mem_forget, reason = "the share lives on in the child's `parent` and is dropped with it")]
+        std::mem::forget(self);
+        id
+    }
+}
+
+impl Drop for ContextRef {
+    fn drop(&mut self) {
+        let mut id = self.0;
+        // A loop instead of recursion: a long chain of parents may end at once.
+        while let Some(ended) = slot(id) {
+            // AcqRel: everything other owners did comes before the retirement.
+            if ended.owners.fetch_sub(1, Ordering::AcqRel) != 1 {
+                return;
+            }
+            let parent = read(id).map_or(ContextId::NONE, |(data, _)| data.parent);
+            let mut head = RETIRED.load(Ordering::Relaxed);
+            loop {
+                ended.next.store(head, Ordering::Relaxed);
+                // Release: all records that name the context were committed before.
+                match RETIRED.compare_exchange_weak(head, id.0, Ordering::Release, Ordering::Relaxed) {
+                    Ok(_) => break,
+                    Err(now) => head = now,
+                }
+            }
+            id = parent;
+        }
+    }
+}
+
+/// A context nobody else can see yet, so it may still be written.
+#[derive(Debug)]
+pub(crate) struct OwnedContext(ContextRef);
+
+impl OwnedContext {
+    #[expect(unsafe_code, reason = "the slot's data lie in a shared static")]
+    fn data(&mut self) -> &mut Data {
+        match slot(self.0.id()) {
+            // SAFETY: invariant 1: `self` is the only owner, and `&mut self` the only access through it.
+            Some(slot) => unsafe { &mut *slot.data.get() },
+            None => unreachable!("an owned context always names a slot"),
+        }
+    }
+
+    /// Publishes the context: from now on it is read-only.
+    pub(crate) fn publish(self) -> ContextRef {
+        self.0
+    }
+
+    /// Says who or where; an empty id leaves the part out.
+    pub(crate) fn set(&mut self, part: Part, id: &dyn fmt::Display) {
+        let own = self.0.id();
+        let inherited = self.data().identity;
+        if inherited != own {
+            let (parts, text) = match read(inherited) {
+                Some((above, _)) => (above.parts, above.text.as_str()),
+                None => ([(0, 0); 4], ""),
+            };
+            let data = self.data();
+            data.text.push_str(text);
+            data.parts = parts;
+            data.identity = own;
+        }
+        let data = self.data();
+        let start = data.text.len();
+        crate::privacy::write_id(part, id, &mut Bounded { text: &mut data.text, room: MAX_ID_BYTES });
+        let range = (u32::try_from(start).unwrap_or(0), u32::try_from(data.text.len()).unwrap_or(0));
+        if let Some(entry) = data.parts.get_mut(part as usize) {
+            *entry = range;
+        }
+    }
+
+    /// Puts the context inside an attempt at a feature.
+    pub(crate) fn set_attempt(&mut self, feature: &'static Callsite, attempt: u64) {
+        let data = self.data();
+        data.feature = Some(feature);
+        data.attempt = attempt;
+    }
+
+    /// Sends the records of the context to a test's capture.
+    pub(crate) fn set_capture(&mut self, capture: u32) {
+        self.data().capture = capture;
+    }
+}
+
+/// Takes at most `room` bytes and drops the rest, at a character boundary.
+struct Bounded<'a> {
+    text: &'a mut String,
+    room: usize,
+}
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let taken = piece.floor_char_boundary(self.room);
+        self.text.push_str(piece.get(..taken).unwrap_or_default());
+        self.room = if taken < piece.len() { 0 } else { self.room - taken };
+        Ok(())
+    }
+}
+
+#[expect(unsafe_code, reason = "the slot's data lie in a shared static")]
+fn read(id: ContextId) -> Option<(&'static Data, *mut StepDeclaration)> {
+    let slot = slot(id)?;
+    // SAFETY: every caller holds a share in `id` (or is the drain thread before it returns the slot), so by invariants 1
+    // and 2 nobody writes; callers do not keep the reference beyond their share.
+    Some((unsafe { &*slot.data.get() }, slot.step.load(Ordering::Relaxed)))
+}
+
+/// Remembers the step reached inside `id` and every context around it.
+pub(crate) fn reach_step(id: ContextId, step: &'static StepDeclaration) {
+    let mut id = id;
+    while let Some(current) = slot(id) {
+        current.step.store(ptr::from_ref(step).cast_mut(), Ordering::Relaxed);
+        id = read(id).map_or(ContextId::NONE, |(data, _)| data.parent);
+    }
+}
+
+/// The funnel step last reached inside `id`; the caller holds a share in it or it is current.
+pub(crate) fn current_step(id: ContextId) -> Option<&'static StepDeclaration> {
+    let step = slot(id)?.step.load(Ordering::Relaxed);
+    #[expect(unsafe_code, reason = "the pointer was stored as an address")]
+    // SAFETY: only `reach_step` and inheritance store here, both from a `&'static`; null gives None.
+    unsafe {
+        step.as_ref()
+    }
+}
+
+/// The feature whose attempt `id` is inside of; the caller holds a share in it or it is current.
+pub(crate) fn current_feature(id: ContextId) -> Option<&'static Callsite> {
+    read(id).and_then(|(data, _)| data.feature)
+}
+
+/// The attempt `id` is inside of, 0 for none; the caller holds a share in it or it is current.
+pub(crate) fn current_attempt(id: ContextId) -> u64 {
+    read(id).map_or(0, |(data, _)| data.attempt)
+}
+
+/// The test capture `id` belongs to, 0 for none.
+pub(crate) fn capture(id: ContextId) -> u32 {
+    read(id).map_or(0, |(data, _)| data.capture)
+}
+
+/// What a context says, for the drain thread. Empty strings stand for "not said".
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Resolved<'a> {
+    pub(crate) user: &'a str,
+    /// Hashed.
+    pub(crate) session: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) route: &'a str,
+    pub(crate) feature: Option<&'static str>,
+    /// 0 for none.
+    pub(crate) attempt: u64,
+    pub(crate) step: Option<&'static StepDeclaration>,
+    pub(crate) trace: Trace,
+    /// Non-zero: belongs to a test's capture.
+    pub(crate) capture: u32,
+}
+
+/// The contexts let go before a drain pass began; they are returned when it ends.
+///
+/// While it lives, every context named by a drained record can be resolved.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    ids: Vec<ContextId>,
+}
+
+impl Retired {
+    pub(crate) const fn new() -> Self {
+        Self { ids: Vec::new() }
+    }
+
+    /// Takes all that were let go so far. Only one pass runs at a time (the drain's lock).
+    pub(crate) fn take(&mut self) {
+        // Acquire: records committed before a context was let go are visible to the pass.
+        let mut id = ContextId(RETIRED.swap(0, Ordering::Acquire));
+        while let Some(ended) = slot(id) {
+            self.ids.push(id);
+            id = ContextId(ended.next.load(Ordering::Relaxed));
+        }
+    }
+
+    /// The contexts that ended.
+    pub(crate) fn ids(&self) -> &[ContextId] {
+        &self.ids
+    }
+
+    /// Returns their slots; nothing may name them any more.
+    pub(crate) fn free(&mut self) {
+        for id in self.ids.drain(..) {
+            give_free(id);
+        }
+    }
+}
+
+/// What the context `id` says. For the drain thread inside a pass only: the references end with the pass.
+pub(crate) fn resolve<'pass>(_pass: &'pass Retired, id: ContextId) -> Resolved<'pass> {
+    let Some((data, _)) = read(id) else { return Resolved::default() };
+    let ids = read(data.identity).map(|(identity, _)| identity);
+    let part = |part: Part| -> &'pass str {
+        let Some(identity) = ids else { return "" };
+        let (start, end) = identity.parts.get(part as usize).copied().unwrap_or_default();
+        identity.text.get(start as usize..end as usize).unwrap_or_default()
+    };
+    Resolved {
+        user: part(Part::User),
+        session: part(Part::Session),
+        tenant: part(Part::Tenant),
+        route: part(Part::Route),
+        feature: data.feature.map(Callsite::name),
+        attempt: data.attempt,
+        step: current_step(id),
+        trace: data.trace,
+        capture: data.capture,
+    }
+}

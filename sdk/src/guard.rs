@@ -1,0 +1,169 @@
+//! The life of the SDK in a process: the one start, the flush, the orderly stop, and what happens at exit, panic and fork.
+//!
+//! In: checked settings. Out: a [`Guard`], and the figures of [`stats`]. The work itself is the pipeline's.
+
+use crate::config::Settings;
+use crate::pipeline::{self, Pipeline};
+use crate::{attempt, clock, privacy, state};
+use once_cell::sync::OnceCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What can keep recording from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The endpoint is not an address beginning with `http://` or `https://`. Retrying cannot help.
+    #[error("the endpoint {endpoint:?} is no address beginning with http:// or https://")]
+    InvalidEndpoint {
+        /// The address given.
+        endpoint: String,
+    },
+    /// The endpoint wants encryption, which this build leaves out. Build `gemba` with feature `tls`.
+    #[error("the endpoint {endpoint:?} wants encryption, but the crate was built without its feature `tls`")]
+    NoTls {
+        /// The address given.
+        endpoint: String,
+    },
+    /// The key holds characters that no header can carry.
+    #[error("the key holds a space or another character that a header cannot carry")]
+    InvalidKey,
+    /// Recording has been started in this process before; it can be started once.
+    #[error("recording has been started in this process before")]
+    AlreadyStarted,
+    /// The system gave no thread. Retrying may help.
+    #[error("no thread for the pipeline")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a flush did not finish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FlushError {
+    /// Not everything was answered in time; it goes on in the background.
+    #[error("not everything was answered in time")]
+    Timeout,
+    /// Recording was not started, or has stopped.
+    #[error("nothing is recorded: not started, or stopped")]
+    Closed,
+}
+
+/// The pipeline of the process; started once, kept for the figures after the stop.
+static PIPELINE: OnceCell<Pipeline> = OnceCell::new();
+
+pub(crate) fn start(settings: Settings) -> Result<Guard, InitError> {
+    if settings.is_disabled || cfg!(feature = "off") {
+        return Ok(Guard { is_active: false });
+    }
+    let mut is_first = false;
+    PIPELINE.get_or_try_init(|| {
+        is_first = true;
+        clock::start();
+        privacy::configure(settings.privacy);
+        pipeline::ring::configure(settings.ring_bytes, settings.max_rings);
+        Pipeline::start(settings).map_err(InitError::Thread)
+    })?;
+    if !is_first {
+        return Err(InitError::AlreadyStarted);
+    }
+    watch_exit();
+    watch_panics();
+    state::hold();
+    Ok(Guard { is_active: true })
+}
+
+/// Keeps recording; dropping it delivers what is left, for at most the configured time (5 s), and stops.
+///
+/// Bind it to a name such as `_gemba` in `main`: bound to `_` it is dropped at once.
+#[derive(Debug)]
+#[must_use = "dropped at once, recording stops at once: bind it to a name such as `_gemba`"]
+pub struct Guard {
+    is_active: bool,
+}
+
+impl Guard {
+    /// Sends everything recorded before the call and waits for the answers, at most `timeout`.
+    ///
+    /// # Errors
+    /// [`FlushError::Timeout`]: the server did not answer in time; nothing is lost by that, it goes on in the background.
+    pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        flush(timeout)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.is_active {
+            stop();
+        }
+    }
+}
+
+/// Sends everything recorded before the call and waits for the answers, at most `timeout`. Blocks: not for async code.
+///
+/// # Errors
+/// [`FlushError::Closed`] when nothing is being recorded, [`FlushError::Timeout`] when the server took too long.
+pub fn flush(timeout: Duration) -> Result<(), FlushError> {
+    match PIPELINE.get() {
+        Some(pipeline) if !is_forked() => pipeline.flush(timeout),
+        _ => Err(FlushError::Closed),
+    }
+}
+
+/// Where everything recorded is by now: recorded = delivered + dropped + spooled + unconfirmed + pending.
+///
+/// Records still in a thread's ring are not counted yet; [`flush`] moves them on. All zero before the start.
+pub fn stats() -> pipeline::Stats {
+    PIPELINE.get().map(Pipeline::stats).unwrap_or_default()
+}
+
+fn is_forked() -> bool {
+    state::load() & state::FORKED != 0
+}
+
+/// Stops once: by the guard or at exit, whichever comes first.
+fn stop() {
+    static HAS_STOPPED: AtomicBool = AtomicBool::new(false);
+    if is_forked() || HAS_STOPPED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    attempt::shutting_down();
+    state::release();
+    if let Some(pipeline) = PIPELINE.get() {
+        pipeline.stop();
+    }
+}
+
+/// Delivers what is left when the process exits without dropping the guard, and makes a forked child discard what it
+/// inherited: its rings and batches are the parent's, who sends them.
+fn watch_exit() {
+    extern "C" fn at_exit() {
+        stop();
+    }
+    #[cfg(unix)]
+    extern "C" fn in_child() {
+        state::forked();
+    }
+    #[expect(unsafe_code, reason = "registers callbacks with the C library")]
+    // SAFETY: both callbacks are `extern "C"` functions that live as long as the process; the child's only stores atomics.
+    unsafe {
+        libc::atexit(at_exit);
+        #[cfg(unix)]
+        libc::pthread_atfork(None, None, Some(in_child));
+    }
+}
+
+/// A panic that aborts leaves this one chance to deliver what led to it; one that unwinds only hurries the drain thread,
+/// because a server that catches panics must not wait for us.
+fn watch_panics() {
+    /// Longest wait in an aborting panic.
+    const ABORT_FLUSH: Duration = Duration::from_secs(2);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        before(info);
+        if cfg!(panic = "abort") {
+            // Time is all that can be lacking here, and there is nobody left to tell.
+            let _best_effort = flush(ABORT_FLUSH);
+        } else {
+            pipeline::wake();
+        }
+    }));
+}

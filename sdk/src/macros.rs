@@ -1,0 +1,304 @@
+//! The macros: each makes one static call site, checks names and values at compile time, and calls `event`.
+//!
+//! Values are evaluated only while something is recorded.
+
+/// Starts recording: `init!("shop")?` gives the [`Guard`](crate::Guard) that flushes when it is dropped.
+///
+/// The argument is the service's name; the release is the version of the calling crate unless `GEMBA_RELEASE` says
+/// otherwise. For more settings see [`Config`](crate::Config).
+///
+/// ```no_run
+/// fn main() -> Result<(), gemba::InitError> {
+///     let _gemba = gemba::init!("shop")?;
+///     gemba::feature!("search.filter", kind = "price");
+///     Ok(())
+/// }
+/// ```
+#[macro_export]
+macro_rules! init {
+    ($service:expr $(,)?) => {
+        $crate::Config::new($service).default_release(::core::env!("CARGO_PKG_VERSION")).start()
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "off"))]
+macro_rules! __callsite {
+    ($kind:ident, $name:expr, $was:expr, [$($key:expr),*]) => {
+        static __GEMBA_CALLSITE: $crate::__private::Callsite = $crate::__private::Callsite::new(
+            $crate::__private::CallsiteKind::$kind,
+            $name,
+            $was,
+            &[$($crate::__private::key($key)),*],
+            (::core::file!(), ::core::line!()),
+        );
+        #[$crate::__private::linkme::distributed_slice($crate::__private::CALLSITES)]
+        #[linkme(crate = $crate::__private::linkme)]
+        static __GEMBA_REGISTERED: &$crate::__private::Callsite = &__GEMBA_CALLSITE;
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "off")]
+macro_rules! __callsite {
+    ($kind:ident, $name:expr, $was:expr, [$($key:expr),*]) => {
+        static __GEMBA_CALLSITE: $crate::__private::Callsite = $crate::__private::Callsite::new(
+            $crate::__private::CallsiteKind::$kind,
+            $name,
+            $was,
+            &[$($crate::__private::key($key)),*],
+            (::core::file!(), ::core::line!()),
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check_name {
+    ($name:expr) => {
+        const _: () = ::core::assert!(
+            $crate::__private::is_valid_name($name),
+            "the name of a feature, funnel or step is lower-case words joined by dots, such as `search.filter`: \
+             [a-z0-9_]+(\\.[a-z0-9_]+)*, at most 128 bytes"
+        );
+    };
+}
+
+/// Records that a feature was used once.
+///
+/// The name is checked at compile time. Attributes are `key = value`, at most 16; a value is an integer, float, bool,
+/// text, duration, or an option of one, whose `None` leaves the key out. A key may be dotted. After a rename,
+/// `was = "old.name"` directly behind the name joins the old records to the new name.
+///
+/// ```
+/// let chosen: Option<&str> = None;
+/// gemba::feature!("search.filter", kind = "price", n = 3, cart.id = 7_u64, r#type = chosen);
+/// gemba::feature!("search.facet", was = "search.filter");
+/// ```
+#[macro_export]
+macro_rules! feature {
+    ($name:literal, was = $was:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
+        $crate::__feature!($name, ::core::option::Option::Some($was), [$($($key).+ = $value),*])
+    };
+    ($name:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
+        $crate::__feature!($name, ::core::option::Option::None, [$($($key).+ = $value),*])
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!("expected a literal name and attributes: feature!(\"search.filter\", kind = \"price\")")
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __feature {
+    ($name:literal, $was:expr, [$($first:ident $(. $rest:ident)* = $value:expr),*]) => {{
+        $crate::__check_name!($name);
+        $crate::__callsite!(
+            Feature, $name, $was, [$(::core::concat!(::core::stringify!($first) $(, ".", ::core::stringify!($rest))*)),*]
+        );
+        if let ::core::option::Option::Some(state) = $crate::__private::recording() {
+            $crate::__private::used(state, &__GEMBA_CALLSITE, &($($crate::__private::value(&$value),)*));
+        }
+    }};
+}
+
+/// Begins an attempt at a feature and gives its guard, an [`Attempt`](crate::Attempt).
+///
+/// Takes the same arguments as [`feature!`].
+///
+/// ```
+/// let report = gemba::attempt!("report.export", rows = 12).run(|| std::fs::read("/proc/version"));
+/// # drop(report);
+/// ```
+#[macro_export]
+macro_rules! attempt {
+    ($name:literal, was = $was:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
+        $crate::__attempt!($name, ::core::option::Option::Some($was), [$($($key).+ = $value),*])
+    };
+    ($name:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
+        $crate::__attempt!($name, ::core::option::Option::None, [$($($key).+ = $value),*])
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!("expected a literal name and attributes: attempt!(\"report.export\", rows = n)")
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __attempt {
+    ($name:literal, $was:expr, [$($first:ident $(. $rest:ident)* = $value:expr),*]) => {{
+        $crate::__check_name!($name);
+        $crate::__callsite!(
+            Attempt, $name, $was, [$(::core::concat!(::core::stringify!($first) $(, ".", ::core::stringify!($rest))*)),*]
+        );
+        match $crate::__private::recording() {
+            ::core::option::Option::Some(state) => {
+                $crate::__private::begin(state, &__GEMBA_CALLSITE, &($($crate::__private::value(&$value),)*))
+            }
+            ::core::option::Option::None => $crate::__private::inert(&__GEMBA_CALLSITE),
+        }
+    }};
+}
+
+/// Declares a funnel: an enum whose variants are its steps, in order.
+///
+/// Names are checked at compile time. `(was = "old")` behind a step keeps the records of its old name. The enum is
+/// `Debug`, `Clone`, `Copy`, `PartialEq`, `Eq` and `Hash`, and may be used from other crates.
+///
+/// ```
+/// gemba::funnel! {
+///     /// From the cart to the money.
+///     pub enum Checkout = "checkout" {
+///         Cart = "cart",
+///         Address = "address" (was = "shipping"),
+///         Payment = "payment",
+///     }
+/// }
+/// # fn main() {
+/// gemba::step!(Checkout::Payment, plan = "pro");
+/// # }
+/// ```
+#[macro_export]
+macro_rules! funnel {
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $funnel:ident = $name:literal {
+            $($(#[$step_meta:meta])* $step:ident = $step_name:literal $((was = $was:literal))?),+ $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        $vis enum $funnel { $($(#[$step_meta])* $step),+ }
+
+        const _: () = {
+            $crate::__check_name!($name);
+            $($crate::__check_name!($step_name);)+
+            ::core::assert!(
+                !$crate::__private::has_repeated(&[$($step_name),+]),
+                "two steps of a funnel have the same name"
+            );
+            static STEPS: &[$crate::__private::StepDeclaration] = &[$(
+                $crate::__private::StepDeclaration::new(
+                    ($name, $step_name),
+                    $crate::__was!($($was)?),
+                    $funnel::$step as u32,
+                    (::core::file!(), ::core::line!()),
+                )
+            ),+];
+            $crate::__declare_funnel!(STEPS);
+            impl $crate::Funnel for $funnel {
+                const NAME: &'static str = $name;
+
+                fn declaration(self) -> &'static $crate::__private::StepDeclaration {
+                    &STEPS[self as usize]
+                }
+            }
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "off"))]
+macro_rules! __declare_funnel {
+    ($steps:ident) => {
+        #[$crate::__private::linkme::distributed_slice($crate::__private::FUNNELS)]
+        #[linkme(crate = $crate::__private::linkme)]
+        static REGISTERED: &[$crate::__private::StepDeclaration] = $steps;
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "off")]
+macro_rules! __declare_funnel {
+    ($steps:ident) => {};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __was {
+    () => {
+        ::core::option::Option::None
+    };
+    ($was:literal) => {
+        ::core::option::Option::Some($was)
+    };
+}
+
+/// Records that a step of a funnel was reached. The first argument is any expression of a [`funnel!`] enum.
+///
+/// Queries that run later in the same scope know the step.
+///
+/// ```
+/// gemba::funnel! { enum Setup = "setup" { Account = "account", Team = "team" } }
+/// # fn main() {
+/// let reached = Setup::Team;
+/// gemba::step!(reached, members = 4);
+/// # }
+/// ```
+#[macro_export]
+macro_rules! step {
+    ($step:expr $(, $($key:ident).+ = $value:expr)* $(,)?) => {
+        $crate::__step!($step, [$($($key).+ = $value),*])
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __step {
+    ($step:expr, [$($first:ident $(. $rest:ident)* = $value:expr),*]) => {{
+        $crate::__callsite!(
+            Step, "", ::core::option::Option::None,
+            [$(::core::concat!(::core::stringify!($first) $(, ".", ::core::stringify!($rest))*)),*]
+        );
+        let declaration = $crate::Funnel::declaration($step);
+        if let ::core::option::Option::Some(state) = $crate::__private::recording() {
+            $crate::__private::reached(
+                state, &__GEMBA_CALLSITE, declaration, &($($crate::__private::value(&$value),)*)
+            );
+        }
+    }};
+}
+
+/// Records properties of a user, such as the plan or the day of sign-up: `user_set!(user_id, plan = "pro")`.
+///
+/// ```
+/// gemba::user_set!("u-7", plan = "pro", seats = 3);
+/// ```
+#[macro_export]
+macro_rules! user_set {
+    ($user:expr $(, $($key:ident).+ = $value:expr)+ $(,)?) => {
+        $crate::__properties!(user_set, $user, [$($($key).+ = $value),+])
+    };
+}
+
+/// Records properties of a tenant: `tenant_set!(tenant_id, plan = "enterprise")`.
+///
+/// ```
+/// gemba::tenant_set!("acme", plan = "enterprise");
+/// ```
+#[macro_export]
+macro_rules! tenant_set {
+    ($tenant:expr $(, $($key:ident).+ = $value:expr)+ $(,)?) => {
+        $crate::__properties!(tenant_set, $tenant, [$($($key).+ = $value),+])
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __properties {
+    ($set:ident, $id:expr, [$($first:ident $(. $rest:ident)* = $value:expr),*]) => {{
+        $crate::__callsite!(
+            Identity, "", ::core::option::Option::None,
+            [$(::core::concat!(::core::stringify!($first) $(, ".", ::core::stringify!($rest))*)),*]
+        );
+        if let ::core::option::Option::Some(state) = $crate::__private::recording() {
+            $crate::__private::$set(
+                state, &__GEMBA_CALLSITE, &$id, &($($crate::__private::value(&$value),)*)
+            );
+        }
+    }};
+}

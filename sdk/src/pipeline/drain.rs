@@ -1,0 +1,510 @@
+//! The drain: records out of all rings, ticks into times, contexts into identities, everything into the outbox.
+//!
+//! In: the rings, the slab of contexts, the queries' tables. Out: log records, metrics and spans in the outbox; records of a
+//! test's capture to that test instead. One drain pass runs at a time; the drain thread makes one per interval or wake, and
+//! flush, stop and tests make their own.
+//!
+//! Invariants:
+//! 1. Contexts let go before a pass began are returned after it, so no record meets a reused one.
+//! 2. `gemba.seq` rises strictly within a ring.
+
+use super::encode::Attributes;
+use super::ledger::Ledger;
+use super::outbox::Outbox;
+use super::queue::Receipt;
+use super::ring::{self, Ring};
+use crate::attempt::EndReason;
+use crate::callsite::{Callsite, REASONS, StepDeclaration};
+use crate::clock::{self, Timeline};
+use crate::context::{self, ContextId, Resolved, Retired};
+use crate::local::{HEADER_BYTES, RecordKind};
+use crate::value::{self, Read};
+use crate::{catalog, state, testing};
+use gemba_conventions::{DropReason, Outcome, attribute, event, metric};
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Longest time a record lies in a ring: the drain thread comes by this often even when no ring is half full.
+pub(crate) const MAX_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the length of a tick is measured anew and the system's clock followed.
+const RECALIBRATE: Duration = Duration::from_secs(10);
+/// How often the catalogue is declared again (design: every 6 h).
+const REDECLARE: Duration = Duration::from_secs(6 * 60 * 60);
+/// How often drops are reported.
+const REPORT_DROPS: Duration = Duration::from_secs(10);
+/// How long an anchor outlives its successor: a thread may be held up between reading the clock and publishing.
+const ANCHOR_GRACE_NS: u64 = 30_000_000_000;
+
+static DRAIN: Mutex<Drain> = Mutex::new(Drain::new());
+
+thread_local! {
+    /// This thread holds the drain: a hook of the host that records meanwhile must not wait for it.
+    static IS_DRAINING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The drain, held.
+struct Held(MutexGuard<'static, Drain>);
+
+impl Deref for Held {
+    type Target = Drain;
+
+    fn deref(&self) -> &Drain {
+        &self.0
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Drain {
+        &mut self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        IS_DRAINING.set(false);
+    }
+}
+
+fn lock() -> Held {
+    let held = DRAIN.lock().unwrap_or_else(PoisonError::into_inner);
+    IS_DRAINING.set(true);
+    Held(held)
+}
+
+struct Drain {
+    rings: Vec<&'static Ring>,
+    /// The last `gemba.seq` of each ring.
+    last_seq: Vec<u64>,
+    timeline: Timeline,
+    retired: Retired,
+    /// None before the start and after the stop: what is drained then belongs to captures or to nobody.
+    outbox: Option<Outbox>,
+    drops: DropReports,
+}
+
+impl Drain {
+    const fn new() -> Self {
+        Self {
+            rings: Vec::new(),
+            last_seq: Vec::new(),
+            timeline: Timeline::new(),
+            retired: Retired::new(),
+            outbox: None,
+            drops: DropReports::new(),
+        }
+    }
+
+    fn pass(&mut self) {
+        self.retired.take();
+        ring::all(&mut self.rings);
+        self.last_seq.resize(self.rings.len(), 0);
+        self.timeline.refresh(clock::ticks_before(ANCHOR_GRACE_NS));
+        for (ring, last_seq) in self.rings.iter().zip(&mut self.last_seq) {
+            let mut sink =
+                Sink { timeline: &self.timeline, retired: &self.retired, outbox: self.outbox.as_mut(), last_seq };
+            ring.drain(|record| sink.take(record));
+        }
+        self.retired.free();
+    }
+}
+
+/// Opens the way out; from now on drained records are sent.
+pub(crate) fn open(outbox: Outbox) {
+    lock().outbox = Some(outbox);
+}
+
+/// The drain thread.
+pub(crate) fn run(interval: Duration) {
+    let mut calibrated = Instant::now();
+    let mut declared: Option<Instant> = None;
+    loop {
+        if state::load() & state::FORKED != 0 {
+            return;
+        }
+        {
+            let mut drain = lock();
+            if drain.outbox.is_none() {
+                return;
+            }
+            if calibrated.elapsed() >= RECALIBRATE {
+                calibrated = Instant::now();
+                clock::recalibrate();
+            }
+            drain.pass();
+            let Drain { outbox, drops, .. } = &mut *drain;
+            if let Some(outbox) = outbox {
+                if declared.is_none_or(|when| when.elapsed() >= REDECLARE) {
+                    declared = Some(Instant::now());
+                    catalog::declare(outbox, clock::wall_now_ns());
+                }
+                drops.report(outbox, false);
+                outbox.seal_due(false);
+            }
+        }
+        std::thread::park_timeout(interval);
+    }
+}
+
+/// Drains and hands over everything recorded so far; false when nothing is being recorded.
+pub(crate) fn flush() -> bool {
+    let mut drain = lock();
+    drain.pass();
+    let Drain { outbox, drops, .. } = &mut *drain;
+    let Some(outbox) = outbox else { return false };
+    drops.report(outbox, true);
+    outbox.seal_due(true);
+    true
+}
+
+/// One pass on the calling thread, for tests that want to see what they recorded.
+pub(crate) fn pass() {
+    lock().pass();
+}
+
+/// One pass on the calling thread; false when that thread is in one already.
+pub(crate) fn pass_unless_draining() -> bool {
+    if IS_DRAINING.get() {
+        return false;
+    }
+    lock().pass();
+    true
+}
+
+/// The last pass: hands over everything, says goodbye with the totals, and closes the way out.
+pub(crate) fn close(ledger: &Ledger) {
+    let mut drain = lock();
+    drain.pass();
+    let Drain { outbox, drops, .. } = &mut *drain;
+    let Some(mut outbox) = outbox.take() else { return };
+    drops.report(&mut outbox, true);
+    let totals = ledger.stats();
+    outbox.log(clock::wall_now_ns(), event::SDK_STOPPED, context::Trace::default(), |attributes| {
+        attributes.unsigned(attribute::SDK_RECORDED, totals.recorded);
+        attributes.unsigned(attribute::SDK_DELIVERED, totals.delivered);
+        attributes.unsigned(attribute::SDK_SPOOLED, totals.spooled);
+        attributes.unsigned(attribute::SDK_UNCONFIRMED, totals.unconfirmed);
+    });
+    outbox.seal_due(true);
+}
+
+/// Closes what is aggregated over time at the wall time now in force, then makes `time` the wall time.
+pub(crate) fn shift_clock(time: std::time::SystemTime) {
+    /// Length of the intervals that aggregates are stored in (15 minutes): one must not straddle the shift.
+    const GRAIN_NS: u64 = 15 * 60 * 1_000_000_000;
+    clock::start();
+    let before = clock::wall_now_ns() / GRAIN_NS;
+    let after = clock::epoch_ns(time) / GRAIN_NS;
+    if before != after && state::is_recording() {
+        lock().pass();
+    }
+    clock::shift(time);
+}
+
+/// Where one ring's records go.
+struct Sink<'a> {
+    timeline: &'a Timeline,
+    retired: &'a Retired,
+    outbox: Option<&'a mut Outbox>,
+    last_seq: &'a mut u64,
+}
+
+/// A record's fixed part, taken apart.
+pub(crate) struct Record<'a> {
+    pub(crate) kind: u8,
+    pub(crate) callsite: &'static Callsite,
+    pub(crate) context: Resolved<'a>,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) time_ns: u64,
+    pub(crate) seq: u64,
+    /// The values, still encoded.
+    pub(crate) values: &'a [u8],
+}
+
+/// What an ended record says.
+pub(crate) struct Ending {
+    pub(crate) attempt: u64,
+    pub(crate) outcome: Outcome,
+    pub(crate) is_inferred: bool,
+    pub(crate) reason: &'static str,
+    pub(crate) duration_ns: u64,
+    pub(crate) start_ns: u64,
+    pub(crate) error: &'static str,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8]) {
+        let Some((kind, callsite, context, ticks)) = read_header(bytes) else { return };
+        let seq = self.timeline.monotonic_ns(ticks).max(*self.last_seq + 1);
+        *self.last_seq = seq;
+        let record = Record {
+            kind,
+            callsite,
+            context: context::resolve(self.retired, context),
+            time_ns: self.timeline.wall_ns(ticks),
+            seq,
+            values: bytes.get(HEADER_BYTES..).unwrap_or_default(),
+        };
+        if record.context.capture != 0 {
+            testing::keep(&record, |values| self.ending(values, ticks, record.time_ns));
+        } else if let Some(outbox) = self.outbox.as_deref_mut() {
+            let timeline = self.timeline;
+            send(outbox, &record, |values| ending(timeline, values, ticks, record.time_ns));
+        }
+    }
+
+    fn ending(&self, values: &mut &[u8], ticks: u64, end_ns: u64) -> Option<Ending> {
+        ending(self.timeline, values, ticks, end_ns)
+    }
+}
+
+/// Kind, call site, context and ticks of a record.
+fn read_header(bytes: &[u8]) -> Option<(u8, &'static Callsite, ContextId, u64)> {
+    let mut rest = bytes;
+    let word = value::take_word(&mut rest)?.to_ne_bytes();
+    let (size_and_kind, context) = word.split_at(4);
+    let kind = u32::from_ne_bytes(size_and_kind.try_into().ok()?) >> 24;
+    let context = u32::from_ne_bytes(context.try_into().ok()?);
+    let callsite = value::take_word(&mut rest)?;
+    let ticks = value::take_word(&mut rest)?;
+    Some((u8::try_from(kind).ok()?, static_ref(callsite)?, ContextId(context), ticks))
+}
+
+/// The static behind an address that a macro put into a ring.
+pub(crate) fn static_ref<T>(address: u64) -> Option<&'static T> {
+    let pointer = std::ptr::with_exposed_provenance::<T>(usize::try_from(address).ok()?);
+    #[expect(unsafe_code, reason = "addresses of statics travel through the ring")]
+    // SAFETY: only `local::write` and its callers put addresses here, each from a `&'static T`.
+    unsafe {
+        pointer.as_ref()
+    }
+}
+
+/// Reads what an ended record says; see `RecordKind::Ended`.
+fn ending(timeline: &Timeline, values: &mut &[u8], end_ticks: u64, end_ns: u64) -> Option<Ending> {
+    let attempt = value::take_word(values)?;
+    let start_ticks = value::take_word(values)?;
+    let start_ns = value::take_word(values)?;
+    let verdict = value::take_word(values)?.to_le_bytes();
+    let (address, length) = (value::take_word(values)?, value::take_word(values)?);
+    let [outcome, inferred, reason, ..] = verdict;
+    // Ticks tell how long it took, unless it began in another process or a test moved the wall clock meanwhile.
+    let duration_ns = if start_ticks == 0 || clock::is_shifted() {
+        end_ns.saturating_sub(start_ns)
+    } else {
+        timeline.monotonic_ns(end_ticks).saturating_sub(timeline.monotonic_ns(start_ticks))
+    };
+    Some(Ending {
+        attempt,
+        outcome: Outcome::ALL.iter().copied().find(|of| *of as u8 == outcome)?,
+        is_inferred: inferred != 0,
+        reason: EndReason::as_str(reason),
+        duration_ns,
+        start_ns,
+        error: static_text(address, length),
+    })
+}
+
+/// The static text at an address, which `Attempt::end` took from a `&'static str`.
+fn static_text(address: u64, length: u64) -> &'static str {
+    let (Ok(address), Ok(length)) = (usize::try_from(address), usize::try_from(length)) else { return "" };
+    if length == 0 {
+        return "";
+    }
+    #[expect(unsafe_code, reason = "addresses of statics travel through the ring")]
+    // SAFETY: address and length are those of one `&'static str`.
+    let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), length) };
+    str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Encodes one record.
+fn send(outbox: &mut Outbox, record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Ending>) {
+    let mut values = record.values;
+    let context = &record.context;
+    let kind = record.kind;
+    if kind == RecordKind::Used as u8 {
+        outbox.log(record.time_ns, event::FEATURE_USED, context.trace, |attributes| {
+            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
+            if context.attempt != 0 {
+                attributes.text(attribute::ATTEMPT_ID, &attempt_id(context.attempt));
+            }
+            common(attributes, record, values);
+        });
+    } else if kind == RecordKind::Started as u8 {
+        let Some(attempt) = value::take_word(&mut values) else { return };
+        outbox.log(record.time_ns, event::FEATURE_STARTED, context.trace, |attributes| {
+            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
+            attributes.text(attribute::ATTEMPT_ID, &attempt_id(attempt));
+            common(attributes, record, values);
+        });
+    } else if kind == RecordKind::Ended as u8 {
+        let Some(ending) = ending(&mut values) else { return };
+        outbox.log(record.time_ns, event::FEATURE_ENDED, context.trace, |attributes| {
+            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
+            attributes.text(attribute::ATTEMPT_ID, &attempt_id(ending.attempt));
+            attributes.text(attribute::OUTCOME, ending.outcome.as_str());
+            if ending.is_inferred {
+                attributes.flag(attribute::OUTCOME_INFERRED, true);
+            }
+            attributes.some_text(attribute::OUTCOME_REASON, ending.reason);
+            attributes.some_text(attribute::ERROR_TYPE, ending.error);
+            attributes.unsigned(attribute::DURATION_NS, ending.duration_ns);
+            attributes.unsigned(attribute::START_TIME, ending.start_ns);
+            common(attributes, record, values);
+        });
+    } else if kind == RecordKind::Step as u8 {
+        let Some(step) = value::take_word(&mut values).and_then(static_ref::<StepDeclaration>) else { return };
+        outbox.log(record.time_ns, event::FUNNEL_STEP, context.trace, |attributes| {
+            attributes.text(attribute::FUNNEL_NAME, step.funnel());
+            attributes.text(attribute::STEP_NAME, step.step());
+            inside(attributes, context);
+            common(attributes, record, values);
+        });
+    } else {
+        send_identity(outbox, record);
+    }
+}
+
+/// Encodes who somebody is, or what is known about a user or tenant.
+fn send_identity(outbox: &mut Outbox, record: &Record<'_>) {
+    let mut values = record.values;
+    let mut text = || match value::take(&mut values) {
+        Some(Read::Text(text)) => text,
+        _ => "",
+    };
+    let trace = record.context.trace;
+    if record.kind == RecordKind::Identify as u8 {
+        let (user, session, anonymous) = (text(), text(), text());
+        outbox.log(record.time_ns, event::IDENTIFY, trace, |attributes| {
+            attributes.some_text(attribute::USER_ID, user);
+            attributes.some_text(attribute::SESSION_ID, session);
+            attributes.some_text(attribute::ANONYMOUS_ID, anonymous);
+            attributes.unsigned(attribute::SEQ, record.seq);
+        });
+        return;
+    }
+    let (name, key) = if record.kind == RecordKind::UserSet as u8 {
+        (event::USER_SET, attribute::USER_ID)
+    } else {
+        (event::TENANT_SET, attribute::TENANT)
+    };
+    let id = text();
+    outbox.log(record.time_ns, name, trace, |attributes| {
+        attributes.some_text(key, id);
+        attributes.unsigned(attribute::SEQ, record.seq);
+        own(attributes, record.callsite, values);
+    });
+}
+
+/// The attempt's id on the wire: 16 hexadecimal digits.
+pub(crate) fn attempt_id(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+/// The feature and attempt a record lies inside of.
+fn inside(attributes: &mut Attributes<'_>, context: &Resolved<'_>) {
+    if let Some(feature) = context.feature {
+        attributes.text(attribute::FEATURE_NAME, feature);
+    }
+    if context.attempt != 0 {
+        attributes.text(attribute::ATTEMPT_ID, &attempt_id(context.attempt));
+    }
+}
+
+/// Identity, order and the call site's own attributes.
+fn common(attributes: &mut Attributes<'_>, record: &Record<'_>, values: &[u8]) {
+    let context = &record.context;
+    attributes.some_text(attribute::USER_ID, context.user);
+    attributes.some_text(attribute::SESSION_ID, context.session);
+    attributes.some_text(attribute::TENANT, context.tenant);
+    attributes.some_text(attribute::HTTP_ROUTE, context.route);
+    attributes.unsigned(attribute::SEQ, record.seq);
+    own(attributes, record.callsite, values);
+}
+
+/// The call site's own attributes.
+fn own(attributes: &mut Attributes<'_>, callsite: &Callsite, mut values: &[u8]) {
+    for key in callsite.keys() {
+        match value::take(&mut values) {
+            Some(Read::Absent) => {}
+            Some(Read::Integer(value)) => attributes.integer(key, value),
+            Some(Read::Unsigned(value)) => attributes.unsigned(key, value),
+            Some(Read::Float(value)) => attributes.float(key, value),
+            Some(Read::Bool(value)) => attributes.flag(key, value),
+            Some(Read::Text(value)) => attributes.text(key, value),
+            None => return,
+        }
+    }
+}
+
+/// What has been reported about drops, so that each is reported once.
+struct DropReports {
+    /// Reported and acknowledged, by call site (file, line) and reason.
+    reported: Option<HashMap<(&'static str, u32, DropReason), u64>>,
+    /// Sent, waiting for the answer: what becomes reported when it arrives.
+    waiting: Option<(Receipt, Vec<((&'static str, u32, DropReason), u64)>)>,
+    last: Option<(Instant, u64)>,
+}
+
+impl DropReports {
+    const fn new() -> Self {
+        Self { reported: None, waiting: None, last: None }
+    }
+
+    /// Sends what has been dropped since the last report that arrived.
+    fn report(&mut self, outbox: &mut Outbox, now: bool) {
+        let reported = self.reported.get_or_insert_default();
+        if let Some((receipt, counts)) = self.waiting.take() {
+            match receipt.fate() {
+                Some(true) => reported.extend(counts),
+                Some(false) => {}
+                None => {
+                    self.waiting = Some((receipt, counts));
+                    return;
+                }
+            }
+        }
+        let time_ns = clock::wall_now_ns();
+        let start_ns = self.last.map_or(time_ns, |(_, time_ns)| time_ns);
+        if !now && self.last.is_some_and(|(when, _)| when.elapsed() < REPORT_DROPS) {
+            return;
+        }
+        let mut counts = Vec::new();
+        let mut points = Vec::new();
+        let mut add = |site: (&'static str, u32, &'static str), reason: DropReason, total: u64| {
+            let key = (site.0, site.1, reason);
+            let new = total.saturating_sub(reported.get(&key).copied().unwrap_or(0));
+            if new > 0 {
+                counts.push((key, total));
+                points.push((site, reason, new));
+            }
+        };
+        for site in crate::callsite::CALLSITES {
+            site.dropped().for_each(|(reason, total)| add((site.file(), site.line(), site.name()), reason, total));
+        }
+        for reason in DropReason::ALL.iter().filter(|reason| !REASONS.contains(reason)) {
+            let total = match reason {
+                DropReason::NoContext => context::refused(),
+                _ => super::LEDGER.dropped(*reason),
+            };
+            add(("", 0, ""), *reason, total);
+        }
+        self.last = Some((Instant::now(), time_ns));
+        if points.is_empty() {
+            return;
+        }
+        let receipt = outbox.dropped(points.len() as u64, |items| {
+            for ((file, line, name), reason, count) in &points {
+                super::encode::counter(items, metric::SDK_DROPPED, (start_ns, time_ns), *count, |attributes| {
+                    attributes.text(attribute::REASON, reason.as_str());
+                    if !file.is_empty() {
+                        attributes.text(attribute::CALLSITE, &format!("{file}:{line} {name}"));
+                    }
+                });
+            }
+        });
+        self.waiting = Some((receipt, counts));
+    }
+}

@@ -1,0 +1,407 @@
+//! Records as OTLP protobuf, written by hand: no message structs, no tree, one buffer per signal.
+//!
+//! In: names, times and attributes. Out: the bytes of OTLP messages (opentelemetry-proto 1.x, field numbers beside each
+//! function). Pure: no clock, no I/O. A length goes in front of its message after the message is written; most messages
+//! are below 128 bytes of length byte 1, longer ones are moved by a byte or two.
+
+use crate::context::Trace;
+
+/// Growing protobuf bytes.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Buffer {
+    bytes: Vec<u8>,
+}
+
+const VARINT: u64 = 0;
+const FIXED64: u64 = 1;
+const BYTES: u64 = 2;
+
+/// Bytes of a varint.
+fn varint_len(value: u64) -> usize {
+    // 7 bits a byte, at least one byte.
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+impl Buffer {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes.push((value & 0x7f) as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push((value & 0x7f) as u8);
+    }
+
+    fn tag(&mut self, field: u64, wire: u64) {
+        self.varint(field << 3 | wire);
+    }
+
+    /// A varint field: uint, int, bool, enum.
+    pub(crate) fn uint(&mut self, field: u64, value: u64) {
+        self.tag(field, VARINT);
+        self.varint(value);
+    }
+
+    /// A `sint32` field.
+    pub(crate) fn sint(&mut self, field: u64, value: i64) {
+        self.uint(field, ((value << 1) ^ (value >> 63)).cast_unsigned());
+    }
+
+    /// A `fixed64` field.
+    pub(crate) fn fixed64(&mut self, field: u64, value: u64) {
+        self.tag(field, FIXED64);
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// A `double` field.
+    pub(crate) fn double(&mut self, field: u64, value: f64) {
+        self.fixed64(field, value.to_bits());
+    }
+
+    /// A `bytes` or `string` field.
+    pub(crate) fn blob(&mut self, field: u64, value: &[u8]) {
+        self.tag(field, BYTES);
+        self.varint(value.len() as u64);
+        self.bytes.extend_from_slice(value);
+    }
+
+    /// A message field, written by `write`.
+    pub(crate) fn message(&mut self, field: u64, write: impl FnOnce(&mut Self)) {
+        self.tag(field, BYTES);
+        let length_at = self.bytes.len();
+        self.bytes.push(0);
+        write(self);
+        let length = self.bytes.len() - length_at - 1;
+        let width = varint_len(length as u64);
+        if width > 1 {
+            let begin = length_at + 1;
+            let end = self.bytes.len();
+            self.bytes.resize(end + width - 1, 0);
+            self.bytes.copy_within(begin..end, length_at + width);
+        }
+        let mut rest = length;
+        for (index, byte) in self.bytes.iter_mut().skip(length_at).take(width).enumerate() {
+            let more = if index + 1 < width { 0x80 } else { 0 };
+            *byte = (rest & 0x7f) as u8 | more;
+            rest >>= 7;
+        }
+    }
+
+    /// A packed repeated `uint64` field.
+    pub(crate) fn packed(&mut self, field: u64, values: impl Iterator<Item = u64>) {
+        self.message(field, |inner| values.for_each(|value| inner.varint(value)));
+    }
+}
+
+/// Writes attributes (`KeyValue` messages) under one field number of the message around them.
+#[derive(Debug)]
+pub(crate) struct Attributes<'a> {
+    buffer: &'a mut Buffer,
+    field: u64,
+}
+
+impl<'a> Attributes<'a> {
+    pub(crate) fn new(buffer: &'a mut Buffer, field: u64) -> Self {
+        Self { buffer, field }
+    }
+
+    /// The head of a `KeyValue` whose `AnyValue` takes `value_len` bytes.
+    fn head(&mut self, key: &str, value_len: usize) {
+        let pair = 1 + varint_len(key.len() as u64) + key.len() + 1 + varint_len(value_len as u64) + value_len;
+        self.buffer.tag(self.field, BYTES);
+        self.buffer.varint(pair as u64);
+        self.buffer.blob(1, key.as_bytes());
+        self.buffer.tag(2, BYTES);
+        self.buffer.varint(value_len as u64);
+    }
+
+    /// A text; `AnyValue.string_value` = 1.
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
+        self.head(key, 1 + varint_len(value.len() as u64) + value.len());
+        self.buffer.blob(1, value.as_bytes());
+    }
+
+    /// A text, left out when empty.
+    pub(crate) fn some_text(&mut self, key: &str, value: &str) {
+        if !value.is_empty() {
+            self.text(key, value);
+        }
+    }
+
+    /// `AnyValue.bool_value` = 2.
+    pub(crate) fn flag(&mut self, key: &str, value: bool) {
+        self.head(key, 2);
+        self.buffer.uint(2, u64::from(value));
+    }
+
+    /// `AnyValue.int_value` = 3.
+    pub(crate) fn integer(&mut self, key: &str, value: i64) {
+        let word = value.cast_unsigned();
+        self.head(key, 1 + varint_len(word));
+        self.buffer.uint(3, word);
+    }
+
+    /// An unsigned number; beyond the range of OTLP's integers it becomes a text, so that nothing is rounded.
+    pub(crate) fn unsigned(&mut self, key: &str, value: u64) {
+        match i64::try_from(value) {
+            Ok(value) => self.integer(key, value),
+            Err(_) => self.text(key, &value.to_string()),
+        }
+    }
+
+    /// `AnyValue.double_value` = 4.
+    pub(crate) fn float(&mut self, key: &str, value: f64) {
+        self.head(key, 9);
+        self.buffer.double(4, value);
+    }
+
+    /// An array of texts; `AnyValue.array_value` = 5, `ArrayValue.values` = 1.
+    pub(crate) fn texts<'t>(&mut self, key: &str, values: impl Iterator<Item = &'t str>) {
+        self.array(key, |array| values.for_each(|value| array.message(1, |any| any.blob(1, value.as_bytes()))));
+    }
+
+    /// An array of integers.
+    pub(crate) fn integers(&mut self, key: &str, values: impl Iterator<Item = i64>) {
+        self.array(key, |array| values.for_each(|value| array.message(1, |any| any.uint(3, value.cast_unsigned()))));
+    }
+
+    fn array(&mut self, key: &str, write: impl FnOnce(&mut Buffer)) {
+        self.buffer.message(self.field, |pair| {
+            pair.blob(1, key.as_bytes());
+            pair.message(2, |any| any.message(5, write));
+        });
+    }
+}
+
+/// Appends one `LogRecord` (field 2 of `ScopeLogs`).
+pub(crate) fn log_record(
+    items: &mut Buffer,
+    time_ns: u64,
+    event_name: &str,
+    trace: Trace,
+    attributes: impl FnOnce(&mut Attributes<'_>),
+) {
+    items.message(2, |record| {
+        record.fixed64(1, time_ns);
+        // SeverityNumber INFO = 9: some collectors drop records without a severity.
+        record.uint(2, 9);
+        attributes(&mut Attributes::new(record, 6));
+        if trace != Trace::default() {
+            record.blob(9, &trace.trace_id);
+            record.blob(10, &trace.span_id);
+        }
+        record.fixed64(11, time_ns);
+        record.blob(12, event_name.as_bytes());
+    });
+}
+
+/// The times and numbers of one point of an exponential histogram.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ExponentialPoint<'a> {
+    /// Begin of the interval, nanoseconds since the Unix epoch.
+    pub(crate) start_ns: u64,
+    /// End of the interval.
+    pub(crate) time_ns: u64,
+    pub(crate) count: u64,
+    /// In the metric's unit, as are `min` and `max`.
+    pub(crate) sum: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) scale: i8,
+    pub(crate) zero_count: u64,
+    /// Index of the first of `buckets`.
+    pub(crate) offset: i32,
+    pub(crate) buckets: &'a [u64],
+}
+
+/// `AggregationTemporality` DELTA.
+const DELTA: u64 = 1;
+
+/// Appends one `Metric` (field 2 of `ScopeMetrics`) that is an exponential histogram, delta, with one data point.
+pub(crate) fn exponential_histogram(
+    items: &mut Buffer,
+    (name, unit): (&str, &str),
+    point: &ExponentialPoint<'_>,
+    attributes: impl FnOnce(&mut Attributes<'_>),
+) {
+    items.message(2, |metric| {
+        metric.blob(1, name.as_bytes());
+        metric.blob(3, unit.as_bytes());
+        metric.message(10, |histogram| {
+            histogram.message(1, |data| {
+                attributes(&mut Attributes::new(data, 1));
+                data.fixed64(2, point.start_ns);
+                data.fixed64(3, point.time_ns);
+                data.fixed64(4, point.count);
+                data.double(5, point.sum);
+                data.sint(6, i64::from(point.scale));
+                data.fixed64(7, point.zero_count);
+                data.message(8, |positive| {
+                    positive.sint(1, i64::from(point.offset));
+                    positive.packed(2, point.buckets.iter().copied());
+                });
+                data.double(12, point.min);
+                data.double(13, point.max);
+            });
+            histogram.uint(2, DELTA);
+        });
+    });
+}
+
+/// Appends one `Metric` that is a monotonic delta sum with one integer data point.
+pub(crate) fn counter(
+    items: &mut Buffer,
+    name: &str,
+    (start_ns, time_ns): (u64, u64),
+    value: u64,
+    attributes: impl FnOnce(&mut Attributes<'_>),
+) {
+    items.message(2, |metric| {
+        metric.blob(1, name.as_bytes());
+        metric.blob(3, b"{record}");
+        metric.message(7, |sum| {
+            sum.message(1, |data| {
+                attributes(&mut Attributes::new(data, 7));
+                data.fixed64(2, start_ns);
+                data.fixed64(3, time_ns);
+                // `as_int` is sfixed64.
+                data.fixed64(6, value);
+            });
+            sum.uint(2, DELTA);
+            sum.uint(3, 1);
+        });
+    });
+}
+
+/// One client span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientSpan<'a> {
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    /// Zeros: a root.
+    pub(crate) parent_span_id: [u8; 8],
+    pub(crate) name: &'a str,
+    /// Nanoseconds since the Unix epoch.
+    pub(crate) start_ns: u64,
+    pub(crate) end_ns: u64,
+    pub(crate) is_error: bool,
+}
+
+/// Appends one `Span` (field 2 of `ScopeSpans`) of kind CLIENT.
+pub(crate) fn client_span(items: &mut Buffer, span: &ClientSpan<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+    items.message(2, |out| {
+        out.blob(1, &span.trace_id);
+        out.blob(2, &span.span_id);
+        if span.parent_span_id != [0; 8] {
+            out.blob(4, &span.parent_span_id);
+        }
+        out.blob(5, span.name.as_bytes());
+        // SpanKind CLIENT = 3.
+        out.uint(6, 3);
+        out.fixed64(7, span.start_ns);
+        out.fixed64(8, span.end_ns);
+        attributes(&mut Attributes::new(out, 9));
+        if span.is_error {
+            // StatusCode ERROR = 2.
+            out.message(15, |status| status.uint(3, 2));
+        }
+    });
+}
+
+/// The whole export request around `items`: `Export*ServiceRequest` and `Resource*`, `Scope*` are alike in all signals
+/// (resource = 1, scope part = 2; scope = 1, items = 2).
+pub(crate) fn request(resource: impl FnOnce(&mut Attributes<'_>), items: &[u8]) -> Buffer {
+    let mut resource_part = Buffer::default();
+    resource_part.message(1, |out| resource(&mut Attributes::new(out, 1)));
+    let mut scope = Buffer::default();
+    scope.message(1, |out| {
+        out.blob(1, b"gemba");
+        out.blob(2, env!("CARGO_PKG_VERSION").as_bytes());
+    });
+    // The lengths are known, so the items are copied once.
+    let scope_len = scope.len() + items.len();
+    let group_len = resource_part.len() + 1 + varint_len(scope_len as u64) + scope_len;
+    let mut out = Buffer { bytes: Vec::with_capacity(group_len + 8) };
+    out.tag(1, BYTES);
+    out.varint(group_len as u64);
+    out.bytes.extend_from_slice(resource_part.as_slice());
+    out.tag(2, BYTES);
+    out.varint(scope_len as u64);
+    out.bytes.extend_from_slice(scope.as_slice());
+    out.bytes.extend_from_slice(items);
+    out
+}
+
+/// Records a server rejected, from the body of its answer: `partial_success` = 1, its `rejected_*` = 1. 0 when the body
+/// says nothing of the kind.
+pub(crate) fn rejected_records(body: &[u8]) -> u64 {
+    let Some(partial) =
+        field(body, 1).and_then(|found| if let Found::Bytes(bytes) = found { Some(bytes) } else { None })
+    else {
+        return 0;
+    };
+    match field(partial, 1) {
+        Some(Found::Number(records)) => records,
+        _ => 0,
+    }
+}
+
+enum Found<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The first field of this number, if the message is well formed up to there.
+fn field(mut body: &[u8], number: u64) -> Option<Found<'_>> {
+    while !body.is_empty() {
+        let tag = take_varint(&mut body)?;
+        let found = match tag & 7 {
+            VARINT => Found::Number(take_varint(&mut body)?),
+            FIXED64 => Found::Bytes(take_bytes(&mut body, 8)?),
+            BYTES => {
+                let length = usize::try_from(take_varint(&mut body)?).ok()?;
+                Found::Bytes(take_bytes(&mut body, length)?)
+            }
+            5 => Found::Bytes(take_bytes(&mut body, 4)?),
+            _ => return None,
+        };
+        if tag >> 3 == number {
+            return Some(found);
+        }
+    }
+    None
+}
+
+fn take_bytes<'a>(body: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = body.split_at_checked(length)?;
+    *body = rest;
+    Some(taken)
+}
+
+fn take_varint(body: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = body.split_first()?;
+        *body = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}

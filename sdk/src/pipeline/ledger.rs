@@ -1,0 +1,117 @@
+//! The books: every record is in exactly one place, and each place has a counter.
+//!
+//! In: one call per change of place. Out: [`Stats`]. Records dropped on the caller's thread are counted at their call
+//! site and added here when asked.
+
+use crate::callsite::CALLSITES;
+use gemba_conventions::DropReason;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Number of reasons plus one: a reason's code is its index.
+const REASON_SLOTS: usize = DropReason::ALL.len() + 1;
+
+/// Counts of records since the start.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    recorded: AtomicU64,
+    delivered: AtomicU64,
+    unconfirmed: AtomicU64,
+    pending: AtomicU64,
+    dropped: [AtomicU64; REASON_SLOTS],
+}
+
+/// The books of the process.
+pub(crate) static LEDGER: Ledger = Ledger {
+    recorded: AtomicU64::new(0),
+    delivered: AtomicU64::new(0),
+    unconfirmed: AtomicU64::new(0),
+    pending: AtomicU64::new(0),
+    dropped: [const { AtomicU64::new(0) }; REASON_SLOTS],
+};
+
+impl Ledger {
+    /// A record was taken and waits for its delivery.
+    pub(crate) fn record(&self) {
+        // Pending first: a reader in between sees too much pending, never a record that is nowhere.
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        self.recorded.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server acknowledged `records`.
+    pub(crate) fn deliver(&self, records: u64) {
+        self.delivered.fetch_add(records, Ordering::Relaxed);
+        self.pending.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// `records` that waited are dropped.
+    pub(crate) fn drop_records(&self, reason: DropReason, records: u64) {
+        if let Some(counter) = self.dropped.get(reason as usize) {
+            counter.fetch_add(records, Ordering::Relaxed);
+        }
+        self.pending.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// `records` were sent, but the process ends before an answer.
+    pub(crate) fn leave_unconfirmed(&self, records: u64) {
+        self.unconfirmed.fetch_add(records, Ordering::Relaxed);
+        self.pending.fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// Records dropped behind the rings so far.
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped.get(reason as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut dropped = Vec::new();
+        let mut at_callers = 0;
+        for reason in DropReason::ALL {
+            let of_callers: u64 = CALLSITES
+                .iter()
+                .flat_map(|site| site.dropped())
+                .filter(|(of, _)| of == reason)
+                .map(|(_, count)| count)
+                .sum();
+            at_callers += of_callers;
+            let total = of_callers + self.dropped(*reason);
+            if total > 0 {
+                dropped.push((*reason, total));
+            }
+        }
+        Stats {
+            recorded: self.recorded.load(Ordering::Relaxed) + at_callers,
+            delivered: self.delivered.load(Ordering::Relaxed),
+            spooled: 0,
+            unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
+            pending: self.pending.load(Ordering::Relaxed),
+            dropped,
+            without_context: crate::context::refused(),
+        }
+    }
+}
+
+/// Where everything recorded is: recorded = delivered + dropped + spooled + unconfirmed + pending.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records taken or refused so far: events, declarations, points of metrics and spans.
+    pub recorded: u64,
+    /// Acknowledged by the server.
+    pub delivered: u64,
+    /// On disk, to be sent at the next start.
+    pub spooled: u64,
+    /// Sent without an answer when the process stopped: the server may or may not have them.
+    pub unconfirmed: u64,
+    /// Still on their way inside this process.
+    pub pending: u64,
+    /// Dropped, by reason; only reasons that occurred.
+    pub dropped: Vec<(DropReason, u64)>,
+    /// Scopes that found no room; their records are kept, without identity.
+    pub without_context: u64,
+}
+
+impl Stats {
+    /// Records dropped for any reason.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.iter().map(|(_, count)| count).sum()
+    }
+}

@@ -1,0 +1,101 @@
+//! What runs behind the rings: one thread drains and encodes, one sends.
+//!
+//! In: settings. Out: a running [`Pipeline`] with flush, stop and figures. Two plain threads, because a request blocks for as
+//! long as the server likes, and rings that hold 1,300 records cannot wait for that.
+
+pub(crate) mod drain;
+pub(crate) mod encode;
+pub(crate) mod export;
+pub(crate) mod ledger;
+pub(crate) mod outbox;
+pub(crate) mod queue;
+pub(crate) mod ring;
+
+pub use ledger::Stats;
+
+use crate::config::Settings;
+use crate::guard::FlushError;
+use gemba_conventions::attribute;
+use ledger::LEDGER;
+use outbox::Outbox;
+use queue::Queue;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// The drain thread, to be woken.
+static DRAINER: OnceLock<Thread> = OnceLock::new();
+
+/// Wakes the drain thread; nothing when there is none. Never blocks.
+pub(crate) fn wake() {
+    if let Some(thread) = DRAINER.get() {
+        thread.unpark();
+    }
+}
+
+/// The running pipeline of the process.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    queue: Arc<Queue>,
+    shutdown_timeout: Duration,
+}
+
+impl Pipeline {
+    /// Starts both threads.
+    pub(crate) fn start(settings: Settings) -> io::Result<Self> {
+        let queue = Arc::new(Queue::new(settings.max_queue_bytes, &LEDGER, settings.on_error));
+        let instance = uuid();
+        let mut resource = settings.resource;
+        resource.push((attribute::SERVICE_INSTANCE.to_owned(), instance.clone()));
+        resource.sort();
+        let exporter = export::Exporter {
+            queue: Arc::clone(&queue),
+            endpoint: settings.endpoint,
+            key: settings.key,
+            resource,
+            instance,
+            request_timeout: settings.request_timeout,
+        };
+        drain::open(Outbox::new(settings.send_interval, &LEDGER, Arc::clone(&queue)));
+        thread::Builder::new().name("gemba-send".into()).spawn(move || exporter.run())?;
+        let interval = settings.send_interval.min(drain::MAX_INTERVAL);
+        let drainer = thread::Builder::new().name("gemba-drain".into()).spawn(move || drain::run(interval))?;
+        DRAINER.get_or_init(|| drainer.thread().clone());
+        Ok(Self { queue, shutdown_timeout: settings.shutdown_timeout })
+    }
+
+    /// Hands everything recorded so far to the sender and waits for the answers.
+    pub(crate) fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        if !drain::flush() {
+            return Err(FlushError::Closed);
+        }
+        if self.queue.wait_settled(timeout) { Ok(()) } else { Err(FlushError::Timeout) }
+    }
+
+    /// Delivers what is left within the shutdown timeout and ends both threads.
+    pub(crate) fn stop(&self) {
+        drain::close(&LEDGER);
+        wake();
+        self.queue.close(self.shutdown_timeout);
+    }
+
+    #[expect(clippy::unused_self, reason = "the books belong to the running pipeline, wherever they are kept")]
+    pub(crate) fn stats(&self) -> Stats {
+        LEDGER.stats()
+    }
+}
+
+/// A random id of this start: UUID version 4 (RFC 9562, section 5.4).
+fn uuid() -> String {
+    let high = crate::config::random_u64() & !0xf000 | 0x4000;
+    let low = crate::config::random_u64() & !(0b11 << 62) | 0b10 << 62;
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        high >> 32,
+        high >> 16 & 0xffff,
+        high & 0xffff,
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
+}

@@ -1,0 +1,121 @@
+//! Records on their way out: encoded, gathered into batches by signal, counted.
+//!
+//! In: one record at a time from the drain thread. Out: batches into the sending queue. It decides when a batch is full
+//! or old enough, nothing else.
+
+use super::encode::{self, Attributes, Buffer, ClientSpan, ExponentialPoint};
+use super::ledger::Ledger;
+use super::queue::{Batch, Queue, Receipt, Signal};
+use crate::context::Trace;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A batch is sent when it is this large, in bytes before compression. Chosen: far below the 20 MiB and more that OTLP
+/// receivers take, large enough that a request's own cost is nothing.
+const MAX_BATCH_BYTES: usize = 512 * 1024;
+/// A batch is sent when it holds this many records; the usual limit of OTLP receivers' batch processors.
+const MAX_BATCH_RECORDS: u64 = 8192;
+
+/// A batch being filled.
+#[derive(Debug, Default)]
+struct Open {
+    items: Buffer,
+    records: u64,
+    since: Option<Instant>,
+}
+
+/// The batches being filled, one a signal.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    logs: Open,
+    metrics: Open,
+    traces: Open,
+    /// A batch this old is sent.
+    interval: Duration,
+    ledger: &'static Ledger,
+    queue: Arc<Queue>,
+}
+
+impl Outbox {
+    pub(crate) fn new(interval: Duration, ledger: &'static Ledger, queue: Arc<Queue>) -> Self {
+        Self { logs: Open::default(), metrics: Open::default(), traces: Open::default(), interval, ledger, queue }
+    }
+
+    fn open(&mut self, signal: Signal) -> &mut Open {
+        match signal {
+            Signal::Logs => &mut self.logs,
+            Signal::Metrics => &mut self.metrics,
+            Signal::Traces => &mut self.traces,
+        }
+    }
+
+    fn put(&mut self, signal: Signal, write: impl FnOnce(&mut Buffer)) {
+        let open = self.open(signal);
+        write(&mut open.items);
+        open.records += 1;
+        open.since.get_or_insert_with(Instant::now);
+        let is_full = open.items.len() >= MAX_BATCH_BYTES || open.records >= MAX_BATCH_RECORDS;
+        self.ledger.record();
+        if is_full {
+            self.seal(signal);
+        }
+    }
+
+    /// Adds one log record; `time_ns` since the Unix epoch.
+    pub(crate) fn log(
+        &mut self,
+        time_ns: u64,
+        event_name: &str,
+        trace: Trace,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        self.put(Signal::Logs, |items| encode::log_record(items, time_ns, event_name, trace, attributes));
+    }
+
+    /// Adds one point of an exponential histogram with the metric's name and unit.
+    pub(crate) fn exponential(
+        &mut self,
+        metric: (&str, &str),
+        point: &ExponentialPoint<'_>,
+        attributes: impl FnOnce(&mut Attributes<'_>),
+    ) {
+        self.put(Signal::Metrics, |items| encode::exponential_histogram(items, metric, point, attributes));
+    }
+
+    /// Adds one client span.
+    pub(crate) fn span(&mut self, span: &ClientSpan<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+        self.put(Signal::Traces, |items| encode::client_span(items, span, attributes));
+    }
+
+    /// Sends points that count drops as a batch of their own; the receipt tells whether they arrived, because counts
+    /// that did not are reported again.
+    pub(crate) fn dropped(&mut self, points: u64, write: impl FnOnce(&mut Buffer)) -> Receipt {
+        let mut items = Buffer::default();
+        write(&mut items);
+        for _ in 0..points {
+            self.ledger.record();
+        }
+        let receipt = Receipt::default();
+        self.queue.push(Batch::new(Signal::Metrics, items.into_bytes(), points, Some(receipt.clone())));
+        receipt
+    }
+
+    /// Hands over what is old enough; with `all`, everything.
+    pub(crate) fn seal_due(&mut self, all: bool) {
+        for signal in [Signal::Logs, Signal::Metrics, Signal::Traces] {
+            let interval = self.interval;
+            let is_due = self.open(signal).since.is_some_and(|since| all || since.elapsed() >= interval);
+            if is_due {
+                self.seal(signal);
+            }
+        }
+    }
+
+    fn seal(&mut self, signal: Signal) {
+        let open = std::mem::take(self.open(signal));
+        if open.items.is_empty() {
+            return;
+        }
+        self.queue.push(Batch::new(signal, open.items.into_bytes(), open.records, None));
+    }
+}

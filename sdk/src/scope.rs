@@ -1,0 +1,150 @@
+//! Scopes: who does it, in which session and tenant, for everything that runs inside.
+//!
+//! In: ids from the application, once per request or task. Out: the context current on the thread while a closure runs
+//! or a future is polled, and nothing of it before or after. It records nothing itself.
+
+use crate::context::{ContextId, ContextRef, OwnedContext, Part};
+use crate::{local, state};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The context current on this thread.
+#[inline]
+pub(crate) fn current() -> ContextId {
+    local::context()
+}
+
+/// Makes a context current until dropped.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    before: ContextId,
+}
+
+impl Entered {
+    #[inline]
+    pub(crate) fn new(context: ContextId) -> Self {
+        Self { before: local::swap_context(context) }
+    }
+}
+
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        local::swap_context(self.before);
+    }
+}
+
+/// Opens a scope that knows what the current one knows, for [`user`](Scope::user), [`session`](Scope::session),
+/// [`tenant`](Scope::tenant) and [`route`](Scope::route) to add to.
+///
+/// Without an addition it carries the current identity into a spawned task or thread:
+///
+/// ```
+/// # async fn handle() {}
+/// # fn spawn<F: std::future::Future>(_: F) {}
+/// gemba::scope().user("u-7").run(|| {
+///     // `spawn` would lose the identity; the scope takes it along.
+///     spawn(gemba::scope().run_async(handle()));
+/// });
+/// ```
+pub fn scope() -> Scope {
+    if !state::is_recording() {
+        return Scope { context: None };
+    }
+    Scope { context: ContextRef::below(current()) }
+}
+
+/// Identity for everything that runs inside it; see [`scope`].
+///
+/// Ids are kept up to 1,024 bytes. An empty id says nothing.
+#[derive(Debug)]
+#[must_use = "a scope does nothing until `run` or `run_async`"]
+pub struct Scope {
+    /// None when nothing is recorded or the table of contexts is full (counted as `no_context`).
+    context: Option<OwnedContext>,
+}
+
+impl Scope {
+    fn with(mut self, part: Part, id: &dyn fmt::Display) -> Self {
+        if let Some(context) = &mut self.context {
+            context.set(part, id);
+        }
+        self
+    }
+
+    /// The signed-in user. Sent as it is unless [`Config::hash_users`](crate::Config::hash_users) says otherwise.
+    pub fn user(self, id: impl fmt::Display) -> Self {
+        self.with(Part::User, &id)
+    }
+
+    /// The session. Only its keyed hash leaves the process.
+    pub fn session(self, id: impl fmt::Display) -> Self {
+        self.with(Part::Session, &id)
+    }
+
+    /// The customer account the user belongs to.
+    pub fn tenant(self, id: impl fmt::Display) -> Self {
+        self.with(Part::Tenant, &id)
+    }
+
+    /// The route template that is served, such as `/orders/{id}`; never the path itself.
+    pub fn route(self, template: impl fmt::Display) -> Self {
+        self.with(Part::Route, &template)
+    }
+
+    pub(crate) fn capture(mut self, capture: u32) -> Self {
+        if let Some(context) = &mut self.context {
+            context.set_capture(capture);
+        }
+        self
+    }
+
+    /// Runs `work` inside the scope. A panic leaves the scope as a return does.
+    ///
+    /// ```
+    /// let total = gemba::scope().user("u-7").session("s-1").run(|| 40 + 2);
+    /// assert_eq!(total, 42);
+    /// ```
+    pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        let Some(context) = self.context.map(OwnedContext::publish) else { return work() };
+        let _entered = Entered::new(context.id());
+        work()
+    }
+
+    /// Runs `future` inside the scope: the scope is current while the future is polled, on whichever thread, and at no
+    /// other time, so tasks that share a thread never see each other's identity.
+    ///
+    /// ```
+    /// # async fn handle() {}
+    /// let task = gemba::scope().user("u-7").tenant("acme").run_async(handle());
+    /// # drop(task);
+    /// ```
+    pub fn run_async<F: Future>(self, future: F) -> Scoped<F> {
+        Scoped { context: self.context.map(OwnedContext::publish), future }
+    }
+}
+
+/// A future inside a [`Scope`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Scoped<F> {
+    context: Option<ContextRef>,
+    future: F,
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        #[expect(unsafe_code, reason = "projects a pin to one field")]
+        // SAFETY: `future` is never moved out of `self`; `context` is not pinned and only read.
+        let (context, future) = unsafe {
+            let this = self.get_unchecked_mut();
+            (this.context.as_ref().map(ContextRef::id), Pin::new_unchecked(&mut this.future))
+        };
+        let _entered = context.map(Entered::new);
+        future.poll(cx)
+    }
+}
