@@ -16,7 +16,6 @@
 
 pub mod catalog;
 pub mod error;
-pub mod funnel;
 mod header;
 mod lex;
 pub mod param;

@@ -142,21 +142,6 @@ pub struct Log {
     syncs: SyncTimes,
 }
 
-/// Makes readers of a log.
-#[derive(Debug, Clone)]
-pub struct LogSource {
-    disk: Arc<dyn Disk>,
-    dir: PathBuf,
-    shared: Arc<Shared>,
-}
-
-impl LogSource {
-    /// A reader from `position` on.
-    pub fn reader(&self, position: u64) -> Reader {
-        Reader::new(Arc::clone(&self.disk), self.dir.clone(), Arc::clone(&self.shared), position)
-    }
-}
-
 #[derive(Debug)]
 struct Active {
     name: SegmentName,
@@ -274,9 +259,9 @@ impl Log {
         self.syncs
     }
 
-    /// Where readers come from; usable on other threads.
-    pub fn source(&self) -> LogSource {
-        LogSource { disk: Arc::clone(&self.disk), dir: self.dir.clone(), shared: Arc::clone(&self.shared) }
+    /// A reader from `position` on.
+    pub fn reader(&self, position: u64) -> Reader {
+        Reader::new(Arc::clone(&self.disk), self.dir.clone(), Arc::clone(&self.shared), position)
     }
 
     /// Adds an entry to the group and answers its position; nothing is written before [`Self::commit`].

@@ -10,13 +10,29 @@
 //! 2. No body makes it panic, overflow the stack, or work longer than linear in the body's length.
 //! 3. Every record is counted once: kept, or under a fate and reason.
 
+mod fields;
+mod fingerprint;
+mod histogram;
+mod json;
+mod json_schema;
+mod keys;
+mod logs;
+mod metrics;
+mod records;
+mod resource;
 mod response;
+mod sink;
+mod traces;
+mod value;
+mod wire;
 
+pub(crate) use fingerprint::FingerprintCache;
 pub use response::{error_status, response};
 
 use crate::identity::{IdHasher, ProjectId};
 use crate::outcome::Tally;
-use crate::rows::{Partition, Rows};
+use crate::rows::{Opened, Partition, Rows};
+use sink::Sink;
 use std::fmt;
 
 /// Version of the rules in this module. Replay of a log relies on equal rows under an equal version.
@@ -105,12 +121,32 @@ pub fn decode(
     origin: &Origin<'_>,
     rows: &mut Rows,
 ) -> Result<Tally, DecodeError> {
-    let _ = (signal, encoding);
+    let protobuf;
+    let body = match encoding {
+        Encoding::Protobuf => body,
+        Encoding::Json => {
+            protobuf = json::to_protobuf(signal, body)?;
+            &protobuf
+        }
+    };
     let partition = Partition::new(origin.retention_class, origin.received_ms);
     rows.mark(partition);
-    if body.is_empty() {
-        return Ok(Tally::default());
+    let Opened { set, seen, fingerprints } = rows.open(partition);
+    let mut sink = Sink { origin, signal, set, seen, fingerprints, tally: Tally::default() };
+    let outcome = match signal {
+        Signal::Logs => logs::read(body, &mut sink),
+        Signal::Traces => traces::read(body, &mut sink),
+        Signal::Metrics => metrics::read(body, &mut sink),
+    };
+    let tally = sink.tally;
+    match outcome {
+        Ok(()) => Ok(tally),
+        Err(error) => {
+            rows.rollback();
+            Err(error.into())
+        }
     }
-    rows.rollback();
-    Err(DecodeError::Protobuf("no signal is read yet"))
 }
+
+#[cfg(test)]
+mod tests;

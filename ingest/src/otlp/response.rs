@@ -3,6 +3,7 @@
 //! In: the tally of a request, or what was wrong with it. Out: the body in the request's encoding, at most
 //! [`MAX_MESSAGE_BYTES`] and some framing. Status codes and headers are the HTTP layer's.
 
+use super::wire::{put_bytes, put_tag, put_varint};
 use super::{Encoding, Signal};
 use crate::outcome::Tally;
 use serde_json::json;
@@ -68,27 +69,6 @@ pub fn error_status(encoding: Encoding, message: &str) -> Vec<u8> {
 fn cut(message: &str) -> &str {
     let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
     message.get(..end).unwrap_or_default()
-}
-
-/// Appends a field key.
-pub(super) fn put_tag(field: u32, wire_type: u8, out: &mut Vec<u8>) {
-    put_varint((u64::from(field) << 3) | u64::from(wire_type), out);
-}
-
-/// Appends a varint.
-pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
-/// Appends a length-delimited field.
-pub(super) fn put_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
-    put_tag(field, 2, out);
-    put_varint(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
 }
 
 /// Appends a string field unless it is empty, as proto3 leaves defaults out.

@@ -32,7 +32,7 @@ pub(crate) enum Cell<'a> {
 impl Cell<'_> {
     /// The value for the map `strings`.
     #[inline]
-    pub(super) fn text<'a>(&'a self, rendered: &'a str) -> Option<&'a str> {
+    pub(crate) fn text<'a>(&'a self, rendered: &'a str) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
             Self::Rendered(start, end) | Self::Large(_, start, end) => rendered.get(*start..*end),
@@ -42,7 +42,7 @@ impl Cell<'_> {
 
     /// The value for the map `numbers`.
     #[inline]
-    pub(super) fn number(&self) -> Option<f64> {
+    pub(crate) fn number(&self) -> Option<f64> {
         match self {
             Self::Number(number) | Self::Large(number, ..) => Some(*number),
             _ => None,
@@ -51,7 +51,7 @@ impl Cell<'_> {
 
     /// The value for the map `bools`.
     #[inline]
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         match self {
             Self::Bool(value) => Some(*value),
             _ => None,
@@ -144,9 +144,18 @@ impl<'a> Attributes<'a> {
         Ok(())
     }
 
-    /// Whether the key is set.
-    pub(crate) fn contains(&self, key: &str) -> bool {
-        self.position(key).is_some()
+    /// Gives an attribute another key, unless that one is set as well.
+    pub(crate) fn rename(&mut self, from: &str, to: &'a str) {
+        if self.position(to).is_some() {
+            return;
+        }
+        let Some(position) = self.position(from) else { return };
+        if let Some(entry) = self.entries.get_mut(position) {
+            entry.key = to;
+            if self.positions.remove(from).is_some() {
+                self.positions.insert(to, position);
+            }
+        }
     }
 
     #[inline]

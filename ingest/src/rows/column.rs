@@ -14,10 +14,10 @@ use std::marker::PhantomData;
 
 /// Capacity a buffer keeps when cleared, in bytes; chosen: a full cut (200 k rows) of 16-byte values is 3 MiB and its
 /// attribute texts about 12 MiB, so steady work reallocates nothing, and one freak cut does not hold memory for ever.
-pub(super) const MAX_KEPT_BYTES: usize = 16 << 20;
+pub(crate) const MAX_KEPT_BYTES: usize = 16 << 20;
 
 /// A column being built.
-pub(super) trait Column: Debug + Default {
+pub(crate) trait Column: Debug + Default {
     /// What one row holds.
     type Value<'a>;
 
@@ -36,13 +36,13 @@ pub(super) trait Column: Debug + Default {
 }
 
 /// Empties a buffer, keeping at most [`MAX_KEPT_BYTES`] of it.
-pub(super) fn clear_capped<T>(buffer: &mut Vec<T>) {
+pub(crate) fn clear_capped<T>(buffer: &mut Vec<T>) {
     buffer.clear();
     buffer.shrink_to(MAX_KEPT_BYTES / size_of::<T>().max(1));
 }
 
 /// Appends `value` as LEB128, the lengths and counts of the Native format.
-pub(super) fn put_varint(mut value: usize, out: &mut Vec<u8>) {
+pub(crate) fn put_varint(mut value: usize, out: &mut Vec<u8>) {
     loop {
         let low = value.to_le_bytes()[0];
         value >>= 7;
@@ -55,13 +55,13 @@ pub(super) fn put_varint(mut value: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends a string as Native format writes it: length, bytes.
-pub(super) fn put_string(value: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_string(value: &[u8], out: &mut Vec<u8>) {
     put_varint(value.len(), out);
     out.extend_from_slice(value);
 }
 
 /// A value of fixed width and its little-endian form.
-pub(super) trait Word: Copy + Debug + Default {
+pub(crate) trait Word: Copy + Debug + Default {
     /// Byte array of the width.
     type Wire: AsRef<[u8]>;
     /// The bytes on the wire.
@@ -99,7 +99,7 @@ impl Word for [u8; 16] {
 
 /// A column of values of fixed width: integers, floats, enums, dates, `FixedString(16)`.
 #[derive(Debug, Default)]
-pub(super) struct Fixed<T> {
+pub(crate) struct Fixed<T> {
     wire: Vec<u8>,
     marked: usize,
     word: PhantomData<T>,
@@ -137,7 +137,7 @@ impl<T: Word> Column for Fixed<T> {
 
 /// A `String` column; ClickHouse strings are bytes, so any are allowed.
 #[derive(Debug, Default)]
-pub(super) struct Text {
+pub(crate) struct Text {
     wire: Vec<u8>,
     marked: usize,
 }
@@ -207,7 +207,7 @@ fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], out: &mut 
 
 /// A `LowCardinality(String)` column.
 #[derive(Debug, Default)]
-pub(super) struct LowCardinality {
+pub(crate) struct LowCardinality {
     words: WordDictionary,
     indexes: Vec<u32>,
     marked: usize,
@@ -265,7 +265,7 @@ impl Column for LowCardinality {
 
 /// A `LowCardinality(UInt64)` column.
 #[derive(Debug, Default)]
-pub(super) struct LowCardinalityNumber {
+pub(crate) struct LowCardinalityNumber {
     numbers: NumberDictionary,
     indexes: Vec<u32>,
     marked: usize,
@@ -310,7 +310,7 @@ impl Column for LowCardinalityNumber {
 }
 
 /// The value column of an attribute map, and which attributes belong into it.
-pub(super) trait MapValues: Column {
+pub(crate) trait MapValues: Column {
     /// The cell's value in this column's type, `None` where it is of another.
     fn of<'a>(cell: &'a Cell<'a>, rendered: &'a str) -> Option<Self::Value<'a>>;
 }
@@ -338,7 +338,7 @@ impl MapValues for Fixed<bool> {
 
 /// A `Map(LowCardinality(String), V)` column, fed with the attributes of a record whose type is `V`.
 #[derive(Debug, Default)]
-pub(super) struct AttributeMap<V> {
+pub(crate) struct AttributeMap<V> {
     /// Entries up to and with each row.
     offsets: Fixed<u64>,
     keys: LowCardinality,
@@ -398,7 +398,7 @@ impl<V: MapValues> Column for AttributeMap<V> {
 
 /// An `Array(T)` column of fixed-width values.
 #[derive(Debug, Default)]
-pub(super) struct List<T> {
+pub(crate) struct List<T> {
     offsets: Fixed<u64>,
     values: Fixed<T>,
     total: u64,
@@ -447,7 +447,7 @@ impl<T: Word + 'static> Column for List<T> {
 
 /// A `Map(Int32, UInt64)` column: histogram bucket → count.
 #[derive(Debug, Default)]
-pub(super) struct Buckets {
+pub(crate) struct Buckets {
     indexes: List<i32>,
     counts: Fixed<u64>,
 }

@@ -11,7 +11,7 @@ use std::hash::BuildHasher;
 
 /// Distinct strings.
 #[derive(Debug, Default)]
-pub(super) struct WordDictionary {
+pub(crate) struct WordDictionary {
     /// The words as Native strings, one after another.
     wire: Vec<u8>,
     /// For each word, where its bytes begin and end in `wire`.
@@ -24,12 +24,12 @@ pub(super) struct WordDictionary {
 impl WordDictionary {
     /// The word of an index this dictionary gave out; empty for any other.
     #[inline]
-    pub(super) fn word(&self, index: u32) -> &[u8] {
+    pub(crate) fn word(&self, index: u32) -> &[u8] {
         word(&self.wire, &self.spans, index)
     }
 
     /// The index of `value`, which is added when new.
-    pub(super) fn index(&mut self, value: &[u8]) -> u32 {
+    pub(crate) fn index(&mut self, value: &[u8]) -> u32 {
         let Self { wire, spans, table, state, .. } = self;
         let hash = state.hash_one(value);
         let same = |index: &u32| word(wire, spans, *index) == value;
@@ -46,28 +46,28 @@ impl WordDictionary {
     }
 
     /// Distinct words.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.spans.len()
     }
 
     /// All words as Native strings.
-    pub(super) fn wire(&self) -> &[u8] {
+    pub(crate) fn wire(&self) -> &[u8] {
         &self.wire
     }
 
     /// Bytes held, approximately.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         // 16 for the span, 4 and a share of control bytes in the table.
         self.wire.len() + self.spans.len() * 24
     }
 
     /// Remembers the present end.
-    pub(super) fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.marked = self.spans.len();
     }
 
     /// Forgets words added since the mark.
-    pub(super) fn rollback(&mut self) {
+    pub(crate) fn rollback(&mut self) {
         while self.spans.len() > self.marked {
             let last = next_index(self.spans.len() - 1);
             let hash = self.state.hash_one(self.word(last));
@@ -80,7 +80,7 @@ impl WordDictionary {
     }
 
     /// Forgets all words.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         clear_capped(&mut self.wire);
         clear_capped(&mut self.spans);
         self.table.clear();
@@ -100,7 +100,7 @@ fn next_index(len: usize) -> u32 {
 
 /// Distinct numbers.
 #[derive(Debug, Default)]
-pub(super) struct NumberDictionary {
+pub(crate) struct NumberDictionary {
     numbers: Vec<u64>,
     table: HashTable<u32>,
     state: RandomState,
@@ -110,12 +110,12 @@ pub(super) struct NumberDictionary {
 impl NumberDictionary {
     /// The number of an index.
     #[inline]
-    pub(super) fn number(&self, index: u32) -> Option<u64> {
+    pub(crate) fn number(&self, index: u32) -> Option<u64> {
         self.numbers.get(index as usize).copied()
     }
 
     /// The index of `value`, which is added when new.
-    pub(super) fn index(&mut self, value: u64) -> u32 {
+    pub(crate) fn index(&mut self, value: u64) -> u32 {
         let Self { numbers, table, state, .. } = self;
         let hash = state.hash_one(value);
         let at = |index: &u32| numbers.get(*index as usize).copied();
@@ -132,27 +132,27 @@ impl NumberDictionary {
     }
 
     /// Distinct numbers.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }
 
     /// All numbers, little-endian.
-    pub(super) fn wire(&self) -> Vec<u8> {
+    pub(crate) fn wire(&self) -> Vec<u8> {
         self.numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
 
     /// Bytes held, approximately.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.numbers.len() * 16
     }
 
     /// Remembers the present end.
-    pub(super) fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.marked = self.numbers.len();
     }
 
     /// Forgets numbers added since the mark.
-    pub(super) fn rollback(&mut self) {
+    pub(crate) fn rollback(&mut self) {
         while self.numbers.len() > self.marked {
             let last = next_index(self.numbers.len() - 1);
             let Some(number) = self.numbers.pop() else { return };
@@ -163,7 +163,7 @@ impl NumberDictionary {
     }
 
     /// Forgets all numbers.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         clear_capped(&mut self.numbers);
         self.table.clear();
         self.marked = 0;

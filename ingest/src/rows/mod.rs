@@ -11,16 +11,20 @@
 mod attributes;
 mod column;
 mod dictionary;
+#[cfg(test)]
+pub(crate) mod native;
 mod seen;
 mod tables;
 
+pub(crate) use crate::otlp::FingerprintCache;
 pub(crate) use attributes::Attributes;
 pub(crate) use tables::{
     CatalogRow, EventRow, IdentityLinkRow, PropertyRow, QueryHistogramRow, QuerySampleRow, QueryTextRow, QueryUsageRow,
     RequestRow, ResourceRow, SdkReportRow, SetAsideRow, UnitRow,
 };
 
-use seen::Seen;
+pub(crate) use seen::{Once, Seen};
+
 use std::fmt;
 use tables::Columns;
 
@@ -138,11 +142,23 @@ pub struct BlockKey {
     pub records: u64,
 }
 
+/// What appending needs.
+#[derive(Debug)]
+pub(crate) struct Opened<'a> {
+    /// The tables of the partition.
+    pub(crate) set: &'a mut TableSet,
+    /// What was written once.
+    pub(crate) seen: &'a mut Seen,
+    /// Fingerprints of foreign queries.
+    pub(crate) fingerprints: &'a mut FingerprintCache,
+}
+
 /// Rows of any number of requests, ready to be cut.
 #[derive(Debug, Default)]
 pub struct Rows {
     sets: Vec<(Partition, TableSet)>,
     seen: Seen,
+    fingerprints: FingerprintCache,
     marked: Option<usize>,
 }
 
@@ -208,10 +224,10 @@ impl Rows {
         self.marked = None;
     }
 
-    /// The tables of a partition and what was seen, for appending.
-    pub(crate) fn open(&mut self, partition: Partition) -> (&mut TableSet, &mut Seen) {
+    /// A partition, for appending.
+    pub(crate) fn open(&mut self, partition: Partition) -> Opened<'_> {
         let position = self.position(partition);
-        (&mut self.sets[position].1, &mut self.seen)
+        Opened { set: &mut self.sets[position].1, seen: &mut self.seen, fingerprints: &mut self.fingerprints }
     }
 
     /// Remembers the present end of one partition, the only one the next request writes to.

@@ -148,6 +148,12 @@ pub mod attribute {
     pub const CODE_LINE: &str = "code.line.number";
     /// OpenTelemetry, stable: function of the code.
     pub const CODE_FUNCTION: &str = "code.function.name";
+    /// Deprecated name of [`CODE_FILE`].
+    pub const CODE_FILE_OLD: &str = "code.filepath";
+    /// Deprecated name of [`CODE_LINE`].
+    pub const CODE_LINE_OLD: &str = "code.lineno";
+    /// OpenTelemetry, stable: type of an exception, on the span event or log record `exception`.
+    pub const EXCEPTION_TYPE: &str = "exception.type";
     /// OpenTelemetry, stable: database system.
     pub const DB_SYSTEM: &str = "db.system.name";
     /// Deprecated name of [`DB_SYSTEM`].
@@ -182,6 +188,10 @@ pub mod attribute {
     pub const HTTP_METHOD: &str = "http.request.method";
     /// Deprecated name of [`HTTP_METHOD`].
     pub const HTTP_METHOD_OLD: &str = "http.method";
+    /// OpenTelemetry, stable: path of a request.
+    pub const URL_PATH: &str = "url.path";
+    /// Deprecated: path and query of a request.
+    pub const HTTP_TARGET_OLD: &str = "http.target";
     /// OpenTelemetry, stable: status code of a response.
     pub const HTTP_STATUS: &str = "http.response.status_code";
     /// Deprecated name of [`HTTP_STATUS`].
