@@ -47,6 +47,9 @@ pub struct Cut {
     pub end: u64,
     /// Version of the decoder that made its rows.
     pub decoder: u16,
+    /// Records that became rows.
+    #[serde(default)]
+    pub records: u64,
     /// Its blocks in counted tables; blocks of other tables can be written again freely.
     pub blocks: Vec<CutBlock>,
 }

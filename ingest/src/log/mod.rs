@@ -142,6 +142,21 @@ pub struct Log {
     syncs: SyncTimes,
 }
 
+/// Makes readers of a log.
+#[derive(Debug, Clone)]
+pub struct LogSource {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    shared: Arc<Shared>,
+}
+
+impl LogSource {
+    /// A reader from `position` on.
+    pub fn reader(&self, position: u64) -> Reader {
+        Reader::new(Arc::clone(&self.disk), self.dir.clone(), Arc::clone(&self.shared), position)
+    }
+}
+
 #[derive(Debug)]
 struct Active {
     name: SegmentName,
@@ -259,9 +274,9 @@ impl Log {
         self.syncs
     }
 
-    /// A reader from `position` on.
-    pub fn reader(&self, position: u64) -> Reader {
-        Reader::new(Arc::clone(&self.disk), self.dir.clone(), Arc::clone(&self.shared), position)
+    /// Where readers come from; usable on other threads.
+    pub fn source(&self) -> LogSource {
+        LogSource { disk: Arc::clone(&self.disk), dir: self.dir.clone(), shared: Arc::clone(&self.shared) }
     }
 
     /// Adds an entry to the group and answers its position; nothing is written before [`Self::commit`].

@@ -1,7 +1,7 @@
 //! Which requests came before, so that a request sent twice is stored once.
 //!
-//! In: the keys of entries in log order. Out: whether a key was seen. No I/O and no clock: the caller gives the receive
-//! time and keeps the bytes of [`Repeats::encode`].
+//! In: the keys of entries in log order. Out: whether a key was seen. No clock: the caller gives the receive time. The file
+//! `repeats` holds all keys of entries before a position, so that segments before it can be removed.
 //!
 //! Three kinds of key:
 //! * our SDK's `<instance uuid>-<number>`: for ever, as ranges of numbers per (project, instance). A high-water mark with
@@ -13,9 +13,13 @@
 //! Memory: 64 bytes an instance and 40 a hash. The hashes are bounded by [`MAX_HASHES`] of each kind; beyond it the oldest
 //! are forgotten early and counted. Gaps of one instance are bounded by [`MAX_RANGES`].
 
+use super::LogError;
+use super::disk::{self, Disk};
+use super::frame;
 use crate::identity::ProjectId;
 use crate::otlp::Signal;
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use thiserror::Error;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -119,7 +123,43 @@ pub struct Repeats {
     bodies: Hashes,
 }
 
+const NAME: &str = "repeats";
+
 impl Repeats {
+    /// The keys as last saved and the position of the first entry whose key is not among them.
+    ///
+    /// Nothing when none were saved. A file that cannot be read is reported and taken as none: repeats of what was
+    /// removed from the log would then be stored twice, which is less harm than a server that does not start.
+    ///
+    /// # Errors
+    /// [`LogError::Io`].
+    pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Option<(Self, u64)>, LogError> {
+        let path = dir.join(NAME);
+        let file = match disk.open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let read = match frame::read(file.as_ref(), 0)? {
+            Some(frame) => frame.body(file.as_ref())?.map(|body| (body, frame.position)),
+            None => None,
+        };
+        let decoded = read.and_then(|(body, position)| Some((Self::decode(&body).ok()?, position)));
+        if decoded.is_none() {
+            tracing::error!(path = %path.display(), "the file of repeat keys is damaged: repeats may be stored twice");
+        }
+        Ok(decoded)
+    }
+
+    /// Writes all keys, of entries before `position`, and makes them durable. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; the file is as before, or new.
+    pub fn save(&self, disk: &dyn Disk, dir: &Path, position: u64) -> Result<(), LogError> {
+        let mut bytes = Vec::new();
+        frame::append(&mut bytes, position, position, &[], &self.encode())?;
+        Ok(disk::replace(disk, dir, NAME, &bytes)?)
+    }
+
     /// Whether `key` was noted and still holds at `now_ms`.
     pub fn contains(&self, project: ProjectId, key: RepeatKey, now_ms: i64) -> bool {
         match key {

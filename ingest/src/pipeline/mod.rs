@@ -1,8 +1,187 @@
 //! From a request to stored rows: durable first, acknowledged then, stored exactly once.
+//!
+//! In: [`Submission`]s. Out: a [`Receipt`] once the request is in the log and synced; rows in ClickHouse some time later.
+//! Does not know HTTP and does not look into bodies (that is [`crate::otlp`]).
+//!
+//! ```text
+//! submit → queue → committer (thread): repeat? decode, append │ one sync for the group │ acknowledge
+//!                        │ rows, every 200 k rows, 64 MiB or 1 s      (or: "read the log from here")
+//!                        ▼
+//!                  writer (task): cut written down and synced → few inserts at a time → counted where in doubt → done
+//! ```
+//!
+//! Invariants:
+//! 1. A request is acknowledged only after its log entry is durable.
+//! 2. Every acknowledged entry lies in exactly one cut, and every block of a cut is stored exactly once, whatever is killed
+//!    when: what an insert holds is written down before it is sent, and after an unknown outcome rows are counted by the
+//!    number of the insert, not guessed.
+//! 3. Memory is bounded whatever ClickHouse does: rows beyond the bound are dropped and read from the log again.
+//! 4. Segments of the log go only after all their entries are stored and synced by ClickHouse.
 
+mod committer;
+mod core;
+mod gather;
+mod inserts;
+mod queue;
 mod types;
+mod writer;
 
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
     Submission, SubmitError,
 };
+
+use crate::identity::IdHasher;
+use crate::log::Log;
+use crate::log::cuts::CutBook;
+use crate::log::repeats::Repeats;
+use crate::store;
+use committer::Committer;
+use core::{Core, Figures, Unstored};
+use queue::{Ask, Job, Refused};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use writer::Writer;
+
+/// The pipeline of one server.
+///
+/// Dropping it without [`Self::drain`] ends it as a kill would: nothing acknowledged is lost, the next start goes on.
+#[derive(Debug)]
+pub struct Pipeline {
+    core: Arc<Core>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl Pipeline {
+    /// Opens the log and starts storing what is left in it; requests are taken at once. Blocks for the disk.
+    ///
+    /// Must be called inside a Tokio runtime, which runs the inserts.
+    ///
+    /// # Errors
+    /// [`PipelineError`]; the folder is as before.
+    pub fn start(config: PipelineConfig, store: store::Client, ids: IdHasher) -> Result<Self, PipelineError> {
+        let disk = Arc::clone(&config.disk);
+        let book = CutBook::open(Arc::clone(&disk), &config.dir)?;
+        let saved = Repeats::load(disk.as_ref(), &config.dir)?;
+        let (mut repeats, saved_to) = saved.unwrap_or_default();
+        let unstored = Unstored::of(&book);
+        let mut figures = Figures::default();
+        let log = Log::open(disk, &config.dir, book.uncut().max(saved_to), |position, head| {
+            if position >= saved_to && !head.is_repeat {
+                repeats.note(head.project, head.key, head.received_ms);
+            }
+            if unstored.contains(position) {
+                figures.pending_records += gather::kept(head);
+                figures.mark(position, head.received_ms);
+            }
+        })?
+        .with_segment_bytes(config.segment_bytes);
+        let uncut = book.uncut();
+        let core = Arc::new(Core::new(config, ids, store, log.id(), book, figures));
+
+        let (to_writer, inbox) = mpsc::unbounded_channel();
+        let read_log: inserts::ReadLog = {
+            let source = log.source();
+            Arc::new(move |position| source.reader(position))
+        };
+        let committer = Committer::new(Arc::clone(&core), log, repeats, to_writer, uncut);
+        let thread = std::thread::Builder::new()
+            .name("gemba-commit".to_owned())
+            .spawn(move || committer.run())
+            .map_err(PipelineError::Thread)?;
+        let writing = tokio::spawn(Writer::new(Arc::clone(&core), inbox, read_log).run());
+        let watching = tokio::spawn(inserts::watch_ghosts(Arc::clone(&core)));
+        let tasks = vec![writing.abort_handle(), watching.abort_handle()];
+        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks })
+    }
+
+    /// Makes a request durable.
+    ///
+    /// Returns after the sync of its group: a few milliseconds, up to [`PipelineConfig::max_queue_wait`] more while the
+    /// queue is full. Dropping the future does not take a request back that was queued.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing of the request is stored then, save that a request whose sync failed may turn out to be
+    /// known when it is sent again after a restart.
+    pub async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        let mut job = Job { submission, reply };
+        let deadline = tokio::time::Instant::now() + self.core.config.max_queue_wait;
+        loop {
+            let room = self.core.queue.room();
+            tokio::pin!(room);
+            // Registered before the push, so that room that comes in between is not missed.
+            room.as_mut().enable();
+            job = match self.core.queue.push(job) {
+                Ok(()) => break,
+                Err(Refused::Full(job)) => job,
+                Err(Refused::Closed) => return Err(SubmitError::Closed),
+                Err(Refused::Refusing(reason)) => return Err(self.busy(Duration::from_secs(10), reason)),
+            };
+            if tokio::time::timeout_at(deadline, room).await.is_err() {
+                return Err(self.busy(Duration::from_secs(1), "queue_full"));
+            }
+        }
+        answer.await.unwrap_or(Err(SubmitError::Closed))
+    }
+
+    fn busy(&self, retry_after: Duration, reason: &'static str) -> SubmitError {
+        self.core.figures().refused += 1;
+        SubmitError::Busy { retry_after, reason }
+    }
+
+    /// Waits until everything acknowledged before the call is stored; false when that took longer than `timeout`.
+    pub async fn flush(&self, timeout: Duration) -> bool {
+        tokio::time::timeout(timeout, async {
+            let (reply, answer) = oneshot::channel();
+            self.core.queue.ask(Ask::Cut(reply));
+            let target = answer.await.ok()?;
+            let mut stored = self.core.stored.subscribe();
+            stored.wait_for(|stored| *stored >= target).await.ok().map(drop)
+        })
+        .await
+        .is_ok_and(|outcome| outcome.is_some())
+    }
+
+    /// Takes no more requests, finishes those waiting, stores everything and ends; true when the log is empty then.
+    ///
+    /// After `timeout` it ends all the same: what is not stored stays in the log for the next start.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        self.core.queue.close();
+        let is_stored = self.flush(timeout).await;
+        let (reply, answer) = oneshot::channel();
+        self.core.queue.ask(Ask::Stop(reply));
+        let is_ended = answer.await.is_ok();
+        self.join();
+        is_stored && is_ended
+    }
+
+    /// The figures now. Never blocks for long.
+    pub fn status(&self) -> PipelineStatus {
+        self.core.status()
+    }
+
+    fn join(&self) {
+        let thread = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the committer panicked");
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.core.queue.close();
+        let (reply, _) = oneshot::channel();
+        self.core.queue.ask(Ask::Stop(reply));
+        self.join();
+    }
+}

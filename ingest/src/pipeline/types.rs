@@ -68,9 +68,6 @@ pub enum PipelineError {
     /// The log's folder.
     #[error("the log cannot be opened")]
     Log(#[from] LogError),
-    /// The repeat keys' snapshot.
-    #[error("the file of repeat keys cannot be read")]
-    Repeats(#[from] crate::log::repeats::SnapshotError),
     /// A thread could not be started.
     #[error("no thread for the pipeline")]
     Thread(#[source] std::io::Error),
@@ -89,13 +86,15 @@ pub struct PipelineConfig {
     pub max_cut_bytes: usize,
     /// Age of the oldest row that makes a cut. Design 6.3: 1 s.
     pub max_cut_age: Duration,
-    /// Memory of rows and blocks that wait for ClickHouse; beyond it they are dropped and later read from the log.
-    /// Chosen: one cut of the largest size waiting while two are being inserted.
+    /// Memory of rows that wait for ClickHouse; beyond it they are dropped and later read from the log again. Chosen: two
+    /// cuts of 200 k events being inserted and one waiting, which is how a busy server runs.
     pub max_waiting_bytes: usize,
     /// Requests waiting to be made durable. Chosen: more than a server's connections.
     pub max_queue_requests: usize,
-    /// Inflated bytes of requests waiting to be made durable. Chosen: what is decoded in about 100 ms.
+    /// Bytes of requests waiting to be made durable, as sent and inflated. Chosen: what is decoded in about 100 ms.
     pub max_queue_bytes: usize,
+    /// How long a request waits for room in the queue before it is refused: some clients drop a batch that is refused.
+    pub max_queue_wait: Duration,
     /// Inserts at the same time. Chosen: one stores while the next is encoded and sent.
     pub max_inserts: usize,
     /// Size of the log on disk beyond which new data are refused.
@@ -117,9 +116,10 @@ impl PipelineConfig {
             max_cut_rows: 200_000,
             max_cut_bytes: 64 << 20,
             max_cut_age: Duration::from_secs(1),
-            max_waiting_bytes: 96 << 20,
+            max_waiting_bytes: 128 << 20,
             max_queue_requests: 4_096,
             max_queue_bytes: 32 << 20,
+            max_queue_wait: Duration::from_secs(2),
             max_inserts: 2,
             max_log_bytes: 64 << 30,
             min_free_bytes: 1 << 30,

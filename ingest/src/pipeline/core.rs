@@ -1,0 +1,259 @@
+//! What the parts of the pipeline share: settings, the queue, the book of cuts, the figures.
+
+use super::queue::Queue;
+use super::types::{FateCounts, InsertCounts, Mode, PipelineConfig, PipelineStatus};
+use crate::clock;
+use crate::identity::IdHasher;
+use crate::log::cuts::CutBook;
+use crate::log::{EntryHead, LogError, SyncTimes};
+use crate::outcome::Fate;
+use crate::rows::Rows;
+use crate::store::{self, StoreError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Shortest time between two marks of positions and times; the age of the oldest pending entry is right to this much.
+const MARK_MS: i64 = 1_000;
+/// Most marks: a day at one a second. Beyond it every second one is dropped, which coarsens the age only.
+const MAX_MARKS: usize = 86_400;
+
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: PipelineConfig,
+    pub(super) ids: IdHasher,
+    pub(super) store: store::Client,
+    pub(super) queue: Queue,
+    pub(super) log_id: u32,
+    book: Mutex<CutBook>,
+    figures: Mutex<Figures>,
+    /// Empty rows with their buffers, to be filled again.
+    spare: Mutex<Vec<Rows>>,
+    /// All entries before this position are stored.
+    pub(super) stored: watch::Sender<u64>,
+}
+
+/// Everything [`PipelineStatus`] is made of.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) fates: FateCounts,
+    pub(super) inserts: InsertCounts,
+    pub(super) syncs: SyncTimes,
+    pub(super) mode: Mode,
+    pub(super) pending_records: u64,
+    pub(super) log_bytes: u64,
+    pub(super) damaged: u64,
+    pub(super) durable: u64,
+    /// Memory of rows between the committer and the end of their inserts.
+    pub(super) waiting_bytes: usize,
+    /// Cuts between the committer and the writer.
+    pub(super) waiting_cuts: usize,
+    pub(super) refused: u64,
+    pub(super) problem: Option<(String, bool)>,
+    /// Positions with the receive time of the entry there, one a second.
+    marks: VecDeque<(u64, i64)>,
+}
+
+impl Core {
+    pub(super) fn new(
+        config: PipelineConfig,
+        ids: IdHasher,
+        store: store::Client,
+        log_id: u32,
+        book: CutBook,
+        figures: Figures,
+    ) -> Self {
+        let (stored, _) = watch::channel(book.stored_before());
+        Self {
+            queue: Queue::new(config.max_queue_requests, config.max_queue_bytes),
+            config,
+            ids,
+            store,
+            log_id,
+            book: Mutex::new(book),
+            figures: Mutex::new(figures),
+            spare: Mutex::new(Vec::new()),
+            stored,
+        }
+    }
+
+    pub(super) fn figures(&self) -> MutexGuard<'_, Figures> {
+        // Counters alone: a panic elsewhere leaves at most one of them behind.
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a change of the book on a thread that may wait for the disk, and publishes what is stored now.
+    ///
+    /// Tries again until the disk takes it: a cut that cannot be written down cannot be inserted, but nothing is lost.
+    pub(super) async fn book<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl Fn(&mut CutBook) -> Result<T, LogError> + Send + Sync + 'static,
+    ) -> T {
+        let change = Arc::new(change);
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let (core, change) = (Arc::clone(self), Arc::clone(&change));
+            let changed = tokio::task::spawn_blocking(move || {
+                let mut book = core.book.lock().unwrap_or_else(PoisonError::into_inner);
+                let outcome = change(&mut book);
+                let stored = book.stored_before();
+                drop(book);
+                (outcome, stored)
+            });
+            match changed.await {
+                Ok((Ok(value), stored)) => {
+                    if self.stored.send_if_modified(|known| std::mem::replace(known, stored) != stored) {
+                        self.figures().forget_marks(stored);
+                        self.queue.wake();
+                    }
+                    return value;
+                }
+                Ok((Err(error), _)) => {
+                    tracing::error!(error = %chain(&error), "a cut cannot be written down");
+                    self.figures().problem = Some((chain(&error), true));
+                }
+                Err(error) => tracing::error!(%error, "a change of the cuts was broken off"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// Reads the book without changing it.
+    pub(super) fn peek<T>(&self, look: impl FnOnce(&CutBook) -> T) -> T {
+        look(&self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Empty rows, with the buffers of earlier ones where there are some.
+    pub(super) fn spare_rows(&self) -> Rows {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Takes rows back that are stored.
+    pub(super) fn take_back(&self, mut rows: Rows) {
+        rows.clear();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < self.config.max_inserts {
+            spare.push(rows);
+        }
+    }
+
+    /// Notes an error of ClickHouse for the status.
+    pub(super) fn store_failed(&self, error: &StoreError) {
+        let text = chain(error);
+        let mut figures = self.figures();
+        if figures.problem.as_ref().is_none_or(|(known, _)| *known != text) {
+            tracing::warn!(error = text, "ClickHouse does not store just now; the log keeps what is acknowledged");
+        }
+        figures.problem = Some((text, !error.is_retryable()));
+    }
+
+    pub(super) fn store_worked(&self) {
+        if self.figures().problem.take().is_some() {
+            tracing::info!("ClickHouse stores again");
+        }
+    }
+
+    pub(super) fn is_store_healthy(&self) -> bool {
+        self.figures().problem.is_none()
+    }
+
+    pub(super) fn status(&self) -> PipelineStatus {
+        let stored_before = *self.stored.borrow();
+        let queued_requests = self.queue.len() as u64;
+        let refusing = self.queue.refusing();
+        let figures = self.figures();
+        let oldest_pending =
+            if figures.durable > stored_before { figures.age_of(stored_before) } else { Duration::ZERO };
+        PipelineStatus {
+            pending_records: figures.pending_records,
+            log_bytes: figures.log_bytes,
+            oldest_pending,
+            mode: figures.mode,
+            next_position: figures.durable,
+            stored_before,
+            fates: figures.fates,
+            inserts: figures.inserts,
+            syncs: figures.syncs,
+            waiting_bytes: figures.waiting_bytes as u64,
+            queued_requests,
+            refused_requests: figures.refused,
+            damaged_entries: figures.damaged,
+            store_problem: figures.problem.as_ref().map(|(text, _)| text.clone()),
+            needs_attention: figures.problem.as_ref().is_some_and(|(_, needs_attention)| *needs_attention),
+            refusing,
+        }
+    }
+}
+
+impl Figures {
+    /// Counts an acknowledged entry.
+    pub(super) fn acknowledged(&mut self, head: &EntryHead) {
+        let of = |fate: Fate| {
+            head.tally.others.iter().filter(|(f, ..)| *f == fate).map(|(_, _, records)| records).sum::<u64>()
+        };
+        self.fates.received += head.tally.received;
+        self.fates.rejected += of(Fate::Rejected);
+        self.fates.set_aside += of(Fate::SetAside);
+        self.fates.ignored += of(Fate::Ignored);
+        self.fates.deduplicated += of(Fate::Deduplicated);
+    }
+
+    /// Notes that the entry at `position` was received at `received_ms`, for the age of what is pending.
+    pub(super) fn mark(&mut self, position: u64, received_ms: i64) {
+        if self.marks.back().is_none_or(|(_, last)| received_ms - last >= MARK_MS) {
+            self.marks.push_back((position, received_ms));
+        }
+        if self.marks.len() > MAX_MARKS {
+            let mut keep = false;
+            self.marks.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+    }
+
+    /// Drops marks nobody asks for any more: all but the last one at or before `stored`.
+    fn forget_marks(&mut self, stored: u64) {
+        while self.marks.get(1).is_some_and(|(position, _)| *position <= stored) {
+            self.marks.pop_front();
+        }
+    }
+
+    fn age_of(&self, position: u64) -> Duration {
+        let index = self.marks.partition_point(|(marked, _)| *marked <= position).saturating_sub(1);
+        let received = self.marks.get(index).map_or_else(clock::now_ms, |(_, received)| *received);
+        Duration::from_millis(u64::try_from(clock::now_ms() - received).unwrap_or(0))
+    }
+}
+
+/// An error with all its causes on one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Records of entries that are not stored yet, by range of positions; used while the log is opened.
+#[derive(Debug, Default)]
+pub(super) struct Unstored {
+    ranges: BTreeMap<u64, u64>,
+    uncut: u64,
+}
+
+impl Unstored {
+    pub(super) fn of(book: &CutBook) -> Self {
+        Self { ranges: book.open_cuts().map(|cut| (cut.first, cut.end)).collect(), uncut: book.uncut() }
+    }
+
+    pub(super) fn contains(&self, position: u64) -> bool {
+        let range = self.ranges.range(..=position).next_back();
+        position >= self.uncut || range.is_some_and(|(_, end)| position < *end)
+    }
+}

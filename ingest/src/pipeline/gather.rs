@@ -1,0 +1,133 @@
+//! Rows of consecutive entries, and what became of their records, until they are cut.
+//!
+//! Used by the committer while it is live and by the catch-up: both add the same entries in the same order and so get
+//! the same blocks.
+
+use crate::identity::IdHasher;
+use crate::log::EntryHead;
+use crate::otlp::{self, DecodeError, Origin};
+use crate::outcome::{Fate, Tally};
+use crate::rows::Rows;
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// Key of a row of the table `ledger` inside one cut.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LedgerKey {
+    pub(super) project: u32,
+    pub(super) fate: &'static str,
+    pub(super) signal: &'static str,
+    pub(super) reason: String,
+}
+
+/// Entries `first..end` as rows.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) rows: Rows,
+    pub(super) ledger: BTreeMap<LedgerKey, u64>,
+    pub(super) first: u64,
+    pub(super) end: u64,
+    /// Records that became rows.
+    pub(super) records: u64,
+    /// Receive time of the first entry, ms since the Unix epoch.
+    pub(super) received_ms: Option<i64>,
+    /// When the first entry was added.
+    pub(super) began: Option<Instant>,
+}
+
+impl Gathered {
+    /// Nothing yet, the next entry being `first`; `rows` must be empty.
+    pub(super) fn begin(rows: Rows, first: u64) -> Self {
+        Self { rows, ledger: BTreeMap::new(), first, end: first, records: 0, received_ms: None, began: None }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == self.first
+    }
+
+    /// Notes the entry at `position`, whose rows were decoded already.
+    pub(super) fn note(&mut self, position: u64, head: &EntryHead) {
+        self.end = position + 1;
+        self.received_ms.get_or_insert(head.received_ms);
+        self.began.get_or_insert_with(Instant::now);
+        let signal = head.signal.as_str();
+        let project = head.project.0;
+        let mut count = |fate: Fate, reason: &str, records: u64| {
+            if records > 0 {
+                let key = LedgerKey { project, fate: fate_name(fate), signal, reason: reason.to_owned() };
+                *self.ledger.entry(key).or_insert(0) += records;
+            }
+        };
+        count(Fate::Received, "", head.tally.received);
+        for (fate, reason, records) in &head.tally.others {
+            count(*fate, reason, *records);
+        }
+        self.records += kept(head);
+    }
+
+    /// Notes a position whose entry is lost: it gives no rows and no counts.
+    pub(super) fn skip(&mut self, position: u64) {
+        self.end = position + 1;
+    }
+
+    /// Whether a cut is due by size.
+    pub(super) fn is_full(&self, max_rows: u64, max_bytes: usize) -> bool {
+        self.rows.rows() >= max_rows || self.rows.bytes() >= max_bytes
+    }
+}
+
+/// The value of the column `fate`.
+fn fate_name(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Received => "received",
+        Fate::Rejected => "rejected",
+        Fate::SetAside => "set_aside",
+        Fate::Ignored => "ignored",
+        Fate::Deduplicated => "deduplicated",
+    }
+}
+
+/// Records of an entry that became rows.
+pub(super) fn kept(head: &EntryHead) -> u64 {
+    head.tally.received.saturating_sub(head.tally.others.iter().map(|(_, _, records)| records).sum())
+}
+
+/// Decodes a body into `rows`. A panic of the decoder, which would be a mistake in it, costs this request and not the
+/// server; `Err(None)` then, and `rows` must be thrown away.
+pub(super) fn decode(
+    head: &EntryHead,
+    body: &[u8],
+    ids: &IdHasher,
+    rows: &mut Rows,
+) -> Result<Tally, Option<DecodeError>> {
+    let origin =
+        Origin { project: head.project, retention_class: head.retention_class, received_ms: head.received_ms, ids };
+    let decoded = catch_unwind(AssertUnwindSafe(|| otlp::decode(head.signal, head.encoding, body, &origin, rows)));
+    match decoded {
+        Ok(outcome) => outcome.map_err(Some),
+        Err(_panic) => Err(None),
+    }
+}
+
+/// The body of a logged entry, inflated. Its length is known, so nothing can grow beyond it.
+pub(super) fn inflate(head: &EntryHead, raw: &[u8]) -> io::Result<Vec<u8>> {
+    use crate::log::ContentEncoding;
+    let length = usize::try_from(head.inflated_len).map_err(io::Error::other)?;
+    let mut body = Vec::with_capacity(length);
+    match head.content_encoding {
+        ContentEncoding::Identity => body.extend_from_slice(raw),
+        ContentEncoding::Gzip => {
+            flate2::read::MultiGzDecoder::new(raw).take(head.inflated_len).read_to_end(&mut body)?;
+        }
+        ContentEncoding::Zstd => {
+            zstd::stream::read::Decoder::with_buffer(raw)?.take(head.inflated_len).read_to_end(&mut body)?;
+        }
+    }
+    if body.len() == length {
+        Ok(body)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a logged body inflates to another length than it did"))
+    }
+}

@@ -1,0 +1,151 @@
+//! The task that turns what is gathered into cuts and has them stored, few at a time.
+//!
+//! In: rows from the committer, or the position from which it must read the log itself. Out: cuts written down in the
+//! order of their positions, each handed to [`inserts`]. While it reads the log it holds one cut more than are being
+//! inserted, so memory stays flat however long ClickHouse is away.
+
+use super::committer::ToWriter;
+use super::core::{Core, chain};
+use super::gather::Gathered;
+use super::inserts::{self, ReadLog};
+use super::queue::Ask;
+use crate::log::Reader;
+use crate::log::cuts::Cut;
+use crate::otlp::DECODER_VERSION;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+/// Pause after the log could not be read.
+const READ_PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) struct Writer {
+    core: Arc<Core>,
+    inbox: UnboundedReceiver<ToWriter>,
+    slots: Arc<Semaphore>,
+    read_log: ReadLog,
+    /// The inserts under way; they end with this task.
+    inserts: JoinSet<()>,
+}
+
+impl Writer {
+    pub(super) fn new(core: Arc<Core>, inbox: UnboundedReceiver<ToWriter>, read_log: ReadLog) -> Self {
+        let slots = Arc::new(Semaphore::new(core.config.max_inserts.max(1)));
+        Self { core, inbox, slots, read_log, inserts: JoinSet::new() }
+    }
+
+    pub(super) async fn run(mut self) {
+        for cut in self.core.peek(|book| book.open_cuts().cloned().collect::<Vec<_>>()) {
+            let Some(slot) = self.slot().await else { return };
+            let (core, read_log) = (Arc::clone(&self.core), Arc::clone(&self.read_log));
+            self.inserts.spawn(async move {
+                inserts::recover(&core, cut, &read_log).await;
+                drop(slot);
+            });
+        }
+        while let Some(message) = self.inbox.recv().await {
+            match message {
+                ToWriter::Gathered(gathered) => {
+                    let Some(slot) = self.slot().await else { return };
+                    self.core.figures().waiting_cuts -= 1;
+                    let bytes = gathered.rows.bytes();
+                    self.cut(*gathered, slot, bytes).await;
+                }
+                ToWriter::BehindFrom(position) => self.catch_up(position).await,
+            }
+        }
+    }
+
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+
+    /// Writes a cut down and has it stored. `counted` bytes are given back to the committer's allowance in the end.
+    async fn cut(&mut self, gathered: Gathered, slot: OwnedSemaphorePermit, counted: usize) {
+        let (first, end, records) = (gathered.first, gathered.end, gathered.records);
+        let blocks = inserts::counted_blocks(&gathered.rows);
+        let cut = self
+            .core
+            .book(move |book| {
+                let mut cut = Cut {
+                    number: book.next_cut(),
+                    first,
+                    end,
+                    decoder: DECODER_VERSION,
+                    records,
+                    blocks: blocks.clone(),
+                };
+                book.number_blocks(&mut cut.blocks);
+                book.record(cut.clone())?;
+                Ok(cut)
+            })
+            .await;
+        let core = Arc::clone(&self.core);
+        while self.inserts.try_join_next().is_some() {}
+        self.inserts.spawn(async move {
+            inserts::store(&core, cut, gathered).await;
+            core.figures().waiting_bytes -= counted;
+            drop(slot);
+            core.queue.wake();
+        });
+    }
+
+    /// Reads the log from `position` until it meets the committer, which then gathers again.
+    async fn catch_up(&mut self, position: u64) {
+        let mut reader = (self.read_log)(position);
+        let mut until = None;
+        loop {
+            let Some(slot) = self.slot().await else { return };
+            let (back, gathered) = self.read_cut(reader, until).await;
+            reader = back;
+            if !gathered.is_empty() {
+                self.cut(gathered, slot, 0).await;
+                continue;
+            }
+            drop(slot);
+            if until.is_some_and(|until| reader.position() >= until) {
+                return;
+            }
+            let (reply, answer) = oneshot::channel();
+            self.core.queue.ask(Ask::GoLive(reply));
+            // No answer means that the committer has ended; what is left is read at the next start.
+            let Ok(durable) = answer.await else { return };
+            until = Some(durable);
+        }
+    }
+
+    /// Reads entries for one cut: up to its size, to `until`, or to the end of what is durable.
+    async fn read_cut(&self, reader: Reader, until: Option<u64>) -> (Reader, Gathered) {
+        let first = reader.position();
+        let mut reader = reader;
+        loop {
+            let core = Arc::clone(&self.core);
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut gathered = Gathered::begin(core.spare_rows(), reader.position());
+                let config = &core.config;
+                let outcome = loop {
+                    let is_at_end = until.is_some_and(|until| reader.position() >= until);
+                    if is_at_end || gathered.is_full(config.max_cut_rows, config.max_cut_bytes) {
+                        break Ok(());
+                    }
+                    match inserts::add_next(&core, &mut reader, &mut gathered) {
+                        Ok(true) => {}
+                        Ok(false) => break Ok(()),
+                        Err(error) => break Err(error),
+                    }
+                };
+                (reader, gathered, outcome)
+            });
+            match reading.await {
+                Ok((back, gathered, Ok(()))) => return (back, gathered),
+                Ok((_, _, Err(error))) => tracing::error!(error = chain(&error), "the log cannot be read"),
+                Err(error) => tracing::error!(%error, "reading the log was broken off"),
+            }
+            tokio::time::sleep(READ_PAUSE).await;
+            reader = (self.read_log)(first);
+        }
+    }
+}
