@@ -5,7 +5,7 @@
 //! and [`repeats`] keep their own files beside the segments.
 //!
 //! Layout of the folder: `id` (24 random bits naming this log), `XXXXXXXXXXXXXXXX-GGGGGGGG.log` (segments, first position
-//! and generation in hexadecimal), `cuts`, `repeats`.
+//! and generation in hexadecimal), `cuts`, `repeats`, `damaged-*.bin` (bytes set aside for a person to look at).
 //!
 //! Invariants:
 //! 1. An entry whose commit succeeded is read back whole, after any number of process kills and power cuts, until
@@ -99,7 +99,11 @@ impl Shared {
         self.segments().range(..=limit).next_back().map(|(name, _)| *name)
     }
 
-    fn report(&self, damage: &Damage) {
+    /// Counts and reports damage, and keeps a copy of the bytes beside the log, since the segment will go.
+    fn report(&self, disk: &dyn Disk, dir: &Path, damage: &Damage) {
+        if let Err(error) = set_aside(disk, dir, damage) {
+            tracing::error!(%error, "damaged bytes of the log could not be set aside");
+        }
         let entries = damage.positions.end - damage.positions.start;
         self.damaged.fetch_add(entries, Ordering::Relaxed);
         tracing::error!(
@@ -198,7 +202,7 @@ impl Log {
             let file = disk.open(&path)?;
             let walk = segment::walk(file.as_ref(), &path, *name, ends_before)?;
             for damage in &walk.damage {
-                shared.report(damage);
+                shared.report(disk.as_ref(), dir, damage);
             }
             for frame in &walk.frames {
                 each(frame.position, &EntryHead::decode(&frame.head)?);
@@ -390,6 +394,19 @@ impl Log {
     }
 }
 
+/// Copies a damaged stretch to a file of its own, once.
+fn set_aside(disk: &dyn Disk, dir: &Path, damage: &Damage) -> io::Result<()> {
+    let segment = damage.path.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("damaged-{segment}-{:x}.bin", damage.offset);
+    if disk.list(dir)?.contains(&name) {
+        return Ok(());
+    }
+    let length = usize::try_from(damage.until - damage.offset).map_err(io::Error::other)?;
+    let mut bytes = vec![0; length];
+    let read = disk.open(&damage.path)?.read_at(&mut bytes, damage.offset)?;
+    disk::replace(disk, dir, &name, &bytes[..read])
+}
+
 /// The log's id, made when there is none.
 fn open_id(disk: &dyn Disk, dir: &Path) -> Result<u32, LogError> {
     let read = disk::content(disk, &dir.join("id"))?
@@ -405,3 +422,6 @@ fn open_id(disk: &dyn Disk, dir: &Path) -> Result<u32, LogError> {
     disk::replace(disk, dir, "id", format!("{id:06x}\n").as_bytes())?;
     Ok(id)
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,7 +91,7 @@ impl Reader {
                 let path = name.path(&self.dir);
                 let damage =
                     Damage { path, offset: frame.offset, until: frame.end(), positions: position..position + 1 };
-                self.shared.report(&damage);
+                self.shared.report(self.disk.as_ref(), &self.dir, &damage);
                 return Ok(Some(ReadEntry::Damaged { position }));
             };
             let head = EntryHead::decode(&frame.head)?;
