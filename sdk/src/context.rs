@@ -141,7 +141,12 @@ fn take_free() -> Option<ContextId> {
     let index = USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
         if used < MAX_CONTEXTS { Some(used + 1) } else { None }
     });
-    index.ok().map(|index| ContextId(index + 1))
+    let index = index.ok()?;
+    if index % CHUNK_SLOTS == 0 {
+        // Many scopes since the last pass: let it return those that ended before a further chunk is filled.
+        crate::pipeline::wake();
+    }
+    Some(ContextId(index + 1))
 }
 
 fn give_free(id: ContextId) {

@@ -170,6 +170,7 @@ macro_rules! funnel {
     ) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "the names of funnel and steps say what they are")]
         $vis enum $funnel { $($(#[$step_meta])* $step),+ }
 
         const _: () = {

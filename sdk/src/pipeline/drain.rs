@@ -83,6 +83,8 @@ struct Drain {
     /// None before the start and after the stop: what is drained then belongs to captures or to nobody.
     outbox: Option<Outbox>,
     drops: DropReports,
+    /// When the catalogue was last declared.
+    declared: Option<Instant>,
 }
 
 impl Drain {
@@ -94,6 +96,7 @@ impl Drain {
             retired: Retired::new(),
             outbox: None,
             drops: DropReports::new(),
+            declared: None,
         }
     }
 
@@ -108,6 +111,11 @@ impl Drain {
             ring.drain(|record| sink.take(record));
         }
         self.retired.free();
+        let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE);
+        if let (Some(outbox), true) = (&mut self.outbox, is_due) {
+            self.declared = Some(Instant::now());
+            catalog::declare(outbox, clock::wall_now_ns());
+        }
     }
 }
 
@@ -119,7 +127,6 @@ pub(crate) fn open(outbox: Outbox) {
 /// The drain thread.
 pub(crate) fn run(interval: Duration) {
     let mut calibrated = Instant::now();
-    let mut declared: Option<Instant> = None;
     loop {
         if state::load() & state::FORKED != 0 {
             return;
@@ -136,10 +143,6 @@ pub(crate) fn run(interval: Duration) {
             drain.pass();
             let Drain { outbox, drops, .. } = &mut *drain;
             if let Some(outbox) = outbox {
-                if declared.is_none_or(|when| when.elapsed() >= REDECLARE) {
-                    declared = Some(Instant::now());
-                    catalog::declare(outbox, clock::wall_now_ns());
-                }
                 drops.report(outbox, false);
                 outbox.seal_due(false);
             }

@@ -1,0 +1,440 @@
+//! What is recorded arrives, or is counted where it went: against a server that is well, busy, wrong, silent or away.
+//!
+//! Recording starts once in a process, so every claim runs in a process of its own: the test starts this very program again
+//! with `child` as the only test and the scenario in its environment, and plays the server itself.
+
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::{
+    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
+};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point};
+use prost::Message as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const SCENARIO: &str = "DELIVERY_SCENARIO";
+const EVENTS: u64 = 300;
+
+gemba::funnel! {
+    enum Signup = "signup" { Form = "form", Mail = "mail" (was = "email") }
+}
+
+/// One request as the server saw it.
+#[derive(Debug, Clone)]
+struct Request {
+    path: String,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+    at: Instant,
+}
+
+impl Request {
+    fn key(&self) -> &str {
+        &self.headers["idempotency-key"]
+    }
+
+    fn inflated(&self) -> Vec<u8> {
+        assert_eq!(self.headers["content-encoding"], "zstd");
+        zstd::stream::decode_all(&self.body[..]).unwrap()
+    }
+
+    fn logs(&self) -> ExportLogsServiceRequest {
+        ExportLogsServiceRequest::decode(&self.inflated()[..]).unwrap()
+    }
+}
+
+/// How the server answers one request.
+#[derive(Debug, Clone)]
+enum Reply {
+    Status(u16, &'static str, Vec<u8>),
+    /// Reads the request and closes the connection.
+    Reset,
+}
+
+fn ok() -> Reply {
+    Reply::Status(200, "", Vec::new())
+}
+
+/// Answers requests by the script, one after the other, then as `rest` says.
+struct Server {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    fn start(script: Vec<Reply>, rest: Reply) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let (shared, script) = (Arc::clone(&seen), Arc::new(Mutex::new(script.into_iter())));
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let (seen, script, rest) = (Arc::clone(&shared), Arc::clone(&script), rest.clone());
+                std::thread::spawn(move || serve(&connection.unwrap(), &seen, &script, &rest));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+fn serve(connection: &TcpStream, seen: &Mutex<Vec<Request>>, script: &Mutex<std::vec::IntoIter<Reply>>, rest: &Reply) {
+    let mut reader = BufReader::new(connection);
+    while let Some(request) = read_request(&mut reader) {
+        seen.lock().unwrap().push(request);
+        let reply = script.lock().unwrap().next().unwrap_or_else(|| rest.clone());
+        match reply {
+            Reply::Status(status, headers, body) => {
+                let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
+                let mut connection = connection;
+                // The client may be gone by now; then there is nobody to tell.
+                let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&body));
+            }
+            Reply::Reset => return,
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
+    let mut line = String::new();
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
+    let path = line.split(' ').nth(1)?.to_owned();
+    let mut headers = BTreeMap::new();
+    loop {
+        line.clear();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+    reader.read_exact(&mut body).ok()?;
+    Some(Request { path, headers, body, at: Instant::now() })
+}
+
+/// What the child printed about itself.
+#[derive(Debug, Default, PartialEq)]
+struct Figures(BTreeMap<String, u64>);
+
+impl Figures {
+    fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+}
+
+fn run_child(scenario: &str, address: SocketAddr) -> Figures {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["child", "--exact", "--nocapture"])
+        .env(SCENARIO, scenario)
+        .env("GEMBA_ENDPOINT", format!("http://{address}"))
+        .env("GEMBA_KEY", "gi_test")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let words = text.split_whitespace().filter_map(|word| word.strip_prefix("figure:"));
+    Figures(words.filter_map(|word| word.split_once('=')).map(|(k, v)| (k.to_owned(), v.parse().unwrap())).collect())
+}
+
+/// The process the other tests start; by itself it has no scenario and ends at once.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    let patience = if matches!(scenario.as_str(), "away" | "silent") { 300 } else { 10_000 };
+    let guard = gemba::Config::new("delivery-test")
+        .release("1.2.3")
+        .send_interval(Duration::from_millis(20))
+        .shutdown_timeout(Duration::from_millis(patience))
+        .start()
+        .unwrap();
+    assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
+    match scenario.as_str() {
+        "flood" => {
+            for number in 0..200_000_u32 {
+                gemba::feature!("flood.used", number = number);
+            }
+        }
+        "exit" => {
+            record_all();
+            std::mem::forget(guard);
+            // The guard never drops: the figures are the server's to tell.
+            std::process::exit(0);
+        }
+        "fork" => fork_and_record(),
+        "panic" => {
+            let thread = std::thread::spawn(|| {
+                gemba::attempt!("panic.work").run(|| assert!(std::hint::black_box(false), "on purpose"));
+            });
+            assert!(thread.join().is_err());
+            record_all();
+        }
+        "refused" => {
+            record_all();
+            guard.flush(Duration::from_secs(10)).unwrap();
+            record_all();
+        }
+        "short" => {
+            for number in 0..500_u32 {
+                std::thread::spawn(move || gemba::feature!("short.lived", number = number)).join().unwrap();
+            }
+        }
+        _ => record_all(),
+    }
+    drop(guard);
+    gemba::feature!("after.stop");
+    let stats = gemba::stats();
+    assert_eq!(
+        stats.recorded,
+        stats.delivered + stats.dropped_total() + stats.unconfirmed + stats.pending,
+        "{stats:?}"
+    );
+    println!("figure:recorded={} figure:delivered={}", stats.recorded, stats.delivered);
+    println!("figure:unconfirmed={} figure:pending={}", stats.unconfirmed, stats.pending);
+    for (reason, count) in stats.dropped {
+        println!("figure:{reason}={count}");
+    }
+}
+
+fn record_all() {
+    gemba::scope().user("u-7").session("secret").tenant("acme").run(|| {
+        for number in 0..EVENTS {
+            gemba::feature!("delivery.used", number = number, big = u64::MAX, name = "ä", ok = true, ratio = 0.5);
+        }
+        let _ = gemba::attempt!("delivery.tried").run(|| Err::<(), _>(std::fmt::Error));
+        gemba::step!(Signup::Mail, plan = "pro");
+    });
+}
+
+/// Records in the parent and in a forked child, which inherits everything and must send nothing of it.
+fn fork_and_record() {
+    record_all();
+    #[expect(unsafe_code, reason = "the claim is about fork")]
+    // SAFETY: the child only records (which does nothing there), drops nothing and leaves with `_exit`.
+    unsafe {
+        let pid = libc::fork();
+        assert!(pid >= 0);
+        if pid == 0 {
+            gemba::feature!("fork.child");
+            assert_eq!(gemba::flush(Duration::from_secs(1)), Err(gemba::FlushError::Closed));
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+        assert_eq!(status, 0);
+    }
+}
+
+fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
+    let found = attributes.iter().find(|attribute| attribute.key == key)?;
+    found.value.as_ref().and_then(|AnyValue { value }| value.as_ref())
+}
+
+fn text<'a>(attributes: &'a [KeyValue], key: &str) -> &'a str {
+    match attribute(attributes, key) {
+        Some(Value::StringValue(text)) => text,
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+/// Log records by idempotency key, each key once: what a server that forgets repeats has.
+fn stored(requests: &[Request]) -> Vec<LogRecord> {
+    let mut keys = BTreeSet::new();
+    let logs = requests.iter().filter(|request| request.path == "/v1/logs" && keys.insert(request.key().to_owned()));
+    logs.flat_map(|request| request.logs().resource_logs)
+        .flat_map(|resource| resource.scope_logs)
+        .flat_map(|scope| scope.log_records)
+        .collect()
+}
+
+/// Points of `gemba.sdk.dropped`, summed by reason.
+fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    let mut keys = BTreeSet::new();
+    for request in
+        requests.iter().filter(|request| request.path == "/v1/metrics" && keys.insert(request.key().to_owned()))
+    {
+        let export = ExportMetricsServiceRequest::decode(&request.inflated()[..]).unwrap();
+        for metric in export.resource_metrics.into_iter().flat_map(|r| r.scope_metrics).flat_map(|s| s.metrics) {
+            assert_eq!(metric.name, "gemba.sdk.dropped");
+            let Some(Data::Sum(sum)) = metric.data else { panic!("not a sum") };
+            assert!(sum.is_monotonic);
+            assert_eq!(sum.aggregation_temporality, 1, "delta");
+            for point in sum.data_points {
+                let Some(number_data_point::Value::AsInt(count)) = point.value else { panic!("not an integer") };
+                *sums.entry(text(&point.attributes, "gemba.reason").to_owned()).or_default() +=
+                    u64::try_from(count).unwrap();
+            }
+        }
+    }
+    sums
+}
+
+fn named<'a>(records: &'a [LogRecord], event_name: &str) -> Vec<&'a LogRecord> {
+    records.iter().filter(|record| record.event_name == event_name).collect()
+}
+
+#[test]
+fn a_well_server_gets_everything_once_and_readable() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("well", server.address);
+    let requests = server.requests();
+    let records = stored(&requests);
+    assert_eq!(figures.get("delivered"), records.len() as u64, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
+
+    let used = named(&records, "gemba.feature.used");
+    assert_eq!(used.len() as u64, EVENTS);
+    let mut last_seq = 0;
+    for (number, record) in used.iter().enumerate() {
+        let attributes = &record.attributes;
+        assert_eq!(text(attributes, "gemba.feature.name"), "delivery.used");
+        assert_eq!((text(attributes, "user.id"), text(attributes, "gemba.tenant")), ("u-7", "acme"));
+        assert_eq!(text(attributes, "session.id").len(), 32, "hashed");
+        assert_eq!(attribute(attributes, "number"), Some(&Value::IntValue(i64::try_from(number).unwrap())));
+        assert_eq!(text(attributes, "big"), u64::MAX.to_string(), "beyond an OTLP integer: text, not rounded");
+        assert_eq!(text(attributes, "name"), "ä");
+        assert_eq!(attribute(attributes, "ok"), Some(&Value::BoolValue(true)));
+        assert_eq!(attribute(attributes, "ratio"), Some(&Value::DoubleValue(0.5)));
+        let Some(Value::IntValue(seq)) = attribute(attributes, "gemba.seq") else { panic!("no seq") };
+        assert!(*seq > last_seq, "{seq} after {last_seq}");
+        last_seq = *seq;
+    }
+    let ended = named(&records, "gemba.feature.ended");
+    assert_eq!(text(&ended[0].attributes, "gemba.outcome"), "failed");
+    assert_eq!(text(&ended[0].attributes, "error.type"), std::any::type_name::<std::fmt::Error>());
+    let started = named(&records, "gemba.feature.started");
+    assert_eq!(text(&started[0].attributes, "gemba.attempt.id"), text(&ended[0].attributes, "gemba.attempt.id"));
+    let step = named(&records, "gemba.funnel.step");
+    assert_eq!(text(&step[0].attributes, "gemba.step.name"), "mail");
+    let declared: Vec<_> = named(&records, "gemba.catalog")
+        .iter()
+        .map(|record| text(&record.attributes, "gemba.catalog.name").to_owned())
+        .collect();
+    for name in ["delivery.used", "delivery.tried", "signup.form", "signup.mail", "flood.used"] {
+        assert!(declared.contains(&name.to_owned()), "{name} in {declared:?}");
+    }
+    assert_eq!(named(&records, "gemba.sdk.stopped").len(), 1);
+    assert!(
+        named(&records, "gemba.feature.used").iter().all(|r| text(&r.attributes, "gemba.feature.name") != "after.stop")
+    );
+
+    let resource = requests[0].logs().resource_logs[0].resource.clone().unwrap().attributes;
+    assert_eq!(text(&resource, "service.name"), "delivery-test");
+    assert_eq!(text(&resource, "service.version"), "1.2.3");
+    assert!(matches!(attribute(&resource, "gemba.sent_time"), Some(Value::IntValue(ns)) if *ns > 0));
+    assert_eq!(requests[0].headers["authorization"], "Bearer gi_test");
+    let instance = text(&resource, "service.instance.id");
+    for (number, request) in requests.iter().enumerate() {
+        assert_eq!(request.key(), format!("{instance}-{number}"), "no gap in the keys");
+    }
+}
+
+#[test]
+fn a_busy_server_gets_the_same_batch_again_when_it_asked_for_it() {
+    let busy = Reply::Status(429, "retry-after: 1\r\n", Vec::new());
+    let server = Server::start(vec![Reply::Status(503, "", Vec::new()), busy], ok());
+    let figures = run_child("busy", server.address);
+    let requests = server.requests();
+    let first = requests[0].key();
+    assert!(requests[..3].iter().all(|request| request.key() == first), "{:?}", requests[1].key());
+    assert!(requests[2].at - requests[1].at >= Duration::from_secs(1), "Retry-After is honoured");
+    assert_eq!(figures.get("delivered"), stored(&requests).len() as u64);
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
+}
+
+#[test]
+fn a_refused_batch_is_dropped_and_the_count_is_reported() {
+    let server = Server::start(vec![Reply::Status(400, "", Vec::new())], ok());
+    let figures = run_child("refused", server.address);
+    let requests = server.requests();
+    let refused: usize =
+        requests[0].logs().resource_logs.iter().flat_map(|r| &r.scope_logs).map(|s| s.log_records.len()).sum();
+    assert_eq!(figures.get("refused"), refused as u64, "{figures:?}");
+    assert_ne!(requests[0].key(), requests[1].key(), "a refused batch is not sent again");
+    assert_eq!(reported_drops(&requests).get("refused"), Some(&(refused as u64)));
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + figures.get("refused"));
+}
+
+#[test]
+fn rejected_records_of_a_partial_success_are_dropped_and_the_rest_delivered() {
+    let partial = ExportLogsPartialSuccess { rejected_log_records: 2, error_message: "two too many".into() };
+    let body = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+    let server = Server::start(vec![Reply::Status(200, "", body)], ok());
+    let figures = run_child("partial", server.address);
+    assert_eq!(figures.get("rejected"), 2, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + 2);
+}
+
+#[test]
+fn without_a_server_everything_is_counted_as_dropped_at_the_stop() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let figures = run_child("away", address);
+    assert_eq!(figures.get("recorded"), figures.get("shutdown"), "{figures:?}");
+    assert!(figures.get("recorded") > EVENTS);
+}
+
+#[test]
+fn a_server_that_never_answers_leaves_batches_unconfirmed() {
+    let server = Server::start(Vec::new(), Reply::Reset);
+    let figures = run_child("silent", server.address);
+    assert!(figures.get("unconfirmed") > 0, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("unconfirmed") + figures.get("shutdown"));
+}
+
+#[test]
+fn what_a_full_ring_drops_is_counted_and_reported_by_reason() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("flood", server.address);
+    let requests = server.requests();
+    let arrived = named(&stored(&requests), "gemba.feature.used").len() as u64;
+    assert_eq!(arrived + figures.get("ring_full"), 200_000, "{figures:?}");
+    let reported = reported_drops(&requests);
+    assert_eq!(reported.get("ring_full").copied().unwrap_or(0), figures.get("ring_full"), "{reported:?}");
+}
+
+#[test]
+fn an_exit_without_dropping_the_guard_delivers_what_is_left() {
+    let server = Server::start(Vec::new(), ok());
+    run_child("exit", server.address);
+    let records = stored(&server.requests());
+    assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS);
+    assert_eq!(named(&records, "gemba.sdk.stopped").len(), 1);
+}
+
+#[test]
+fn a_forked_child_sends_nothing_of_what_it_inherited() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("fork", server.address);
+    let records = stored(&server.requests());
+    assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS);
+    assert_eq!(figures.get("delivered"), records.len() as u64);
+}
+
+#[test]
+fn a_panicking_thread_loses_nothing() {
+    let server = Server::start(Vec::new(), ok());
+    run_child("panic", server.address);
+    let records = stored(&server.requests());
+    let ended = named(&records, "gemba.feature.ended");
+    assert!(ended.iter().any(|record| text(&record.attributes, "gemba.outcome") == "panicked"));
+    assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS);
+}
+
+#[test]
+fn short_lived_threads_hand_their_ring_on() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("short", server.address);
+    let records = stored(&server.requests());
+    assert_eq!(named(&records, "gemba.feature.used").len(), 500);
+    assert_eq!(figures.get("no_ring"), 0, "500 threads, 64 rings");
+}
