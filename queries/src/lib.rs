@@ -16,6 +16,7 @@
 
 pub mod catalog;
 pub mod error;
+pub mod funnel;
 mod header;
 mod lex;
 pub mod param;

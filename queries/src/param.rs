@@ -184,7 +184,7 @@ pub(crate) fn zone_name(given: &str) -> Option<String> {
 }
 
 /// Reads an instant, rounded down to the millisecond.
-fn read_time(given: &str, now: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
+pub(crate) fn read_time(given: &str, now: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
     let given = given.trim();
     let at = if let Some(rest) = given.strip_prefix("now") {
         let rest = rest.trim();

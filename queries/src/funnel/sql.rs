@@ -1,0 +1,422 @@
+//! The statement that fetches what a funnel looks at: one row per event that fits a step or an exclusion, by unit and time.
+//!
+//! In: a [`Funnel`] and a project. Out: a [`FunnelPlan`]: one statement with its parameters, and which columns it answers.
+//! Every name, key and value travels as a ClickHouse parameter; the text of the statement holds none of them. The
+//! statement decides which event fits what; which chains that makes is decided by [`super::scan`].
+//!
+//! Numbers travel as the 64 bits of their floating point form, because ClickHouse's default parser of decimal text may be
+//! one unit off in the last place and `eq` must mean equal.
+
+use super::overlap::kinds;
+use super::validate::{
+    Attribution, Comparison, Condition, CountBy, Exclusion, Funnel, Matcher, Order, Scalar, Step, Test,
+};
+use crate::catalog::BoundQuery;
+use gemba_conventions::attribute;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Kinds a user causes: what "any event" and "other event" mean.
+const VISIBLE: &str = "kind IN ('used', 'step', 'event')";
+
+/// Which optional columns the rows of a plan have, in this order after the fixed ones.
+///
+/// Fixed, in order: `unit_id` UInt64, `time_ms` Int64, `seq` UInt64, `instance_id` UInt64, `step_mask` UInt32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Columns {
+    /// `exclusion_mask` UInt32: one bit for each exclusion the event fits.
+    pub exclusions: bool,
+    /// `derived` UInt8: 1 where `unit_id` is a person whose events have no session and are to be split by pauses.
+    pub derived: bool,
+    /// `visible` UInt8: 1 for an event that breaks a strict chain.
+    pub visible: bool,
+    /// `hold_key` UInt64: hash of the values held constant; 0 where one is missing.
+    pub hold: bool,
+    /// `value` String: breakdown value as a letter for its type (`s`, `n`, `b`) and its text; empty where missing.
+    pub value: bool,
+}
+
+/// What to ask ClickHouse for a funnel.
+#[derive(Debug, Clone)]
+pub struct FunnelPlan {
+    /// The statement; its rows come ordered by unit and time.
+    pub bound: BoundQuery,
+    /// The columns of its rows.
+    pub columns: Columns,
+}
+
+impl Funnel {
+    /// The statement for this funnel in `project`.
+    pub fn plan(&self, project: u32) -> FunnelPlan {
+        let columns = Columns {
+            exclusions: !self.exclusions.is_empty(),
+            derived: self.count_by == CountBy::Session,
+            visible: self.order == Order::Strict,
+            hold: !self.hold.is_empty(),
+            value: self.breakdown.is_some(),
+        };
+        let mut params = Params::default();
+        params.add("project", project.to_string());
+        let inner = self.fitting_rows(columns, &mut params);
+        let sql = self.resolved_rows(&inner, columns, &mut params);
+        let range_ms = Some((self.from_ms, self.to_ms));
+        FunnelPlan { bound: BoundQuery { sql, params: params.into_sorted(), range_ms }, columns }
+    }
+
+    /// Last instant that can belong to a chain.
+    pub(crate) fn until_ms(&self) -> i64 {
+        (self.to_ms - 1).saturating_add(self.window_ms)
+    }
+
+    /// The inner statement: rows of the table `events` with their masks, units not yet resolved.
+    fn fitting_rows(&self, columns: Columns, params: &mut Params) -> String {
+        let mut sql = String::from(
+            "SELECT unit, session, tenant, toUnixTimestamp64Milli(time) AS time_ms, seq, \
+             CAST(instance AS UInt64) AS instance_id",
+        );
+        // A derived session is cut by pauses in all that its person did, so rows a filter hides must still come through;
+        // the filter then only clears their masks.
+        let seen = conditions(&self.filter, params);
+        let fillers = self.count_by == CountBy::Session;
+        let masked = |mask: String| match &seen {
+            Some(seen) if fillers => format!("if({seen}, {mask}, toUInt32(0))"),
+            _ => mask,
+        };
+        let steps: Vec<&Matcher> = self.steps.iter().map(|Step { matcher, .. }| matcher).collect();
+        let exclusions: Vec<&Matcher> = self.exclusions.iter().map(|Exclusion { matcher, .. }| matcher).collect();
+        let step_mask = masked(mask(&steps, params));
+        write_column(&mut sql, &step_mask, "step_mask");
+        let mut wanted = vec!["step_mask != 0".to_owned()];
+        if columns.exclusions {
+            write_column(&mut sql, &masked(mask(&exclusions, params)), "exclusion_mask");
+            wanted.push("exclusion_mask != 0".to_owned());
+        }
+        if columns.visible {
+            let visible = match &seen {
+                Some(seen) if fillers => format!("toUInt8({VISIBLE} AND {seen})"),
+                _ => format!("toUInt8({VISIBLE})"),
+            };
+            write_column(&mut sql, &visible, "visible");
+            wanted.push("visible = 1".to_owned());
+        }
+        if columns.hold {
+            write_column(&mut sql, &hold_key(&self.hold, params), "hold_key");
+        }
+        if let Some(key) = &self.breakdown {
+            write_column(&mut sql, &value_text(key, params), "value");
+        }
+        if fillers {
+            wanted.push(format!("(session = 0 AND unit != 0 AND {VISIBLE})"));
+        }
+        sql.push_str(" FROM events WHERE project = {project:UInt32}");
+        if !fillers && !columns.visible {
+            write_names(&mut sql, &steps, &exclusions, params);
+        }
+        self.write_range(&mut sql, fillers, params);
+        if let (Some(seen), false) = (&seen, fillers) {
+            let _infallible = write!(sql, " AND {seen}");
+        }
+        let _infallible = write!(sql, " AND ({})", wanted.join(" OR "));
+        sql
+    }
+
+    fn write_range(&self, sql: &mut String, fillers: bool, params: &mut Params) {
+        params.add("until_ms", self.until_ms().min(LAST_MS).to_string());
+        sql.push_str(
+            " AND day <= toDate(fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')) \
+             AND time <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')",
+        );
+        params.add("from_ms", self.from_ms.to_string());
+        if !self.first_time {
+            sql.push_str(
+                " AND day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')) \
+                 AND time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')",
+            );
+        } else if !fillers && self.order != Order::Any {
+            // Earlier entries are read to know which one is the first; nothing else before the range matters.
+            sql.push_str(" AND (time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') OR bitTest(step_mask, 0))");
+        }
+    }
+
+    /// The outer statement: units resolved, cohort applied, ordered.
+    fn resolved_rows(&self, inner: &str, columns: Columns, params: &mut Params) -> String {
+        let person = "if(links.person = 0, fitting.unit, links.person)";
+        let unit = match self.count_by {
+            CountBy::User => person.to_owned(),
+            CountBy::Session => format!("if(session != 0, session, {person})"),
+            CountBy::Tenant => "if(tenant = '', 0, greatest(sipHash64(tenant), 1))".to_owned(),
+        };
+        let mut sql = format!("SELECT {unit} AS unit_id, time_ms, seq, instance_id, step_mask");
+        if columns.exclusions {
+            sql.push_str(", exclusion_mask");
+        }
+        if columns.derived {
+            sql.push_str(", toUInt8(session = 0) AS derived");
+        }
+        if columns.visible {
+            sql.push_str(", visible");
+        }
+        if columns.hold {
+            sql.push_str(", hold_key");
+        }
+        if columns.value {
+            sql.push_str(", value");
+        }
+        let _infallible = write!(sql, " FROM ({inner}) AS fitting");
+        if self.count_by != CountBy::Tenant || self.cohort.is_some() {
+            sql.push_str(
+                " LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
+                 WHERE project = {project:UInt32} GROUP BY anonymous) AS links ON fitting.unit = links.anonymous",
+            );
+        }
+        if let Some(users) = &self.cohort {
+            let ids: Vec<String> = users.iter().map(|user| params.text(user)).collect();
+            let _infallible = write!(
+                sql,
+                " WHERE {person} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = 'user' \
+                 AND id IN ({}))",
+                ids.join(", ")
+            );
+        }
+        sql.push_str(if columns.derived {
+            " ORDER BY unit_id, derived, time_ms"
+        } else {
+            " ORDER BY unit_id, time_ms"
+        });
+        sql
+    }
+
+    /// The step whose value stands for a unit that reached `level` steps; `None` when it did not reach that step.
+    pub(crate) fn value_step(&self, level: usize) -> Option<usize> {
+        match self.attribution {
+            Attribution::First => Some(0),
+            Attribution::Last => level.checked_sub(1),
+            Attribution::Step(step) => (step < level).then_some(step),
+        }
+    }
+}
+
+/// Last instant `DateTime64` holds, 2299-12-31T23:59:59.999Z.
+const LAST_MS: i64 = 10_413_791_999_999;
+
+/// The values of a statement's parameters. Equal texts share one.
+#[derive(Default)]
+struct Params {
+    values: BTreeMap<String, String>,
+    texts: BTreeMap<String, String>,
+}
+
+impl Params {
+    fn add(&mut self, name: &str, value: String) {
+        self.values.insert(name.to_owned(), value);
+    }
+
+    /// The placeholder of a text.
+    fn text(&mut self, text: &str) -> String {
+        let next = format!("t{}", self.texts.len());
+        let name = self.texts.entry(text.to_owned()).or_insert(next).clone();
+        self.values.insert(name.clone(), text.to_owned());
+        format!("{{{name}:String}}")
+    }
+
+    /// The expression of a number, exact to the bit.
+    fn number(&mut self, number: f64) -> String {
+        let name = format!("n{}", self.values.len());
+        self.values.insert(name.clone(), number.to_bits().to_string());
+        format!("reinterpretAsFloat64({{{name}:UInt64}})")
+    }
+
+    fn into_sorted(self) -> Vec<(String, String)> {
+        self.values.into_iter().collect()
+    }
+}
+
+fn write_column(sql: &mut String, expression: &str, alias: &str) {
+    let _infallible = write!(sql, ", {expression} AS {alias}");
+}
+
+/// Restricts the rows to the names in question, which lead the sorting key; nothing where some matcher has no name.
+fn write_names(sql: &mut String, steps: &[&Matcher], exclusions: &[&Matcher], params: &mut Params) {
+    let names: Option<Vec<&str>> =
+        steps.iter().chain(exclusions).map(|matcher| Some(matcher.event.as_ref()?.name.as_str())).collect();
+    if let Some(mut names) = names {
+        names.sort_unstable();
+        names.dedup();
+        let names: Vec<String> = names.into_iter().map(|name| params.text(name)).collect();
+        let _infallible = write!(sql, " AND name IN ({})", names.join(", "));
+    }
+}
+
+/// One bit for each matcher the event fits.
+fn mask(matchers: &[&Matcher], params: &mut Params) -> String {
+    let bits: Vec<String> = matchers
+        .iter()
+        .enumerate()
+        .map(|(bit, matcher)| format!("toUInt32({}) * {}", fits(matcher, params), 1u64 << bit))
+        .collect();
+    format!("toUInt32({})", bits.join(" + "))
+}
+
+/// Whether the event fits, as an expression of 0 or 1.
+fn fits(matcher: &Matcher, params: &mut Params) -> String {
+    let kinds: Vec<String> = kinds(matcher).iter().map(|kind| format!("'{kind}'")).collect();
+    let mut terms = Vec::new();
+    if let Some(event) = &matcher.event {
+        terms.push(format!("name = {}", params.text(&event.name)));
+    }
+    terms.push(format!("kind IN ({})", kinds.join(", ")));
+    terms.extend(conditions(&matcher.conditions, params));
+    format!("({})", terms.join(" AND "))
+}
+
+/// All conditions together; `None` where there are none.
+fn conditions(list: &[Condition], params: &mut Params) -> Option<String> {
+    let terms: Vec<String> = list.iter().map(|item| condition(item, params)).collect();
+    (!terms.is_empty()).then(|| format!("({})", terms.join(" AND ")))
+}
+
+/// Where the value of an attribute is kept.
+enum Source {
+    /// A column of text; empty means absent.
+    Text(&'static str),
+    /// A column of numbers, on ended attempts only.
+    Number(&'static str),
+    /// A column of flags, on ended attempts only.
+    Flag(&'static str),
+    /// The id behind this column, of this kind in the table `units`.
+    Id(&'static str, &'static str),
+    /// The three maps; holds the placeholder of the key.
+    Maps(String),
+}
+
+fn source(key: &str, params: &mut Params) -> Source {
+    match key {
+        attribute::SERVICE_VERSION => Source::Text("release"),
+        attribute::SERVICE_NAME => Source::Text("service"),
+        attribute::ENVIRONMENT | attribute::ENVIRONMENT_OLD => Source::Text("environment"),
+        attribute::TENANT => Source::Text("tenant"),
+        attribute::ERROR_TYPE => Source::Text("error_type"),
+        attribute::OUTCOME => Source::Text("toString(outcome)"),
+        attribute::OUTCOME_REASON => Source::Text("outcome_reason"),
+        attribute::FEATURE_NAME => {
+            Source::Text("if(kind IN ('used', 'started', 'ended'), toString(name), toString(feature))")
+        }
+        attribute::DURATION_NS => Source::Number("toFloat64(duration_ns)"),
+        attribute::OUTCOME_INFERRED => Source::Flag("outcome_inferred"),
+        attribute::USER_ID => Source::Id("unit", "user"),
+        attribute::SESSION_ID => Source::Id("session", "session"),
+        _ => Source::Maps(params.text(key)),
+    }
+}
+
+fn condition(condition: &Condition, params: &mut Params) -> String {
+    let source = source(&condition.attr, params);
+    match &condition.test {
+        Test::In(values) => {
+            let terms: Vec<String> = values.iter().map(|value| equals(&source, value, params)).collect();
+            format!("({})", terms.join(" OR "))
+        }
+        Test::NotEqual(value) => format!("NOT {}", equals(&source, value, params)),
+        Test::Contains(part) => {
+            let part = params.text(part);
+            text_test(&source, |text| format!("position({text}, {part}) > 0"))
+        }
+        Test::Compare(comparison, bound) => {
+            let sign = match comparison {
+                Comparison::Less => "<",
+                Comparison::LessOrEqual => "<=",
+                Comparison::Greater => ">",
+                Comparison::GreaterOrEqual => ">=",
+            };
+            match bound {
+                Scalar::Text(bound) => {
+                    let bound = params.text(bound);
+                    text_test(&source, |text| format!("{text} {sign} {bound}"))
+                }
+                Scalar::Number(bound) => {
+                    let bound = params.number(*bound);
+                    number_test(&source, |number| format!("{number} {sign} {bound}"))
+                }
+                Scalar::Flag(_) => "0".to_owned(),
+            }
+        }
+        Test::Present(true) => present(&source),
+        Test::Present(false) => format!("NOT {}", present(&source)),
+    }
+}
+
+fn equals(source: &Source, value: &Scalar, params: &mut Params) -> String {
+    match value {
+        Scalar::Text(value) => {
+            let value = params.text(value);
+            text_test(source, |text| format!("{text} = {value}"))
+        }
+        Scalar::Number(value) => {
+            let value = params.number(*value);
+            number_test(source, |number| format!("{number} = {value}"))
+        }
+        Scalar::Flag(value) => match source {
+            Source::Flag(column) => format!("(kind = 'ended' AND {column} = {value})"),
+            Source::Maps(key) => format!("(mapContains(bools, {key}) AND bools[{key}] = {value})"),
+            _ => "0".to_owned(),
+        },
+    }
+}
+
+/// A test of the attribute as text; false where it is none.
+fn text_test(source: &Source, test: impl Fn(&str) -> String) -> String {
+    match source {
+        Source::Text(column) => format!("({column} != '' AND {})", test(column)),
+        Source::Maps(key) => format!("(mapContains(strings, {key}) AND {})", test(&format!("strings[{key}]"))),
+        Source::Id(column, kind) => {
+            let test = test("id");
+            format!(
+                "({column} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = '{kind}' AND {test}))"
+            )
+        }
+        Source::Number(_) | Source::Flag(_) => "0".to_owned(),
+    }
+}
+
+/// A test of the attribute as a number; false where it is none.
+fn number_test(source: &Source, test: impl Fn(&str) -> String) -> String {
+    match source {
+        Source::Number(column) => format!("(kind = 'ended' AND {})", test(column)),
+        Source::Maps(key) => format!("(mapContains(numbers, {key}) AND {})", test(&format!("numbers[{key}]"))),
+        Source::Text(_) | Source::Flag(_) | Source::Id(..) => "0".to_owned(),
+    }
+}
+
+fn present(source: &Source) -> String {
+    match source {
+        Source::Text(column) => format!("({column} != '')"),
+        Source::Number(_) | Source::Flag(_) => "(kind = 'ended')".to_owned(),
+        Source::Id(..) => text_test(source, |_| "1".to_owned()),
+        Source::Maps(key) => {
+            format!("(mapContains(strings, {key}) OR mapContains(numbers, {key}) OR mapContains(bools, {key}))")
+        }
+    }
+}
+
+/// The attribute's value with a letter for its type; empty where it is missing.
+fn value_text(key: &str, params: &mut Params) -> String {
+    match source(key, params) {
+        Source::Text(column) => format!("if({column} = '', '', concat('s', {column}))"),
+        Source::Number(column) => format!("if(kind = 'ended', concat('n', toString({column})), '')"),
+        Source::Flag(column) => format!("if(kind = 'ended', if({column}, 'btrue', 'bfalse'), '')"),
+        // Ids are people, not groups; the hash tells them apart where they are held constant.
+        Source::Id(column, _) => format!("if({column} = 0, '', concat('s', toString({column})))"),
+        Source::Maps(key) => format!(
+            "multiIf(mapContains(strings, {key}), concat('s', strings[{key}]), \
+             mapContains(numbers, {key}), concat('n', toString(numbers[{key}])), \
+             mapContains(bools, {key}), if(bools[{key}], 'btrue', 'bfalse'), '')"
+        ),
+    }
+}
+
+/// One number for the values of all attributes held constant; 0 where one of them is missing.
+fn hold_key(keys: &[String], params: &mut Params) -> String {
+    let values: Vec<String> = keys.iter().map(|key| value_text(key, params)).collect();
+    let missing: Vec<String> = values.iter().map(|value| format!("({value}) = ''")).collect();
+    format!("if({}, 0, greatest(sipHash64({}), 1))", missing.join(" OR "), values.join(", "))
+}
