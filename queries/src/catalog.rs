@@ -282,7 +282,10 @@ fn check_tables(tokens: &[Token<'_>]) -> Result<(), (usize, Problem)> {
         })
     };
     for (index, token) in tokens.iter().enumerate() {
-        if !(token.kind.is_word("FROM") || token.kind.is_word("JOIN")) || is_argument(tokens, index) {
+        if !(token.kind.is_word("FROM") || token.kind.is_word("JOIN"))
+            || is_argument(tokens, index)
+            || is_fill(tokens, index)
+        {
             continue;
         }
         let rest = tokens.get(index + 1..).unwrap_or_default();
@@ -337,6 +340,13 @@ fn is_argument(tokens: &[Token<'_>], index: usize) -> bool {
         }
     }
     false
+}
+
+/// Whether the FROM at `index` belongs to `ORDER BY .. WITH FILL FROM ..`.
+fn is_fill(tokens: &[Token<'_>], index: usize) -> bool {
+    let before = |back: usize| index.checked_sub(back).and_then(|at| tokens.get(at));
+    before(1).is_some_and(|token| token.kind.is_word("FILL"))
+        && before(2).is_some_and(|token| token.kind.is_word("WITH"))
 }
 
 /// Whether `source`, the tokens after FROM, goes `TABLE [FINAL] [AS alias] (WHERE | PREWHERE) project =

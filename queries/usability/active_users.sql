@@ -1,0 +1,45 @@
+-- title: Active users
+-- question: How many people use the product each day?
+-- grain: one row per day of the time zone, days without any use included
+-- param from: beginning of the time looked at, inclusive | default now - 30d
+-- param to
+-- param tz
+-- column day: date | day in the time zone | exact
+-- column users: count | people who did something that day; an anonymous session counts as a person until it is linked
+--   to one | exact
+-- column sessions: count | sessions with something done that day | exact
+-- column events: count | uses, attempts begun, funnel steps and named events | exact
+-- column events_without_user: count | those of them that carry neither user nor session | exact
+-- caveats: The first and the last day hold only what lies in the time looked at.
+WITH
+    links AS
+    (
+        SELECT anonymous, argMin(person, (time, person)) AS person
+        FROM identity_links WHERE project = {project:UInt32}
+        GROUP BY anonymous
+    ),
+    by_unit AS
+    (
+        SELECT
+            toDate(time, {tz:String}) AS local_day,
+            unit,
+            count() AS events,
+            uniqExactIfState(session, session != 0) AS sessions
+        FROM events WHERE project = {project:UInt32}
+            AND kind != 'ended'
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+        GROUP BY local_day, unit
+    )
+SELECT
+    local_day AS day,
+    uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users,
+    uniqExactIfMerge(u.sessions) AS sessions,
+    sum(u.events) AS events,
+    sumIf(u.events, u.unit = 0) AS events_without_user
+FROM by_unit AS u
+LEFT JOIN links AS l ON l.anonymous = u.unit
+GROUP BY day
+ORDER BY day WITH FILL
+    FROM toDate({from:DateTime64(3, 'UTC')}, {tz:String})
+    TO toDate({to:DateTime64(3, 'UTC')} - toIntervalMillisecond(1), {tz:String}) + 1
