@@ -17,6 +17,9 @@ fn main() -> io::Result<()> {
     for folder in FOLDERS {
         let dir = Path::new(&root).join(folder);
         println!("cargo::rerun-if-changed={}", dir.display());
+        if !dir.exists() {
+            continue;
+        }
         let mut files = Vec::new();
         for entry in fs::read_dir(&dir)? {
             let path = entry?.path();

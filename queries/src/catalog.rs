@@ -22,6 +22,9 @@ pub const OWN_FOLDER: &str = "own";
 /// Parameters only the server sets.
 pub const SERVER_PARAMS: [&str; 3] = ["project", "now", "pending"];
 
+/// Parameters every query accepts; one that has no use for them checks and ignores them.
+pub const COMMON_PARAMS: [&str; 3] = ["from", "to", "tz"];
+
 /// The tables a saved query may read.
 pub const TABLES: [&str; 14] = [
     "events",
@@ -214,7 +217,8 @@ impl Query {
     /// [`ParamError`] for a parameter the query does not take, a value outside its type or range, and a range that ends
     /// before it begins.
     pub fn bind(&self, given: &BTreeMap<String, String>, server: &ServerParams) -> Result<BoundQuery, ParamError> {
-        if let Some(name) = given.keys().find(|name| self.params.iter().all(|param| param.name != **name)) {
+        let takes = |name: &str| self.params.iter().any(|param| param.name == name);
+        if let Some(name) = given.keys().find(|name| !takes(name) && !COMMON_PARAMS.contains(&name.as_str())) {
             let allowed = self.params.iter().map(|param| param.name.clone()).collect();
             return Err(ParamError::Unknown { name: name.clone(), allowed });
         }
@@ -235,6 +239,11 @@ impl Query {
                 });
             };
             params.push((param.name.clone(), param.value(value, now, &tz)?));
+        }
+        for name in COMMON_PARAMS.iter().filter(|name| !takes(name)) {
+            if let (Some(value), Some(param)) = (given.get(*name), Param::common(name)) {
+                param.value(value, now, &tz)?;
+            }
         }
         params.sort();
         let range_ms = range(&params)?;
@@ -285,6 +294,7 @@ fn check_tables(tokens: &[Token<'_>]) -> Result<(), (usize, Problem)> {
         if !(token.kind.is_word("FROM") || token.kind.is_word("JOIN"))
             || is_argument(tokens, index)
             || is_fill(tokens, index)
+            || is_array_join(tokens, index)
         {
             continue;
         }
@@ -340,6 +350,13 @@ fn is_argument(tokens: &[Token<'_>], index: usize) -> bool {
         }
     }
     false
+}
+
+/// Whether the JOIN at `index` belongs to `ARRAY JOIN`, which reads no table.
+fn is_array_join(tokens: &[Token<'_>], index: usize) -> bool {
+    let before = index.checked_sub(1).and_then(|at| tokens.get(at));
+    before.is_some_and(|token| token.kind.is_word("ARRAY"))
+        && tokens.get(index).is_some_and(|token| token.kind.is_word("JOIN"))
 }
 
 /// Whether the FROM at `index` belongs to `ORDER BY .. WITH FILL FROM ..`.
@@ -441,17 +458,15 @@ fn params(header: &Header<'_>, tokens: &[Token<'_>]) -> Result<Vec<Param>, (usiz
 fn param(entry: &Entry<'_>, kind: Kind) -> Result<Param, (usize, Problem)> {
     let name = entry.name.to_owned();
     let fail = |reason: String| (entry.line, Problem::ParamLine { name: entry.name.to_owned(), reason });
-    let standard = param::common(entry.name);
+    let standard = Param::common(entry.name);
     let Some((meaning, rules)) = entry.parts.split_first() else {
-        let (standard_kind, meaning, default, allowed) =
-            standard.ok_or_else(|| fail("it is none of from, to, tz, limit and needs a text".to_owned()))?;
-        if kind != standard_kind {
-            return Err(fail(format!("its type in the body must be {}", standard_kind.expected())));
+        let standard = standard.ok_or_else(|| fail("it is none of from, to, tz, limit and needs a text".to_owned()))?;
+        if kind != standard.kind {
+            return Err(fail(format!("its type in the body must be {}", standard.kind.expected())));
         }
-        let (meaning, default) = (meaning.to_owned(), Some(default.to_owned()));
-        return Ok(Param { name, kind, meaning, default, allowed });
+        return Ok(standard);
     };
-    let common_allowed = standard.map(|(.., allowed)| allowed).filter(|allowed| *allowed == Allowed::TimeZone);
+    let common_allowed = standard.map(|param| param.allowed).filter(|allowed| *allowed == Allowed::TimeZone);
     let mut param = Param { name, kind, meaning: meaning.clone(), default: None, allowed: Allowed::Any };
     for rule in rules {
         if let Some(default) = rule.strip_prefix("default") {

@@ -103,22 +103,22 @@ pub struct Param {
     pub allowed: Allowed,
 }
 
-/// What the parameters every query may use mean: name, type in the body, meaning, default, allowed.
-///
-/// A header names them without a word more.
-pub(crate) fn common(name: &str) -> Option<(Kind, &'static str, &'static str, Allowed)> {
-    // ClickHouse reads DateTime64 from 1900 on; the wire carries nanoseconds since 1970 in 64 bits, which end in 2262.
-    let times = Allowed::Times(Timestamp::UNIX_EPOCH, Timestamp::constant(9_214_646_400, 0));
-    Some(match name {
-        "from" => (Kind::Time, "beginning of the time looked at, inclusive", "now - 7d", times),
-        "to" => (Kind::Time, "end of the time looked at, exclusive", "now", times),
-        "tz" => (Kind::Text, "time zone of days and hours", "UTC", Allowed::TimeZone),
-        "limit" => (Kind::Unsigned(u64::from(u32::MAX)), "most rows", "100", Allowed::Numbers(1.0, 10_000.0)),
-        _ => return None,
-    })
-}
-
 impl Param {
+    /// A parameter that means the same in every query: from, to, tz, limit. A header names it without a word more.
+    pub(crate) fn common(name: &str) -> Option<Self> {
+        // The wire carries nanoseconds since 1970 in 64 bits, which end in 2262.
+        let times = Allowed::Times(Timestamp::UNIX_EPOCH, Timestamp::constant(9_214_646_400, 0));
+        let (kind, meaning, default, allowed) = match name {
+            "from" => (Kind::Time, "beginning of the time looked at, inclusive", "now - 7d", times),
+            "to" => (Kind::Time, "end of the time looked at, exclusive", "now", times),
+            "tz" => (Kind::Text, "time zone of days and hours", "UTC", Allowed::TimeZone),
+            "limit" => (Kind::Unsigned(u64::from(u32::MAX)), "most rows", "100", Allowed::Numbers(1.0, 10_000.0)),
+            _ => return None,
+        };
+        let (name, meaning) = (name.to_owned(), meaning.to_owned());
+        Some(Self { name, kind, meaning, default: Some(default.to_owned()), allowed })
+    }
+
     /// The text ClickHouse reads for the value `given`.
     ///
     /// `now` is what `now` means, `tz` the zone a date without one is in.
@@ -234,8 +234,7 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339_dates_in_the_zone_or_relative_to_now() {
-        let (kind, _, _, allowed) = common("from").unwrap();
-        let from = param(kind, allowed);
+        let from = Param::common("from").unwrap();
         check(&from, "2026-03-01T12:00:00Z", Some("1772366400.000"));
         check(&from, "2026-03-01T13:00:00.1239+01:00", Some("1772366400.123"));
         check(&from, "now", Some("1772366400.500"));

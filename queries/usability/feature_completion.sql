@@ -21,8 +21,8 @@
 -- column users: count | people who began one | exact
 -- column users_unfinished: count | people with an unfinished one | exact
 -- column time_to_finish_ms_p50: ms | median time of the completed ones, by nearest rank | exact
--- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose process
---   died stay open.
+-- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose
+--   process died stay open.
 WITH
     links AS
     (

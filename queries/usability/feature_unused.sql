@@ -1,7 +1,7 @@
 -- title: Unused features
 -- question: What does the latest release declare that nobody has used?
--- grain: one row per feature or funnel step declared by the latest release of its service and not used in the time looked
---   at
+-- grain: one row per feature or funnel step declared by the latest release of its service and not used in the time
+--   looked at
 -- param from: beginning of the time looked at, inclusive | default now - 30d
 -- param to
 -- param limit: most rows, the longest unused first | default 1000 | range 1..10000
@@ -13,8 +13,8 @@
 -- column declared_since: time | when it was first declared, under this or an earlier name | exact
 -- column last_used: time | latest use ever, under this or an earlier name; null: never used | exact
 -- column earlier_names: name | names it had before, which count as its own | exact
--- caveats: What was declared only after the end of the time looked at is left out. Uses older than the retention of the
---   project are not seen.
+-- caveats: What was declared only after the end of the time looked at is left out. Uses older than the retention of
+--   the project are not seen.
 WITH RECURSIVE
     declared AS
     (

@@ -175,6 +175,15 @@ fn what_does_not_fit_is_refused_by_name() {
 }
 
 #[test]
+fn common_parameters_are_accepted_checked_and_ignored_where_they_have_no_use() {
+    let query = read("", "SELECT 1 AS n").unwrap();
+    let bound = query.bind(&given(&[("from", "now - 1d"), ("to", "now"), ("tz", "UTC")]), &server()).unwrap();
+    assert_eq!((bound.params, bound.range_ms), (vec![], None));
+    assert!(matches!(query.bind(&given(&[("tz", "Mars")]), &server()), Err(ParamError::Invalid { .. })));
+    assert!(matches!(query.bind(&given(&[("limit", "1")]), &server()), Err(ParamError::Unknown { .. })));
+}
+
+#[test]
 fn a_parameter_without_default_must_be_given() {
     let query = read("-- param x: m | range 1..2\n", "SELECT {x:UInt8} AS n").unwrap();
     assert!(matches!(query.bind(&given(&[]), &server()), Err(ParamError::Missing { .. })));

@@ -1,0 +1,285 @@
+-- title: Query regressions
+-- question: Which queries became slower from one release to the next?
+-- grain: one row per query and service that ran in both releases
+-- param from: beginning of the time looked at, inclusive | default now - 30d
+-- param to
+-- param base: release to compare with, empty for the one before | default "" | at most 256 bytes
+-- param head: release that is judged, empty for the latest of each service | default "" | at most 256 bytes
+-- param verdict: which rows to list | default slower | one of slower, any
+-- param min_ratio: how many times slower the median must be to count | default 1.5 | range 1..100
+-- param min_seconds: how many more seconds a week it must take to count | default 0.5 | range 0..1000000
+-- param limit: most rows, the most additional time first | default 100 | range 1..10000
+-- column fingerprint: name | fingerprint in 16 hexadecimal digits | exact
+-- column service: name | service that ran it | exact
+-- column name: name | name the application gave it, or empty | exact
+-- column summary: name | its short form | exact
+-- column verdict: name | slower, faster or unclear | exact
+-- column base_release: name | release compared with | exact
+-- column head_release: name | release that is judged | exact
+-- column base_calls: count | calls in the base release | exact
+-- column head_calls: count | calls in the head release | exact
+-- column base_duration_ms_p50: ms | median in the base release | ± 0.55 %
+-- column head_duration_ms_p50: ms | median in the head release | ± 0.55 %
+-- column ratio: ratio | head median / base median | ± 1.1 %
+-- column ratio_low: ratio | not below this with 95 % confidence over all rows together | exact
+-- column drift: ratio | how much slower all queries of the service became together, at least 1 | ± 1.1 %
+-- column base_duration_ms_p95: ms | 95th percentile in the base release | ± 0.55 %
+-- column head_duration_ms_p95: ms | 95th percentile in the head release | ± 0.55 %
+-- column seconds_more_per_week: s | head calls a week x (head median - base median x drift) | ± 1.1 %
+-- column text: sql | normalised text | exact
+-- caveats: Slower means: both releases have at least 20 calls, the medians' confidence intervals are apart even when
+--   the base is made slower by the drift, and the difference reaches min_ratio and min_seconds. The drift is the
+--   median ratio over all queries of the service where there are at least 5; it takes out a slower machine or
+--   database.
+WITH
+    counted_by_metrics AS
+    (
+        SELECT DISTINCT if(instance = 0, resource, instance) AS process, system, namespace
+        FROM query_histograms WHERE project = {project:UInt32}
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+    ),
+    -- Deltas as they came, and of each cumulative stream what was added within the time looked at.
+    points AS
+    (
+        SELECT
+            fingerprint, service, release, system, feature, route, code, error_type, toString(source) AS origin,
+            count AS calls, sum_ns, max_ns, buckets, bounds, bound_counts
+        FROM query_histograms WHERE project = {project:UInt32}
+            AND temporality = 'delta'
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+        UNION ALL
+        SELECT
+            fingerprint, service, release, system, feature, route, code, error_type, origin,
+            toUInt64(last.1 - base.1) AS calls, last.2 - base.2 AS sum_ns, max_ns,
+            mapFilter((index, n) -> n > 0, mapSubtract(last.3, base.3)) AS buckets,
+            bounds,
+            if(empty(base.4), last.4, arrayMap((x, y) -> toUInt64(x - y), last.4, base.4)) AS bound_counts
+        FROM
+        (
+            SELECT
+                h.fingerprint AS fingerprint, h.stream, h.start,
+                any(h.service) AS service, any(h.release) AS release, any(h.system) AS system,
+                any(h.feature) AS feature, any(h.route) AS route, any(h.code) AS code,
+                any(h.error_type) AS error_type, toString(any(h.source)) AS origin,
+                max(h.max_ns) AS max_ns,
+                any(h.bounds) AS bounds,
+                countIf(h.time < {from:DateTime64(3, 'UTC')}) AS earlier,
+                argMaxIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time >= {from:DateTime64(3, 'UTC')}) AS last,
+                argMaxIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time < {from:DateTime64(3, 'UTC')}) AS before,
+                argMinIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time >= {from:DateTime64(3, 'UTC')}) AS first,
+                -- Without an earlier point, a stream that began within the hour before is new; of an older one only
+                -- the growth since its first point is known.
+                multiIf(
+                    earlier > 0, before,
+                    h.start < {from:DateTime64(3, 'UTC')} - toIntervalHour(1), first,
+                    (toUInt64(0), toFloat64(0), CAST(map(), 'Map(Int32, UInt64)'), CAST([], 'Array(UInt64)'))
+                ) AS base
+            FROM query_histograms AS h WHERE project = {project:UInt32}
+                AND h.temporality = 'cumulative'
+                AND h.day >= toDate({from:DateTime64(3, 'UTC')} - toIntervalHour(1))
+                AND h.day <= toDate({to:DateTime64(3, 'UTC')})
+                AND h.time >= {from:DateTime64(3, 'UTC')} - toIntervalHour(1)
+                AND h.time < {to:DateTime64(3, 'UTC')}
+            GROUP BY h.fingerprint, h.stream, h.start
+            HAVING countIf(h.time >= {from:DateTime64(3, 'UTC')}) > 0 AND last.1 > base.1
+        )
+    ),
+    spans AS
+    (
+        SELECT
+            fingerprint, service, release, system, feature, route, code, unit, session, trace_id, failed, duration_ns,
+            toFloat64(weight) AS weight
+        FROM query_samples WHERE project = {project:UInt32}
+            AND source = 'span'
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+            AND (if(instance = 0, resource, instance), system, namespace) NOT IN (counted_by_metrics)
+            AND (if(instance = 0, resource, instance), system, '') NOT IN (counted_by_metrics)
+    ),
+    -- How many calls took between low and high nanoseconds. A bucket of scale 6 is 1.09 % wide; an explicit one is as
+    -- wide as its sender made it, the last one up to the longest call; a span is exact to 6 digits.
+    ranges AS
+    (
+        SELECT
+            fingerprint, service, release,
+            if(bucket = -2147483648, 0, exp2(bucket / 64) * 1e9) AS low,
+            if(bucket = -2147483648, 0, exp2((bucket + 1) / 64) * 1e9) AS high,
+            toFloat64(n) AS calls
+        FROM
+        (
+            SELECT fingerprint, service, release, sumMap(p.buckets) AS merged
+            FROM points AS p
+            GROUP BY fingerprint, service, release
+        )
+        ARRAY JOIN mapKeys(merged) AS bucket, mapValues(merged) AS n
+        UNION ALL
+        SELECT
+            fingerprint, service, release,
+            lower_bound * 1e9 AS low,
+            greatest(lower_bound, upper_bound) * 1e9 AS high,
+            toFloat64(n) AS calls
+        FROM
+        (
+            SELECT
+                fingerprint, service, release, bounds,
+                sumForEach(p.bound_counts) AS counts,
+                max(p.max_ns) / 1e9 AS longest
+            FROM points AS p
+            WHERE notEmpty(bounds)
+            GROUP BY fingerprint, service, release, bounds
+        )
+        ARRAY JOIN
+            arrayPushFront(bounds, 0) AS lower_bound,
+            arrayPushBack(bounds, if(longest > 0, longest, bounds[-1])) AS upper_bound,
+            counts AS n
+        WHERE n > 0
+        UNION ALL
+        SELECT
+            fingerprint, service, release,
+            toFloat64(round(duration_ns, toInt8(5 - floor(log10(greatest(duration_ns, 1)))))) AS low,
+            low AS high,
+            sum(s.weight) AS calls
+        FROM spans AS s
+        GROUP BY fingerprint, service, release, low
+    ),
+    -- Releases by service in the order they were first seen: declared, or measured in the time looked at.
+    releases AS
+    (
+        SELECT service, release, min(time) AS first_seen
+        FROM
+        (
+            SELECT service, release, min(c.time) AS time
+            FROM catalog AS c WHERE project = {project:UInt32} AND c.time < {to:DateTime64(3, 'UTC')}
+            GROUP BY service, release
+            UNION ALL
+            SELECT service, release, min(h.time) AS time
+            FROM query_histograms AS h WHERE project = {project:UInt32}
+                AND h.day >= toDate({from:DateTime64(3, 'UTC')}) AND h.day <= toDate({to:DateTime64(3, 'UTC')})
+                AND h.time >= {from:DateTime64(3, 'UTC')} AND h.time < {to:DateTime64(3, 'UTC')}
+            GROUP BY service, release
+            UNION ALL
+            SELECT service, release, min(q.time) AS time
+            FROM query_samples AS q WHERE project = {project:UInt32}
+                AND q.day >= toDate({from:DateTime64(3, 'UTC')}) AND q.day <= toDate({to:DateTime64(3, 'UTC')})
+                AND q.time >= {from:DateTime64(3, 'UTC')} AND q.time < {to:DateTime64(3, 'UTC')}
+            GROUP BY service, release
+        )
+        GROUP BY service, release
+    ),
+    -- Calls in order of duration, with a running count.
+    distributions AS
+    (
+        SELECT
+            fingerprint, service, release,
+            sum(r.calls) AS calls,
+            arraySort(range -> (range.1, range.2), groupArray((r.low, r.high, r.calls))) AS ordered,
+            arrayCumSum(range -> range.3, ordered) AS running
+        FROM ranges AS r
+        GROUP BY fingerprint, service, release
+    ),
+    -- The range that holds the call of this rank; weights may leave less calls than ranks.
+    (ordered, running, rank) ->
+        ordered[arrayFirstIndex(count -> count >= least(rank, running[-1]) - 1e-6, running)] AS at_rank,
+    -- The standard normal quantile of 1 - p, p at most 0.5 (Abramowitz and Stegun 26.2.23, error below 0.00045).
+    (p) -> sqrt(-2 * log(p)) - (2.515517 + 0.802853 * sqrt(-2 * log(p)) + 0.010328 * -2 * log(p))
+        / (1 + 1.432788 * sqrt(-2 * log(p)) + 0.189269 * -2 * log(p) + 0.001308 * pow(-2 * log(p), 1.5)) AS normal,
+    (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
+    -- For each service the release that is judged and the one before it.
+    chosen AS
+    (
+        SELECT
+            service,
+            arrayMap(seen -> toString(seen.2), arraySort(groupArray((first_seen, release)))) AS in_order,
+            if({head:String} = '', in_order[-1], {head:String}) AS head,
+            if({base:String} = '', in_order[indexOf(in_order, head) - 1], {base:String}) AS base
+        FROM releases
+        GROUP BY service
+    ),
+    pairs AS
+    (
+        SELECT
+            fingerprint, service,
+            any(c.base) AS base, any(c.head) AS head,
+            sumIf(d.calls, d.release = c.base) AS base_calls,
+            sumIf(d.calls, d.release = c.head) AS head_calls,
+            anyIf(d.ordered, d.release = c.base) AS base_ordered,
+            anyIf(d.running, d.release = c.base) AS base_running,
+            anyIf(d.ordered, d.release = c.head) AS head_ordered,
+            anyIf(d.running, d.release = c.head) AS head_running,
+            at_rank(base_ordered, base_running, ceil(base_calls / 2)) AS base_p50,
+            at_rank(head_ordered, head_running, ceil(head_calls / 2)) AS head_p50,
+            at_rank(base_ordered, base_running, ceil(0.95 * base_calls)) AS base_p95,
+            at_rank(head_ordered, head_running, ceil(0.95 * head_calls)) AS head_p95,
+            (base_p50.1 + base_p50.2) / 2 AS base_ns,
+            (head_p50.1 + head_p50.2) / 2 AS head_ns
+        FROM distributions AS d
+        INNER JOIN chosen AS c ON c.service = d.service
+        WHERE c.base != '' AND c.base != c.head
+        GROUP BY fingerprint, service
+        HAVING base_calls >= 1 AND head_calls >= 1
+    ),
+    judged AS
+    (
+        SELECT
+            *,
+            countIf(base_calls >= 20 AND head_calls >= 20) OVER () AS comparisons,
+            normal(0.05 / greatest(comparisons, 1)) AS z,
+            if(countIf(base_calls >= 20 AND head_calls >= 20) OVER (PARTITION BY service) < 5, 1,
+                greatest(1, quantileExactIf(0.5)(head_ns / greatest(base_ns, 1),
+                    base_calls >= 20 AND head_calls >= 20) OVER (PARTITION BY service))) AS drift,
+            -- Confidence bounds of a median by order statistics: ranks n/2 -+ z sqrt(n)/2.
+            at_rank(base_ordered, base_running, greatest(1, floor((base_calls - z * sqrt(base_calls)) / 2))).1
+                AS base_low,
+            at_rank(base_ordered, base_running,
+                least(base_calls, ceil((base_calls + z * sqrt(base_calls)) / 2) + 1)).2 AS base_high,
+            at_rank(head_ordered, head_running, greatest(1, floor((head_calls - z * sqrt(head_calls)) / 2))).1
+                AS head_low,
+            at_rank(head_ordered, head_running,
+                least(head_calls, ceil((head_calls + z * sqrt(head_calls)) / 2) + 1)).2 AS head_high,
+            head_calls / weeks * (head_ns - base_ns * drift) / 1e9 AS seconds_more,
+            multiIf(
+                base_calls < 20 OR head_calls < 20, 'unclear',
+                head_low > base_high * drift AND head_ns >= base_ns * drift * {min_ratio:Float64}
+                    AND seconds_more >= {min_seconds:Float64}, 'slower',
+                head_high < base_low AND base_ns >= head_ns * {min_ratio:Float64}, 'faster',
+                'unclear') AS verdict
+        FROM pairs
+    ),
+    texts AS
+    (
+        SELECT
+            q.fingerprint AS fingerprint,
+            argMax(q.name, (q.name != '', q.time)) AS name,
+            argMax(q.summary, (q.summary != '', q.time)) AS summary,
+            argMax(q.text, (q.text != '', q.time)) AS text
+        FROM query_texts AS q WHERE project = {project:UInt32}
+        GROUP BY fingerprint
+    )
+SELECT
+    lower(leftPad(hex(j.fingerprint), 16, '0')) AS fingerprint,
+    j.service AS service,
+    x.name AS name,
+    if(j.fingerprint = 0, 'other queries', x.summary) AS summary,
+    j.verdict AS verdict,
+    j.base AS base_release,
+    j.head AS head_release,
+    toUInt64(round(j.base_calls)) AS base_calls,
+    toUInt64(round(j.head_calls)) AS head_calls,
+    round(j.base_ns / 1e6, 3) AS base_duration_ms_p50,
+    round(j.head_ns / 1e6, 3) AS head_duration_ms_p50,
+    round(j.head_ns / greatest(j.base_ns, 1), 3) AS ratio,
+    round(j.head_low / greatest(j.base_high, 1), 3) AS ratio_low,
+    round(j.drift, 3) AS drift,
+    round((j.base_p95.1 + j.base_p95.2) / 2e6, 3) AS base_duration_ms_p95,
+    round((j.head_p95.1 + j.head_p95.2) / 2e6, 3) AS head_duration_ms_p95,
+    round(j.seconds_more, 3) AS seconds_more_per_week,
+    x.text AS text
+FROM judged AS j
+LEFT JOIN texts AS x ON x.fingerprint = j.fingerprint
+WHERE {verdict:String} = 'any' OR j.verdict = 'slower'
+ORDER BY j.seconds_more DESC, fingerprint, service
+LIMIT {limit:UInt32}

@@ -1,0 +1,280 @@
+-- title: Slow queries
+-- question: Which database queries take the most time in all, whom do they make wait, and where do they come from?
+-- grain: one row per query (fingerprint)
+-- param from
+-- param to
+-- param service: only calls made by this service, empty for all | default "" | at most 256 bytes
+-- param release: only calls made by this release, empty for all | default "" | at most 256 bytes
+-- param limit: most rows, the most total time first | default 50 | range 1..10000
+-- column fingerprint: name | fingerprint in 16 hexadecimal digits; zeros: all queries beyond the limits | exact
+-- column name: name | name the application gave it, or empty | exact
+-- column summary: name | its short form | exact
+-- column system: name | database system | exact
+-- column calls: count | calls, each counted, spans by their weight | exact
+-- column errors: count | calls that failed | exact
+-- column duration_ms_total: ms | time of all calls together | exact
+-- column share: rate | part of the time of all queries | exact
+-- column duration_ms_mean: ms | mean time of a call | exact
+-- column duration_ms_p50: ms | half of the calls took at most this | ± 0.55 %
+-- column duration_ms_p95: ms | 95 % of the calls took at most this | ± 0.55 %
+-- column duration_ms_p99: ms | 99 % of the calls took at most this | ± 0.55 %
+-- column duration_ms_p95_low: ms | the 95th percentile is not below this | exact
+-- column duration_ms_p95_high: ms | the 95th percentile is not above this | exact
+-- column duration_ms_max: ms | longest call | exact
+-- column users: count | people who waited for it | exact
+-- column sessions: count | sessions it ran in | exact
+-- column calls_per_use: count | mean calls within one scope, attempt or step that used it; many say N+1 | exact
+-- column features: name | features it ran in, most time first, at most 5 | exact
+-- column routes: name | routes it ran in, most time first, at most 5 | exact
+-- column code: name | code lines that ran it, most time first, at most 5 | exact
+-- column sources: name | what was measured: sdk, metric, span | exact
+-- column text: sql | normalised text | exact
+-- caveats: Where a sender gives only coarse buckets, percentiles are the middle of theirs and may be off by more; the
+--   low and high columns say how far. A process that sends metrics of a database is counted by them, and its foreign
+--   spans are samples. Points of a metric belong to the moment their interval ends.
+WITH
+    counted_by_metrics AS
+    (
+        SELECT DISTINCT if(instance = 0, resource, instance) AS process, system, namespace
+        FROM query_histograms WHERE project = {project:UInt32}
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+    ),
+    -- Deltas as they came, and of each cumulative stream what was added within the time looked at.
+    points AS
+    (
+        SELECT
+            fingerprint, service, release, system, feature, route, code, error_type, toString(source) AS origin,
+            count AS calls, sum_ns, max_ns, buckets, bounds, bound_counts
+        FROM query_histograms WHERE project = {project:UInt32}
+            AND temporality = 'delta'
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+        UNION ALL
+        SELECT
+            fingerprint, service, release, system, feature, route, code, error_type, origin,
+            toUInt64(last.1 - base.1) AS calls, last.2 - base.2 AS sum_ns, max_ns,
+            mapFilter((index, n) -> n > 0, mapSubtract(last.3, base.3)) AS buckets,
+            bounds,
+            if(empty(base.4), last.4, arrayMap((x, y) -> toUInt64(x - y), last.4, base.4)) AS bound_counts
+        FROM
+        (
+            SELECT
+                h.fingerprint AS fingerprint, h.stream, h.start,
+                any(h.service) AS service, any(h.release) AS release, any(h.system) AS system,
+                any(h.feature) AS feature, any(h.route) AS route, any(h.code) AS code,
+                any(h.error_type) AS error_type, toString(any(h.source)) AS origin,
+                max(h.max_ns) AS max_ns,
+                any(h.bounds) AS bounds,
+                countIf(h.time < {from:DateTime64(3, 'UTC')}) AS earlier,
+                argMaxIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time >= {from:DateTime64(3, 'UTC')}) AS last,
+                argMaxIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time < {from:DateTime64(3, 'UTC')}) AS before,
+                argMinIf((h.count, h.sum_ns, h.buckets, h.bound_counts), (h.time, h.received),
+                    h.time >= {from:DateTime64(3, 'UTC')}) AS first,
+                -- Without an earlier point, a stream that began within the hour before is new; of an older one only
+                -- the growth since its first point is known.
+                multiIf(
+                    earlier > 0, before,
+                    h.start < {from:DateTime64(3, 'UTC')} - toIntervalHour(1), first,
+                    (toUInt64(0), toFloat64(0), CAST(map(), 'Map(Int32, UInt64)'), CAST([], 'Array(UInt64)'))
+                ) AS base
+            FROM query_histograms AS h WHERE project = {project:UInt32}
+                AND h.temporality = 'cumulative'
+                AND h.day >= toDate({from:DateTime64(3, 'UTC')} - toIntervalHour(1))
+                AND h.day <= toDate({to:DateTime64(3, 'UTC')})
+                AND h.time >= {from:DateTime64(3, 'UTC')} - toIntervalHour(1)
+                AND h.time < {to:DateTime64(3, 'UTC')}
+            GROUP BY h.fingerprint, h.stream, h.start
+            HAVING countIf(h.time >= {from:DateTime64(3, 'UTC')}) > 0 AND last.1 > base.1
+        )
+    ),
+    spans AS
+    (
+        SELECT
+            fingerprint, service, release, system, feature, route, code, unit, session, trace_id, failed, duration_ns,
+            toFloat64(weight) AS weight
+        FROM query_samples WHERE project = {project:UInt32}
+            AND source = 'span'
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+            AND (if(instance = 0, resource, instance), system, namespace) NOT IN (counted_by_metrics)
+            AND (if(instance = 0, resource, instance), system, '') NOT IN (counted_by_metrics)
+    ),
+    -- How many calls took between low and high nanoseconds. A bucket of scale 6 is 1.09 % wide; an explicit one is as
+    -- wide as its sender made it, the last one up to the longest call; a span is exact to 6 digits.
+    ranges AS
+    (
+        SELECT
+            fingerprint, service, release,
+            if(bucket = -2147483648, 0, exp2(bucket / 64) * 1e9) AS low,
+            if(bucket = -2147483648, 0, exp2((bucket + 1) / 64) * 1e9) AS high,
+            toFloat64(n) AS calls
+        FROM
+        (
+            SELECT fingerprint, service, release, sumMap(p.buckets) AS merged
+            FROM points AS p
+            GROUP BY fingerprint, service, release
+        )
+        ARRAY JOIN mapKeys(merged) AS bucket, mapValues(merged) AS n
+        UNION ALL
+        SELECT
+            fingerprint, service, release,
+            lower_bound * 1e9 AS low,
+            greatest(lower_bound, upper_bound) * 1e9 AS high,
+            toFloat64(n) AS calls
+        FROM
+        (
+            SELECT
+                fingerprint, service, release, bounds,
+                sumForEach(p.bound_counts) AS counts,
+                max(p.max_ns) / 1e9 AS longest
+            FROM points AS p
+            WHERE notEmpty(bounds)
+            GROUP BY fingerprint, service, release, bounds
+        )
+        ARRAY JOIN
+            arrayPushFront(bounds, 0) AS lower_bound,
+            arrayPushBack(bounds, if(longest > 0, longest, bounds[-1])) AS upper_bound,
+            counts AS n
+        WHERE n > 0
+        UNION ALL
+        SELECT
+            fingerprint, service, release,
+            toFloat64(round(duration_ns, toInt8(5 - floor(log10(greatest(duration_ns, 1)))))) AS low,
+            low AS high,
+            sum(s.weight) AS calls
+        FROM spans AS s
+        GROUP BY fingerprint, service, release, low
+    ),
+    links AS
+    (
+        SELECT anonymous, argMin(person, (time, person)) AS person
+        FROM identity_links WHERE project = {project:UInt32}
+        GROUP BY anonymous
+    ),
+    -- Who waited, by scope that ended: the SDK's usage records; foreign spans tell only who.
+    uses AS
+    (
+        SELECT
+            fingerprint, unit,
+            sum(u.calls) AS calls,
+            count() AS uses,
+            groupUniqArrayIf(session, session != 0) AS sessions
+        FROM query_usage AS u WHERE project = {project:UInt32}
+            AND ({service:String} = '' OR service = {service:String})
+            AND ({release:String} = '' OR release = {release:String})
+            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+        GROUP BY fingerprint, unit
+        UNION ALL
+        SELECT fingerprint, unit, 0 AS calls, 0 AS uses, groupUniqArrayIf(session, session != 0) AS sessions
+        FROM spans
+        WHERE ({service:String} = '' OR service = {service:String})
+            AND ({release:String} = '' OR release = {release:String})
+        GROUP BY fingerprint, unit
+    ),
+    waiting AS
+    (
+        SELECT
+            u.fingerprint AS fingerprint,
+            uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users,
+            uniqExactArray(u.sessions) AS sessions,
+            if(sum(u.uses) = 0, NULL, round(sum(u.calls) / sum(u.uses), 2)) AS calls_per_use
+        FROM uses AS u
+        LEFT JOIN links AS l ON l.anonymous = u.unit
+        GROUP BY fingerprint
+    ),
+    totals AS
+    (
+        SELECT
+            c.fingerprint AS fingerprint,
+            sum(c.calls) AS calls,
+            sum(c.errors) AS errors,
+            sum(c.total_ns) AS total_ns,
+            max(c.max_ns) AS max_ns,
+            max(c.of_system) AS system,
+            sumMap(map(c.feature, c.total_ns)) AS by_feature,
+            sumMap(map(c.route, c.total_ns)) AS by_route,
+            sumMap(map(c.code, c.total_ns)) AS by_code,
+            arraySort(groupUniqArray(c.origin)) AS sources
+        FROM
+        (
+            SELECT
+                fingerprint, feature, route, code, max(toString(p.system)) AS of_system, origin,
+                sum(toFloat64(p.calls)) AS calls, sumIf(toFloat64(p.calls), p.error_type != '') AS errors,
+                sum(p.sum_ns) AS total_ns, max(p.max_ns) AS max_ns
+            FROM points AS p
+            WHERE ({service:String} = '' OR service = {service:String})
+                AND ({release:String} = '' OR release = {release:String})
+            GROUP BY fingerprint, feature, route, code, origin
+            UNION ALL
+            SELECT
+                fingerprint, feature, route, code, max(toString(s.system)) AS of_system, 'span' AS origin,
+                sum(s.weight) AS calls, sumIf(s.weight, s.failed) AS errors,
+                sum(s.duration_ns * s.weight) AS total_ns, toFloat64(max(s.duration_ns)) AS max_ns
+            FROM spans AS s
+            WHERE ({service:String} = '' OR service = {service:String})
+                AND ({release:String} = '' OR release = {release:String})
+            GROUP BY fingerprint, feature, route, code
+        ) AS c
+        GROUP BY fingerprint
+    ),
+    percentiles AS
+    (
+        SELECT
+            fingerprint,
+            quantilesExactWeighted(0.5, 0.95, 0.99)(r.low, toUInt64(round(r.calls))) AS lows,
+            quantilesExactWeighted(0.5, 0.95, 0.99)(r.high, toUInt64(round(r.calls))) AS highs
+        FROM ranges AS r
+        WHERE ({service:String} = '' OR service = {service:String})
+            AND ({release:String} = '' OR release = {release:String})
+        GROUP BY fingerprint
+    ),
+    texts AS
+    (
+        SELECT
+            q.fingerprint AS fingerprint,
+            argMax(q.name, (q.name != '', q.time)) AS name,
+            argMax(q.summary, (q.summary != '', q.time)) AS summary,
+            argMax(q.text, (q.text != '', q.time)) AS text
+        FROM query_texts AS q WHERE project = {project:UInt32}
+        GROUP BY fingerprint
+    ),
+    -- The five keys of a map with the largest values, without the empty one.
+    (of_what) -> arraySlice(
+        arrayFilter(key -> key != '',
+            arrayMap(pair -> toString(pair.1),
+                arraySort(pair -> (-pair.2, pair.1), arrayZip(mapKeys(of_what), mapValues(of_what))))), 1, 5) AS top,
+    -- The middle of a percentile's range, which never lies beyond the longest call.
+    (low, high, longest) -> round((low + if(longest > 0, least(high, longest), high)) / 2e6, 3) AS middle_ms
+SELECT
+    lower(leftPad(hex(t.fingerprint), 16, '0')) AS fingerprint,
+    x.name AS name,
+    if(t.fingerprint = 0, 'other queries', x.summary) AS summary,
+    t.system AS system,
+    toUInt64(round(t.calls)) AS calls,
+    toUInt64(round(t.errors)) AS errors,
+    round(t.total_ns / 1e6, 3) AS duration_ms_total,
+    round(t.total_ns / sum(t.total_ns) OVER (), 6) AS share,
+    round(t.total_ns / t.calls / 1e6, 3) AS duration_ms_mean,
+    middle_ms(p.lows[1], p.highs[1], t.max_ns) AS duration_ms_p50,
+    middle_ms(p.lows[2], p.highs[2], t.max_ns) AS duration_ms_p95,
+    middle_ms(p.lows[3], p.highs[3], t.max_ns) AS duration_ms_p99,
+    round(p.lows[2] / 1e6, 3) AS duration_ms_p95_low,
+    round(if(t.max_ns > 0, least(p.highs[2], t.max_ns), p.highs[2]) / 1e6, 3) AS duration_ms_p95_high,
+    round(t.max_ns / 1e6, 3) AS duration_ms_max,
+    w.users AS users,
+    w.sessions AS sessions,
+    w.calls_per_use AS calls_per_use,
+    top(t.by_feature) AS features,
+    top(t.by_route) AS routes,
+    top(t.by_code) AS code,
+    t.sources AS sources,
+    x.text AS text
+FROM totals AS t
+LEFT JOIN percentiles AS p ON p.fingerprint = t.fingerprint
+LEFT JOIN waiting AS w ON w.fingerprint = t.fingerprint
+LEFT JOIN texts AS x ON x.fingerprint = t.fingerprint
+ORDER BY t.total_ns DESC, fingerprint
+LIMIT {limit:UInt32}

@@ -1,0 +1,261 @@
+-- title: Usability targets
+-- question: Which features and funnel steps are worth making easier, because most people would be kept?
+-- grain: one row per feature or funnel step that is worth it; none when nothing stands out
+-- param from
+-- param to
+-- param min_users: least people who must have begun | default 20 | range 1..1000000
+-- param min_unfinished: least attempts or people that did not finish | default 5 | range 1..1000000
+-- param min_excess: least share by which it must surely be worse than comparable ones | default 0.05 | range 0..1
+-- param limit: most rows, the most worthwhile first | default 20 | range 1..1000
+-- column kind: name | feature or step | exact
+-- column name: name | name of the feature, or FUNNEL.STEP that was reached and not passed | exact
+-- column next_step: name | the step they did not reach; empty for a feature | exact
+-- column score: people per week | people who would be kept each week, see caveats | exact
+-- column users: count | people who began the feature or reached the step; attempts of nobody count one each | exact
+-- column users_per_week: people per week | the same per week | exact
+-- column begun: count | attempts, or people at a step, whose end is known | exact
+-- column unfinished: count | those of them that did not finish, or did not reach the next step | exact
+-- column unfinished_rate: rate | unfinished / begun | exact
+-- column comparable_rate: rate | median of that rate over the comparable ones | exact
+-- column excess_low: rate | the difference is not below this with 95 % confidence over all candidates together |
+--   exact
+-- column compared_with: count | how many it was compared with | exact
+-- column failed: count | attempts that ended with an error | exact
+-- column abandoned: count | attempts given up; at a step the people lost | exact
+-- column cancelled: count | attempts dropped before the end, without shutdowns | exact
+-- column panicked: count | attempts ended by a panic | exact
+-- column expired: count | attempts without an end after 30 minutes | exact
+-- column top_error: name | most frequent type of error | exact
+-- column time_to_give_up_ms_p50: ms | median time from beginning to an end that was not completed, by nearest rank |
+--   exact
+-- caveats: Score = excess_low x users_per_week. The rate of a feature is over attempts and its uncertainty over
+--   people, since one person's attempts are alike; the rate of a step is over people, within one day of the entry.
+--   Comparable are the other features, or the other steps; all of both where there are fewer than three of a kind,
+--   and nothing is named with fewer than three in all. To be named, excess_low must reach min_excess and twice the
+--   spread (1.48 x the median absolute deviation) of the comparable rates.
+WITH
+    links AS
+    (
+        SELECT anonymous, argMin(person, (time, person)) AS person
+        FROM identity_links WHERE project = {project:UInt32}
+        GROUP BY anonymous
+    ),
+    -- The standard normal quantile of 1 - p, p at most 0.5 (Abramowitz and Stegun 26.2.23, error below 0.00045).
+    (p) -> sqrt(-2 * log(p)) - (2.515517 + 0.802853 * sqrt(-2 * log(p)) + 0.010328 * -2 * log(p))
+        / (1 + 1.432788 * sqrt(-2 * log(p)) + 0.189269 * -2 * log(p) + 0.001308 * pow(-2 * log(p), 1.5)) AS normal,
+    -- The steps of each funnel as its service's latest release declares them, in order.
+    steps AS
+    (
+        SELECT
+            name, funnel, position,
+            row_number() OVER (PARTITION BY funnel ORDER BY position, name) AS place,
+            count() OVER (PARTITION BY funnel) AS steps
+        FROM
+        (
+            SELECT
+                name, argMax(d.funnel, d.time) AS funnel, argMax(d.position, d.time) AS position
+            FROM catalog AS d WHERE project = {project:UInt32}
+                AND d.kind = 'step'
+                AND (d.service, d.release) IN
+                (
+                    SELECT service, argMax(release, seen)
+                    FROM
+                    (
+                        SELECT service, release, min(c.time) AS seen
+                        FROM catalog AS c WHERE project = {project:UInt32} AND c.time < {to:DateTime64(3, 'UTC')}
+                        GROUP BY service, release
+                    )
+                    GROUP BY service
+                )
+            GROUP BY name
+        )
+    ),
+    -- How far each person came: the longest chain of steps in order within the window, entered in the time looked at.
+    levels AS
+    (
+        SELECT
+            s.funnel AS funnel,
+            if(l.person != 0, l.person, e.unit) AS person,
+            any(s.steps) AS steps,
+            windowFunnel(86400000)(
+                at_ms,
+                s.place = 1 AND e.time < {to:DateTime64(3, 'UTC')},
+                s.place = 2, s.place = 3, s.place = 4, s.place = 5, s.place = 6, s.place = 7,
+                s.place = 8, s.place = 9, s.place = 10, s.place = 11, s.place = 12, s.place = 13,
+                s.place = 14, s.place = 15, s.place = 16, s.place = 17, s.place = 18, s.place = 19,
+                s.place = 20, s.place = 21, s.place = 22, s.place = 23, s.place = 24, s.place = 25,
+                s.place = 26, s.place = 27, s.place = 28, s.place = 29, s.place = 30, s.place = 31,
+                s.place = 32) AS level,
+            maxIf(e.time, s.place = 1 AND e.time < {to:DateTime64(3, 'UTC')}) AS last_entry,
+            -- Nobody is lost while a try can still go on.
+            level < steps AND last_entry + toIntervalDay(1) >= {now:DateTime64(3, 'UTC')} AS is_open,
+            groupArray((s.place, e.time)) AS visits
+        FROM
+        (
+            SELECT name, unit, time, toUInt64(toUnixTimestamp64Milli(time)) AS at_ms
+            FROM events WHERE project = {project:UInt32}
+                AND kind = 'step' AND unit != 0
+                AND name IN (SELECT name FROM steps)
+                AND day >= toDate({from:DateTime64(3, 'UTC')})
+                AND day <= toDate({to:DateTime64(3, 'UTC')} + toIntervalDay(1))
+                AND time >= {from:DateTime64(3, 'UTC')} AND time <= {to:DateTime64(3, 'UTC')} + toIntervalDay(1)
+        ) AS e
+        INNER JOIN steps AS s ON s.name = e.name
+        LEFT JOIN links AS l ON l.anonymous = e.unit
+        GROUP BY funnel, person
+        HAVING level > 0
+    ),
+    (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
+    attempts AS
+    (
+        SELECT
+            e.name AS name,
+            e.attempt AS attempt,
+            argMin(e.unit, (e.kind, e.time)) AS unit,
+            if(countIf(e.kind = 'started') > 0,
+                minIf(e.time, e.kind = 'started'),
+                min(e.time - toIntervalMillisecond(intDiv(e.duration_ns, 1000000)))) AS begun_at,
+            countIf(e.kind = 'ended') > 0 AS has_end,
+            toString(argMinIf(e.outcome, e.time, e.kind = 'ended')) AS outcome,
+            argMinIf(e.outcome_reason, e.time, e.kind = 'ended') AS reason,
+            argMinIf(e.duration_ns, e.time, e.kind = 'ended') AS duration_ns,
+            argMinIf(e.error_type, e.time, e.kind = 'ended') AS error
+        FROM events AS e WHERE project = {project:UInt32}
+            AND e.kind IN ('started', 'ended')
+            AND e.day >= toDate({from:DateTime64(3, 'UTC')} - toIntervalSecond(1))
+            AND e.time >= {from:DateTime64(3, 'UTC')} - toIntervalSecond(1)
+            AND (e.kind = 'ended' OR e.time < {to:DateTime64(3, 'UTC')})
+        GROUP BY name, attempt
+        HAVING begun_at >= {from:DateTime64(3, 'UTC')} AND begun_at < {to:DateTime64(3, 'UTC')}
+            -- Neither finished nor unfinished: still open, or stopped with its process.
+            AND (has_end OR begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30))
+            AND NOT (outcome = 'cancelled' AND reason = 'shutdown')
+    ),
+    by_unit AS
+    (
+        SELECT
+            name, unit, if(unit = 0, attempt, 0) AS nobody,
+            count() AS begun,
+            countIf(has_end AND outcome = 'completed') AS completed,
+            countIf(outcome = 'failed') AS failed,
+            countIf(outcome = 'abandoned') AS abandoned,
+            countIf(outcome = 'cancelled') AS cancelled,
+            countIf(outcome = 'panicked') AS panicked,
+            countIf(NOT has_end) AS expired,
+            groupArrayIf(error, error != '') AS errors,
+            groupArrayIf(a.duration_ns, has_end AND outcome != 'completed') AS durations_ns
+        FROM attempts AS a
+        GROUP BY name, unit, nobody
+    ),
+    by_person AS
+    (
+        SELECT
+            u.name AS name,
+            if(l.person != 0, l.person, u.unit) AS person, u.nobody AS nobody,
+            sum(u.begun) AS begun,
+            begun - sum(u.completed) AS unfinished,
+            sum(u.failed) AS failed, sum(u.abandoned) AS abandoned, sum(u.cancelled) AS cancelled,
+            sum(u.panicked) AS panicked, sum(u.expired) AS expired,
+            groupArrayArray(u.errors) AS errors,
+            groupArrayArray(u.durations_ns) AS durations_ns
+        FROM by_unit AS u
+        LEFT JOIN links AS l ON l.anonymous = u.unit
+        GROUP BY name, person, nobody
+    ),
+    candidates AS
+    (
+        SELECT
+            'feature' AS kind, toString(f.name) AS name, '' AS next_step,
+            count() AS users,
+            sum(f.begun) AS begun,
+            sum(f.unfinished) AS unfinished,
+            unfinished / begun AS rate,
+            -- Attempts count for as many as they would if all were of different people (ratio estimator).
+            sum(pow(f.unfinished, 2)) - 2 * rate * sum(f.unfinished * f.begun) + rate * rate * sum(pow(f.begun, 2))
+                AS clustered,
+            begun / greatest(1, if(rate > 0 AND rate < 1, clustered / (begun * rate * (1 - rate)), begun / users))
+                AS independent,
+            sum(f.failed) AS failed, sum(f.abandoned) AS abandoned, sum(f.cancelled) AS cancelled,
+            sum(f.panicked) AS panicked, sum(f.expired) AS expired,
+            groupArrayArray(f.errors) AS errors,
+            groupArrayArray(f.durations_ns) AS durations_ns
+        FROM by_person AS f
+        GROUP BY name
+        UNION ALL
+        SELECT
+            'step' AS kind, s.name AS name, s.next_step AS next_step,
+            countIf(v.level >= s.place) AS users,
+            countIf(v.level >= s.place AND NOT (v.level = s.place AND v.is_open)) AS begun,
+            countIf(v.level = s.place AND NOT v.is_open) AS unfinished,
+            unfinished / begun AS rate,
+            0 AS clustered,
+            toFloat64(begun) AS independent,
+            0 AS failed, unfinished AS abandoned, 0 AS cancelled, 0 AS panicked, 0 AS expired,
+            [] AS errors,
+            [] AS durations_ns
+        FROM
+        (
+            SELECT funnel, toString(name) AS name, place, steps,
+                toString(any(name) OVER (PARTITION BY funnel ORDER BY place ROWS BETWEEN 1 FOLLOWING AND 1 FOLLOWING))
+                    AS next_step
+            FROM steps
+        ) AS s
+        INNER JOIN levels AS v ON v.funnel = s.funnel
+        WHERE s.place < s.steps
+        GROUP BY name, next_step
+        HAVING begun > 0
+    ),
+    compared AS
+    (
+        SELECT
+            *,
+            count() OVER () AS comparisons,
+            normal(0.05 / comparisons) AS z,
+            groupArray((kind, name, rate, independent)) OVER () AS everything,
+            arrayFilter(other -> (other.1, other.2) != (kind, name), everything) AS all_others,
+            arrayFilter(other -> other.1 = kind, all_others) AS of_kind,
+            if(length(of_kind) >= 3, of_kind, all_others) AS others,
+            arraySort(arrayMap(other -> other.3, others)) AS rates,
+            (rates[intDiv(length(rates) + 1, 2)] + rates[intDiv(length(rates), 2) + 1]) / 2 AS median,
+            arraySort(arrayMap(x -> abs(x - median), rates)) AS deviations,
+            1.4826 * (deviations[intDiv(length(rates) + 1, 2)] + deviations[intDiv(length(rates), 2) + 1]) / 2
+                AS spread,
+            -- A median is as uncertain as a mean of 1 / 1.57 of the observations.
+            arraySum(arrayMap(other -> other.4, others)) / 1.57 AS others_independent,
+            -- Newcombe's interval for the difference, from Wilson's for each rate.
+            (rate + z * z / (2 * independent)
+                - z * sqrt(rate * (1 - rate) / independent + z * z / (4 * independent * independent)))
+                / (1 + z * z / independent) AS rate_low,
+            (median + z * z / (2 * others_independent)
+                + z * sqrt(median * (1 - median) / others_independent
+                    + z * z / (4 * others_independent * others_independent)))
+                / (1 + z * z / others_independent) AS median_high,
+            rate - median - sqrt(pow(rate - rate_low, 2) + pow(median_high - median, 2)) AS excess_low
+        FROM candidates
+    )
+SELECT
+    kind,
+    name,
+    next_step,
+    round(excess_low * users / weeks, 3) AS score,
+    users,
+    round(users / weeks, 3) AS users_per_week,
+    begun,
+    unfinished,
+    round(rate, 6) AS unfinished_rate,
+    round(median, 6) AS comparable_rate,
+    round(c.excess_low, 6) AS excess_low,
+    length(others) AS compared_with,
+    failed,
+    abandoned,
+    cancelled,
+    panicked,
+    expired,
+    arraySort(x -> (-countEqual(errors, x), x), arrayDistinct(errors))[1] AS top_error,
+    if(empty(durations_ns), NULL, round(arraySort(durations_ns)[intDiv(length(durations_ns) + 1, 2)] / 1e6, 3))
+        AS time_to_give_up_ms_p50
+FROM compared AS c
+WHERE length(others) >= 3 AND users >= {min_users:UInt32} AND unfinished >= {min_unfinished:UInt32}
+    AND c.excess_low > 0 AND c.excess_low >= {min_excess:Float64} AND c.excess_low >= 2 * spread
+ORDER BY score DESC, kind, name
+LIMIT {limit:UInt32}
