@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+pub mod funnel;
 pub mod migrations;
 pub mod select;
 

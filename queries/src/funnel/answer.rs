@@ -306,7 +306,9 @@ fn groups(mut groups: HashMap<Group, GroupTally>, funnel: &Funnel, values: &Valu
         .collect();
     if !rest.is_empty() {
         let mut other = GroupTally::new(funnel.steps.len());
-        rest.iter().for_each(|(_, tally)| other.merge(tally));
+        for (_, tally) in &rest {
+            other.merge(tally);
+        }
         answers.push(GroupAnswer { value: Value::from("other"), group: "other", steps: other.answer(funnel) });
     }
     for (tally, group) in [(missing, "missing"), (not_reached, "not_reached")] {

@@ -182,7 +182,7 @@ impl<'a> ChainSearch<'a> {
     /// The earliest of the longest chains of an entry that is not hit.
     fn reported(&mut self, entry: Entry, cursors: &mut Cursors) -> Option<Chain> {
         let level = if self.rules.strict.is_empty() {
-            self.reach(entry, &mut cursors.greedy)
+            self.reach(entry, self.rules.steps, &mut cursors.greedy)
         } else {
             self.reach_strict(entry, &mut cursors.strict)
         };
@@ -197,13 +197,14 @@ impl<'a> ChainSearch<'a> {
         self.timeline.slot_time[entry.slot as usize].saturating_add(self.rules.window_ms)
     }
 
-    /// Length of the longest chain when nothing lies in its way; leaves the earliest one in `found`.
-    fn reach(&mut self, entry: Entry, cursors: &mut [usize]) -> usize {
+    /// Steps that can be reached one after the other when nothing lies in their way, `length` at most; leaves the earliest
+    /// chain in `found`.
+    fn reach(&mut self, entry: Entry, length: usize, cursors: &mut [usize]) -> usize {
         let limit = self.limit(entry);
         self.found[0] = entry.slot;
         let mut run_start = 0;
-        for step in 1..self.rules.steps {
-            match self.next_slot(entry, step, run_start, &mut cursors[step]) {
+        for (step, cursor) in cursors.iter_mut().enumerate().take(length).skip(1) {
+            match self.next_slot(entry, step, run_start, cursor) {
                 Some(slot) if self.timeline.slot_time[slot as usize] <= limit => {
                     if slot != self.found[step - 1] {
                         run_start = step;
@@ -213,7 +214,7 @@ impl<'a> ChainSearch<'a> {
                 _ => return step,
             }
         }
-        self.rules.steps
+        length
     }
 
     /// Length of the longest strict chain; leaves the earliest one in `found`.
@@ -277,18 +278,8 @@ impl<'a> ChainSearch<'a> {
     fn settle(&mut self, entry: Entry, length: usize, heed: Heed, cursors: &mut [usize]) -> bool {
         let limit = self.limit(entry);
         loop {
-            self.found[0] = entry.slot;
-            let mut run_start = 0;
-            for step in 1..length {
-                match self.next_slot(entry, step, run_start, &mut cursors[step]) {
-                    Some(slot) if self.timeline.slot_time[slot as usize] <= limit => {
-                        if slot != self.found[step - 1] {
-                            run_start = step;
-                        }
-                        self.found[step] = slot;
-                    }
-                    _ => return false,
-                }
+            if self.reach(entry, length, cursors) < length {
+                return false;
             }
             match self.raise(length, limit, heed, cursors) {
                 Raised::Nothing => return true,

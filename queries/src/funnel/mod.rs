@@ -6,8 +6,8 @@
 //!
 //! # The rules
 //! 1. *Unit*: person, session or tenant. An event without one is counted in `without_unit` when it fits a step and lies in
-//!    the range. Events without a session are split into sessions by pauses longer than 30 minutes between one event a
-//!    person causes and the next, whatever the filter hides.
+//!    the range. Events without a session are split into sessions by pauses longer than 30 minutes between one event of
+//!    the person without a session and the next, of whatever kind and whatever the filter hides.
 //! 2. *Order*: time in milliseconds, then sequence number. Where not every event of the unit in a millisecond has a number
 //!    of one instance, the millisecond is unordered: a chain may use its events in any order. Storage order never matters.
 //!    An event fills at most one step.

@@ -47,15 +47,15 @@ fn can_agree(a: &Condition, b: &Condition) -> bool {
 }
 
 /// Whether a present attribute of this value meets the test.
-fn meets(value: &Scalar, test: &Test) -> bool {
-    match test {
+fn meets(value: &Scalar, wanted: &Test) -> bool {
+    match wanted {
         Test::In(values) => values.contains(value),
         Test::NotEqual(other) => value != other,
         Test::Contains(part) => matches!(value, Scalar::Text(text) if text.contains(part.as_str())),
         Test::Compare(comparison, bound) => match (value, bound) {
-            (Scalar::Number(value), Scalar::Number(bound)) => holds(*comparison, value.partial_cmp(bound)),
-            (Scalar::Text(value), Scalar::Text(bound)) => {
-                holds(*comparison, Some(value.as_bytes().cmp(bound.as_bytes())))
+            (Scalar::Number(number), Scalar::Number(bound)) => holds(*comparison, number.partial_cmp(bound)),
+            (Scalar::Text(text), Scalar::Text(bound)) => {
+                holds(*comparison, Some(text.as_bytes().cmp(bound.as_bytes())))
             }
             _ => false,
         },

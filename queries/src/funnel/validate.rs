@@ -367,13 +367,11 @@ impl FunnelRequest {
     fn breakdown_limit(&self) -> Result<usize, FunnelError> {
         match self.breakdown_limit {
             None => Ok(DEFAULT_BREAKDOWN_LIMIT),
-            Some(limit) => match usize::try_from(limit) {
-                Ok(limit @ 1..=MAX_BREAKDOWN_LIMIT) => Ok(limit),
-                _ => {
-                    let problem = format!("must be 1 to {MAX_BREAKDOWN_LIMIT}, given {limit}");
-                    Err(FunnelError::new("breakdown_limit", problem))
-                }
-            },
+            Some(limit) => {
+                usize::try_from(limit).ok().filter(|limit| (1..=MAX_BREAKDOWN_LIMIT).contains(limit)).ok_or_else(|| {
+                    FunnelError::new("breakdown_limit", format!("must be 1 to {MAX_BREAKDOWN_LIMIT}, given {limit}"))
+                })
+            }
         }
     }
 

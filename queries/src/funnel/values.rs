@@ -23,15 +23,13 @@ impl Values {
         if let Some(last) = self.last.filter(|&last| self.bytes(last) == bytes) {
             return last;
         }
-        let number = match self.numbers.get(bytes) {
-            Some(&number) => number,
-            None => {
-                self.texts.push(bytes.into());
-                let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
-                self.numbers.insert(bytes.into(), number);
-                number
-            }
-        };
+        let known = self.numbers.get(bytes).copied();
+        let number = known.unwrap_or_else(|| {
+            self.texts.push(bytes.into());
+            let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+            self.numbers.insert(bytes.into(), number);
+            number
+        });
         self.last = Some(number);
         number
     }
