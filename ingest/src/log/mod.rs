@@ -129,6 +129,15 @@ pub struct SyncTimes {
     pub failed: u64,
 }
 
+/// What is known of a log from its other files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// All entries before this position are stored; whether they can still be read does not matter.
+    pub stored_before: u64,
+    /// Positions before this one were given; their entries may all have been removed since.
+    pub given_before: u64,
+}
+
 /// The writer of the log; one a folder.
 #[derive(Debug)]
 pub struct Log {
@@ -174,14 +183,14 @@ struct Active {
 impl Log {
     /// Opens the log in `dir`, or begins one, and calls `each` with every entry's position and head.
     ///
-    /// Positions before `begin` were given before, by entries that may all have been removed since. Blocks for a walk over all heads and a full check of the last segment.
+    /// Blocks for a walk over all heads and a full check of the last segment.
     ///
     /// # Errors
     /// [`LogError`]; also whatever `each` answers.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        begin: u64,
+        known: Known,
         mut each: impl FnMut(u64, &EntryHead),
     ) -> Result<Self, LogError> {
         disk.create_dir_all(dir)?;
@@ -201,7 +210,8 @@ impl Log {
             let path = name.path(dir);
             let file = disk.open(&path)?;
             let walk = segment::walk(file.as_ref(), &path, *name, ends_before)?;
-            for damage in &walk.damage {
+            // Segments are removed oldest first, but a power cut may undo some of it: what is missing then was stored.
+            for damage in walk.damage.iter().filter(|damage| damage.positions.end > known.stored_before) {
                 shared.report(disk.as_ref(), dir, damage);
             }
             for frame in &walk.frames {
@@ -220,7 +230,7 @@ impl Log {
             shared.segments().insert(*name, file.len()?);
         }
         disk.sync_dir(dir)?;
-        let next = next.max(begin);
+        let next = next.max(known.given_before);
         shared.durable.store(next, Ordering::Release);
         Ok(Self {
             disk,

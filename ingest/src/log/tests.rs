@@ -31,7 +31,7 @@ fn body(number: u64, length: usize) -> Vec<u8> {
 }
 
 fn open(dir: &Path) -> Log {
-    Log::open(Arc::new(OsDisk), dir, 0, |_, _| {}).unwrap().with_segment_bytes(4 << 10)
+    Log::open(Arc::new(OsDisk), dir, Known::default(), |_, _| {}).unwrap().with_segment_bytes(4 << 10)
 }
 
 /// Positions and bodies of everything that can be read, `None` for damaged ones.
@@ -256,7 +256,7 @@ fn after_a_failed_sync_the_group_is_gone_and_its_positions_are_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
     let disk = Arc::new(Failing { fails: Arc::clone(&fails) });
-    let mut log = Log::open(disk, dir.path(), 0, |_, _| {}).unwrap();
+    let mut log = Log::open(disk, dir.path(), Known::default(), |_, _| {}).unwrap();
     log.append(&head(0), b"kept").unwrap();
     log.commit().unwrap();
     fails.store(true, Ordering::Relaxed);
@@ -297,7 +297,8 @@ fn only_segments_that_lie_wholly_before_a_position_are_removed() {
     assert_eq!(segments(dir.path()).len(), 0);
     drop(log);
     // Positions are not given again though no entry is left to tell them.
-    assert_eq!(Log::open(Arc::new(OsDisk), dir.path(), 9, |_, _| {}).unwrap().next(), 9);
+    let known = Known { stored_before: 9, given_before: 9 };
+    assert_eq!(Log::open(Arc::new(OsDisk), dir.path(), known, |_, _| {}).unwrap().next(), 9);
 }
 
 fn cut(number: u64, first: u64, end: u64) -> Cut {

@@ -32,9 +32,9 @@ pub use types::{
 };
 
 use crate::identity::IdHasher;
-use crate::log::Log;
 use crate::log::cuts::CutBook;
 use crate::log::repeats::Repeats;
+use crate::log::{Known, Log};
 use crate::store;
 use committer::Committer;
 use core::{Core, Figures, Unstored};
@@ -69,7 +69,8 @@ impl Pipeline {
         let (mut repeats, saved_to) = saved.unwrap_or_default();
         let unstored = Unstored::of(&book);
         let mut figures = Figures::default();
-        let log = Log::open(disk, &config.dir, book.uncut().max(saved_to), |position, head| {
+        let known = Known { stored_before: book.stored_before(), given_before: book.uncut().max(saved_to) };
+        let log = Log::open(disk, &config.dir, known, |position, head| {
             if position >= saved_to && !head.is_repeat {
                 repeats.note(head.project, head.key, head.received_ms);
             }
