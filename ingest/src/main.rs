@@ -10,9 +10,7 @@ use gemba_ingest::cli;
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("GEMBA_LOG").unwrap_or_else(|_| "info".into()),
-        )
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("GEMBA_LOG").unwrap_or_else(|_| "info".into()))
         .init();
     let Err(error) = cli::run(cli::Cli::parse()) else { return ExitCode::SUCCESS };
     let mut text = format!("error: {error}");

@@ -89,12 +89,7 @@ fn serve(args: EngineArgs, report: impl FnOnce(SocketAddr)) -> Result<(), Engine
     places.library = args.library.or(places.library);
     let library = install::find_or_fetch(&places, &mut std::io::stderr())?;
     let listen = if args.supervised { Listen::Inherited } else { Listen::Address(args.listen) };
-    let config = ProcessConfig {
-        data: args.data,
-        library,
-        listen,
-        password: args.password,
-        max_memory_bytes: args.max_memory,
-    };
+    let config =
+        ProcessConfig { data: args.data, library, listen, password: args.password, max_memory_bytes: args.max_memory };
     Ok(process::run(config, report)?)
 }

@@ -4,7 +4,11 @@ pub mod engine;
 
 /// The arguments of `gemba`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "gemba", version, about = "Shows what users really do, where they give up, which queries make them wait")]
+#[command(
+    name = "gemba",
+    version,
+    about = "Shows what users really do, where they give up, which queries make them wait"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -326,7 +326,9 @@ impl Host {
         if job.session.is_none() {
             arguments.push(format!("--log_comment={}\u{1}{}", job.log_comment, job.query_id));
         }
-        self.library.connect(&arguments).map_err(|error| format!("Code: 1000. DB::Exception: {error}. (POCO_EXCEPTION)"))
+        self.library
+            .connect(&arguments)
+            .map_err(|error| format!("Code: 1000. DB::Exception: {error}. (POCO_EXCEPTION)"))
     }
 
     fn run_here(&self, mut job: Job) {
@@ -460,9 +462,7 @@ fn read_statement(query: &str, body: &mut dyn Read) -> Result<(String, Vec<u8>),
         // Data may be anything, so the text is what reads as text.
         let text = match std::str::from_utf8(&bytes) {
             Ok(text) => text,
-            Err(error) => {
-                std::str::from_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default()
-            }
+            Err(error) => std::str::from_utf8(bytes.get(..error.valid_up_to()).unwrap_or_default()).unwrap_or_default(),
         };
         if statement::begins_insert(text) && (read == 0 || bytes.len() <= MAX_INSERT_HEAD_BYTES) {
             // A format's name may be cut at the end of what has come so far, so the data must have begun.

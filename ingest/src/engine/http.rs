@@ -74,9 +74,9 @@ impl Body for Answer {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(cx).map(|frame| {
-                frame.map(|frame| frame.map_err(|never: Infallible| match never {}))
-            }),
+            Self::Whole(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
             Self::Parts { pieces, error } => {
                 if let Some(error) = error.take() {
                     return Poll::Ready(Some(Err(error)));
@@ -176,7 +176,9 @@ impl Interface {
         let get = request.method() == Method::GET || request.method() == Method::HEAD;
         let response = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/ping" | "/replicas_status") => plain(StatusCode::OK, "Ok.\n"),
-            (&Method::GET | &Method::HEAD, "/") if request.uri().query().is_none_or(|query| !query.contains("query=")) => {
+            (&Method::GET | &Method::HEAD, "/")
+                if request.uri().query().is_none_or(|query| !query.contains("query=")) =>
+            {
                 plain(StatusCode::OK, "Ok.\n")
             }
             (&Method::GET | &Method::HEAD | &Method::POST, "/" | "/query") => self.query(request, get).await,
@@ -201,7 +203,9 @@ impl Interface {
             let form = match Limited::new(form, MAX_FORM_BYTES).collect().await {
                 Ok(form) => form.to_bytes(),
                 Err(error) => {
-                    return early(format!("Code: 33. DB::Exception: Cannot read the form: {error}. (CANNOT_READ_ALL_DATA)"));
+                    return early(format!(
+                        "Code: 33. DB::Exception: Cannot read the form: {error}. (CANNOT_READ_ALL_DATA)"
+                    ));
                 }
             };
             match read_form(&form, &boundary, &mut fields) {
@@ -228,9 +232,8 @@ impl Interface {
                     Ok(reader) if request.decompress => Box::new(BlockReader::new(reader)),
                     Ok(reader) => reader,
                     Err(error) => {
-                        let message = format!(
-                            "Code: 1. DB::Exception: Unknown Content-Encoding '{error}'. (UNSUPPORTED_METHOD)"
-                        );
+                        let message =
+                            format!("Code: 1. DB::Exception: Unknown Content-Encoding '{error}'. (UNSUPPORTED_METHOD)");
                         return self.failure(&message, &request.query_id, request.coding);
                     }
                 }
@@ -324,7 +327,8 @@ impl Interface {
                 let file: &mut tempfile::SpooledTempFile =
                     spool.get_or_insert_with(|| tempfile::SpooledTempFile::new(BUFFER_BYTES));
                 if let Err(error) = file.write_all(&held) {
-                    let message = format!("Code: 75. DB::Exception: no space to hold the result: {error}. (CANNOT_WRITE)");
+                    let message =
+                        format!("Code: 75. DB::Exception: no space to hold the result: {error}. (CANNOT_WRITE)");
                     return self.failure(&message, &guard.query_id, coding);
                 }
                 held.clear();
@@ -351,6 +355,8 @@ impl Interface {
         let (parts, receiver) = mpsc::channel(QUEUE);
         let version = self.host.about().version.clone();
         tokio::spawn(async move {
+            // Whole: a block takes no more of a value than it names, and the guard must not end with this function.
+            let mut guard = guard;
             let mut sender = Sender { parts, encoder: Encoder::new(coding) };
             let sent = match spool {
                 Some(spool) => send_spool(spool, held, &mut sender).await,
@@ -413,7 +419,8 @@ impl Interface {
                 .head(format, query_id, coding, Some(statistics))
                 .map(|()| Answer::Whole(Full::from(Bytes::from(data)))),
             Err(error) => {
-                let message = format!("Code: 1001. DB::Exception: cannot compress the answer: {error}. (STD_EXCEPTION)");
+                let message =
+                    format!("Code: 1001. DB::Exception: cannot compress the answer: {error}. (STD_EXCEPTION)");
                 self.failure(&message, query_id, Coding::Identity)
             }
         }
@@ -561,7 +568,7 @@ async fn send_spool(mut spool: tempfile::SpooledTempFile, rest: Vec<u8>, sender:
     loop {
         let mut piece = Vec::with_capacity(BUFFER_BYTES);
         let limit = u64::try_from(BUFFER_BYTES).unwrap_or(u64::MAX);
-        match spool.by_ref().take(limit).read_to_end(&mut piece) {
+        match Read::by_ref(&mut spool).take(limit).read_to_end(&mut piece) {
             Ok(0) => return if sender.send(rest).await { Sent::All } else { Sent::Gone },
             Ok(_) if sender.send(piece).await => {}
             Ok(_) => return Sent::Gone,
@@ -602,7 +609,7 @@ async fn pump(mut source: Source, held: Vec<u8>, sender: &mut Sender, tag: &str,
 fn exception_tag() -> String {
     let mut bytes = [0; 16];
     // Without randomness the tag can be guessed, which only matters to who writes it into their own data.
-    drop(getrandom::fill(&mut bytes));
+    getrandom::fill(&mut bytes).ok();
     bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect()
 }
 
@@ -626,8 +633,8 @@ fn exception_text(message: &str, version: &str) -> String {
 fn status_of(code: i32) -> StatusCode {
     match code {
         // Cannot parse, bad types, syntax.
-        6 | 25 | 26 | 27 | 36 | 38 | 41 | 43 | 44 | 51 | 53 | 62 | 70 | 72 | 117 | 167 | 168 | 321 | 427 | 441 | 457
-        | 467 => StatusCode::BAD_REQUEST,
+        6 | 25 | 26 | 27 | 36 | 38 | 41 | 43 | 44 | 51 | 53 | 62 | 70 | 72 | 117 | 167 | 168 | 321 | 427 | 441
+        | 457 | 467 => StatusCode::BAD_REQUEST,
         // Unknown names.
         16 | 46 | 47 | 50 | 56 | 60 | 63 | 73 | 78 | 81 | 115 | 336 | 372 => StatusCode::NOT_FOUND,
         159 => StatusCode::REQUEST_TIMEOUT,
@@ -646,7 +653,9 @@ fn content_type(format: &str) -> &'static str {
         _ if format.starts_with("JSON") => "application/json; charset=UTF-8",
         _ if format.starts_with("CSVWithNames") => "text/csv; charset=UTF-8; header=present",
         _ if format.starts_with("CSV") => "text/csv; charset=UTF-8; header=absent",
-        _ if format.starts_with("TabSeparated") || format.starts_with("TSV") => "text/tab-separated-values; charset=UTF-8",
+        _ if format.starts_with("TabSeparated") || format.starts_with("TSV") => {
+            "text/tab-separated-values; charset=UTF-8"
+        }
         "XML" => "application/xml; charset=UTF-8",
         _ if format.starts_with("RowBinary") => "application/octet-stream",
         "Native" | "Parquet" | "Arrow" | "ArrowStream" | "ORC" | "Avro" | "MsgPack" => "application/octet-stream",
@@ -661,7 +670,10 @@ mod tests {
     #[test]
     fn an_error_reads_like_a_servers() {
         let text = exception_text("Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE)", "26.7.2.1");
-        assert_eq!(text, "Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))\n");
+        assert_eq!(
+            text,
+            "Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))\n"
+        );
         let text = exception_text("Code: 27. DB::Exception: y. (Z) (version 26.7.2.1)", "26.7.2.1");
         assert_eq!(text, "Code: 27. DB::Exception: y. (Z) (version 26.7.2.1 (official build))\n");
         assert_eq!(exception_code(&text), 27);

@@ -22,7 +22,8 @@ pub const LIBRARY_VERSION: &str = "26.7.3";
 /// Name of the file in the package.
 const LIBRARY_FILE: &str = "libchdb.so";
 /// Where the system keeps libraries (Filesystem Hierarchy Standard 3.0, and what the engine's own installer uses).
-const SYSTEM_FOLDERS: [&str; 4] = ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+const SYSTEM_FOLDERS: [&str; 4] =
+    ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
 
 /// The package of one platform. Sums were taken from the registry's package of that version with `sha256sum`.
 struct Package {
@@ -138,7 +139,8 @@ pub fn find_or_fetch(places: &Places, progress: &mut dyn Write) -> Result<PathBu
     {
         return Ok(cached.clone());
     }
-    if let Some(found) = SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join(LIBRARY_FILE)).find(|f| f.is_file()) {
+    if let Some(found) = SYSTEM_FOLDERS.iter().map(|folder| Path::new(folder).join(LIBRARY_FILE)).find(|f| f.is_file())
+    {
         return Ok(found);
     }
     let package = PACKAGE.ok_or(InstallError::Platform)?;

@@ -423,11 +423,7 @@ impl InsertStream<'_> {
         }
         // SAFETY: the handle is live, `data` is valid for its length during the call, and the library copies it.
         let state = unsafe {
-            (self.connection.library.symbols.insert_append)(
-                self.handle.as_ptr(),
-                data.as_ptr().cast(),
-                data.len(),
-            )
+            (self.connection.library.symbols.insert_append)(self.handle.as_ptr(), data.as_ptr().cast(), data.len())
         };
         if state == 0 { Ok(()) } else { Err(InsertFailed) }
     }

@@ -96,10 +96,9 @@ pub fn authenticate(headers: &HeaderMap, fields: &Fields, password: &str) -> Res
         .and_then(|pair| pair.split_once(':').map(|(user, key)| (user.to_owned(), key.to_owned())));
     let (user, key) = match (header(headers, "x-clickhouse-user"), header(headers, "x-clickhouse-key"), basic) {
         (None, None, Some(pair)) => pair,
-        (None, None, None) => (
-            fields.get("user").unwrap_or(USER).to_owned(),
-            fields.get("password").unwrap_or_default().to_owned(),
-        ),
+        (None, None, None) => {
+            (fields.get("user").unwrap_or(USER).to_owned(), fields.get("password").unwrap_or_default().to_owned())
+        }
         (user, key, _) => (user.unwrap_or(USER).to_owned(), key.unwrap_or_default().to_owned()),
     };
     let fits = bool::from(key.as_bytes().ct_eq(password.as_bytes()));
@@ -137,8 +136,19 @@ fn base64(text: &str) -> Option<String> {
 
 /// Parameters of the interface that are no settings and are used elsewhere or have no meaning with one user.
 const OTHER: [&str; 13] = [
-    "query", "user", "password", "quota_key", "role", "stacktrace", "buffer_size", "compress", "decompress",
-    "session_timeout", "session_check", "close_session", "client_protocol_version",
+    "query",
+    "user",
+    "password",
+    "quota_key",
+    "role",
+    "stacktrace",
+    "buffer_size",
+    "compress",
+    "decompress",
+    "session_timeout",
+    "session_check",
+    "close_session",
+    "client_protocol_version",
 ];
 
 impl Request {
@@ -153,7 +163,8 @@ impl Request {
             must_exist: fields.is_on("session_check"),
         });
         // Compression by HTTP is on in ClickHouse since 25.9 whenever the client accepts one.
-        let http_compression = fields.get("enable_http_compression").is_none_or(|value| value != "0" && value != "false");
+        let http_compression =
+            fields.get("enable_http_compression").is_none_or(|value| value != "0" && value != "false");
         let coding = if fields.is_on("compress") {
             Coding::Blocks
         } else if http_compression {
@@ -227,14 +238,17 @@ fn parts(body: &[u8], boundary: &str) -> Option<Vec<Part>> {
         let head = std::str::from_utf8(rest.get(..head_end)?).ok()?;
         let content = rest.get(head_end + 4..)?;
         let end = memchr::memmem::find(content, marker.as_bytes())?;
-        let disposition =
-            head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
+        let disposition = head.lines().find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))?;
         let value = |key: &str| {
             disposition.split(';').find_map(|part| {
                 part.trim().strip_prefix(key)?.strip_prefix('=').map(|value| value.trim_matches('"').to_owned())
             })
         };
-        parts.push(Part { name: value("name")?, is_file: value("filename").is_some(), data: content.get(..end)?.to_vec() });
+        parts.push(Part {
+            name: value("name")?,
+            is_file: value("filename").is_some(),
+            data: content.get(..end)?.to_vec(),
+        });
         rest = content.get(end + marker.len()..)?;
     }
 }
@@ -281,7 +295,7 @@ pub fn read_form(body: &[u8], boundary: &str, fields: &mut Fields) -> Result<Vec
 pub fn random_id() -> String {
     let mut bytes = [0_u8; 16];
     // Without randomness ids repeat; they only label statements.
-    drop(getrandom::fill(&mut bytes));
+    getrandom::fill(&mut bytes).ok();
     let n = (u128::from_be_bytes(bytes) & !(0xf << 76 | 0x3 << 62)) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{n:032x}");
     let piece = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();

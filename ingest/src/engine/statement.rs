@@ -46,6 +46,9 @@ pub enum Refusal {
     /// More than one statement.
     #[error("Syntax error (Multi-statements are not allowed): failed at position {0} (end of query)")]
     Several(usize),
+    /// A lone word: the engine's interface takes some (`exit`) for orders to itself.
+    #[error("Syntax error: failed at position 1 ({0}): {0}. Expected a query")]
+    Word(String),
     /// `INTO OUTFILE` or `FROM INFILE`: files of the server are none of a client's business.
     #[error("{0} is not allowed over HTTP")]
     File(&'static str),
@@ -213,6 +216,11 @@ pub fn plan(text: &str) -> Result<Plan, Refusal> {
     }
     let tokens = tokens.get(..end).unwrap_or_default();
     let Some(last) = tokens.last() else { return Err(Refusal::Empty) };
+    if let [word] = tokens
+        && word.kind == Kind::Word
+    {
+        return Err(Refusal::Word(text.get(word.at.clone()).unwrap_or_default().to_owned()));
+    }
     let top = |token: &&Token| token.depth == 0;
     for pair in tokens.windows(2) {
         if let [one, two] = pair
@@ -229,7 +237,8 @@ pub fn plan(text: &str) -> Result<Plan, Refusal> {
     let (clause, format) = trailing_format(text, tokens).unwrap_or((last.at.end, None));
     const READS: [&str; 8] = ["SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"];
     let reads = first.kind == Kind::Sign(b'(') || READS.iter().any(|word| is_word(text, first, word));
-    let writes = tokens.iter().filter(top).any(|token| is_word(text, token, "INSERT")) && !is_word(text, first, "EXPLAIN");
+    let writes =
+        tokens.iter().filter(top).any(|token| is_word(text, token, "INSERT")) && !is_word(text, first, "EXPLAIN");
     Ok(if reads && !writes { Plan::Stream { clause, format } } else { Plan::Whole { format } })
 }
 
@@ -306,14 +315,18 @@ pub const QUERY_ID: &str = "if(position(Settings['log_comment'], '\\x01') > 0, \
 /// Makes ids mean what the client meant: in `KILL QUERY ... WHERE query_id = ..`, and where `system.processes` is read.
 pub fn with_query_ids(text: &str) -> String {
     let tokens: Vec<Token> = Lexer::new(text).collect();
-    let kills = matches!(tokens.as_slice(), [kill, query, ..] if is_word(text, kill, "KILL") && is_word(text, query, "QUERY"));
+    let kills =
+        matches!(tokens.as_slice(), [kill, query, ..] if is_word(text, kill, "KILL") && is_word(text, query, "QUERY"));
     let mut out = String::with_capacity(text.len() + 256);
     let mut copied = 0;
     for (index, token) in tokens.iter().enumerate() {
         let replacement = if kills && (is_word(text, token, "query_id") || is_word(text, token, "initial_query_id")) {
             Some((token.at.clone(), format!("({QUERY_ID})")))
         } else if let Some(at) = reads_processes(text, &tokens, index) {
-            let columns = format!("{QUERY_ID} AS query_id, {QUERY_ID} AS initial_query_id");
+            let columns = format!(
+                "{QUERY_ID} AS query_id, {QUERY_ID} AS initial_query_id, \
+                 replaceRegexpOne(query, ' INTO OUTFILE \\'/dev/fd/[0-9]+\\' APPEND ', '') AS query"
+            );
             Some((at, format!("(SELECT * REPLACE({columns}) FROM system.processes)")))
         } else {
             None
@@ -343,9 +356,7 @@ mod tests {
 
     fn stream(text: &str) -> (String, Option<String>) {
         match plan(text) {
-            Ok(Plan::Stream { clause, format }) => {
-                (format!("{}@{}", &text[..clause], &text[clause..]), format)
-            }
+            Ok(Plan::Stream { clause, format }) => (format!("{}@{}", &text[..clause], &text[clause..]), format),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -358,7 +369,11 @@ mod tests {
         check("SELECT 1", "SELECT 1@", None);
         check("SELECT 1 ; -- bye", "SELECT 1@ ; -- bye", None);
         check("select 1 format JSON", "select 1 @format JSON", Some("JSON"));
-        check("SELECT 1 FORMAT CSV SETTINGS max_threads=1;", "SELECT 1 @FORMAT CSV SETTINGS max_threads=1;", Some("CSV"));
+        check(
+            "SELECT 1 FORMAT CSV SETTINGS max_threads=1;",
+            "SELECT 1 @FORMAT CSV SETTINGS max_threads=1;",
+            Some("CSV"),
+        );
         check("SELECT format('{}', 'FORMAT CSV')", "SELECT format('{}', 'FORMAT CSV')@", None);
         check("SELECT format FROM t -- FORMAT CSV", "SELECT format FROM t@ -- FORMAT CSV", None);
         check("SELECT 1 /* ; */ , $x$;'$x$", "SELECT 1 /* ; */ , $x$;'$x$@", None);
@@ -375,7 +390,12 @@ mod tests {
             other => panic!("{text}: {other:?}"),
         };
         check("INSERT INTO t FORMAT CSV\n1,2\n", "INSERT INTO t", "CSV", "1,2\n");
-        check("INSERT INTO t (a, `FORMAT`) SETTINGS x=1 FORMAT Native \r\nab", "INSERT INTO t (a, `FORMAT`) SETTINGS x=1", "Native", "ab");
+        check(
+            "INSERT INTO t (a, `FORMAT`) SETTINGS x=1 FORMAT Native \r\nab",
+            "INSERT INTO t (a, `FORMAT`) SETTINGS x=1",
+            "Native",
+            "ab",
+        );
         check("insert into t values (1, ';')", "insert into t", "Values", " (1, ';')");
         check("INSERT INTO d.format FORMAT TSV a", "INSERT INTO d.format", "TSV", "a");
         check("INSERT INTO t FORMAT TSV\n\nx", "INSERT INTO t", "TSV", "\nx");
@@ -383,7 +403,12 @@ mod tests {
 
     #[test]
     fn what_has_no_data_runs_whole() {
-        for text in ["INSERT INTO t SELECT 1", "CREATE TABLE t (a UInt8) ENGINE = Memory", "OPTIMIZE TABLE t FINAL;", "INSERT INTO t"] {
+        for text in [
+            "INSERT INTO t SELECT 1",
+            "CREATE TABLE t (a UInt8) ENGINE = Memory",
+            "OPTIMIZE TABLE t FINAL;",
+            "INSERT INTO t",
+        ] {
             assert_eq!(plan(text), Ok(Plan::Whole { format: None }), "{text}");
         }
     }
@@ -392,6 +417,7 @@ mod tests {
     fn files_and_second_statements_are_refused() {
         assert_eq!(plan("SELECT 1; SELECT 2"), Err(Refusal::Several(10)));
         assert_eq!(plan(" -- nothing"), Err(Refusal::Empty));
+        assert_eq!(plan("exit;"), Err(Refusal::Word("exit".into())));
         assert_eq!(plan("SELECT 1 INTO OUTFILE '/x'"), Err(Refusal::File("INTO OUTFILE")));
         assert_eq!(plan("INSERT INTO t FROM INFILE '/x' FORMAT CSV"), Err(Refusal::File("FROM INFILE")));
     }
