@@ -19,4 +19,6 @@ pub mod otlp;
 pub mod outcome;
 pub mod pipeline;
 pub mod rows;
+pub mod serve;
 pub mod store;
+pub mod throttle;

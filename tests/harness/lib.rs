@@ -1,1 +1,8 @@
 //! What the claims in `it/` share: a server of their own, clients, data.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in here ends the test that asked for it")]
+
+pub mod binary;
+pub mod client;
+pub mod export;
+pub mod server;

@@ -2,4 +2,10 @@
 //!
 //! One binary, so that the engine's harness is linked once.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that asked for it")]
+
 mod power_cut;
+mod protocol;
+mod protocol_grpc;
+mod serve;
+mod tenancy;

@@ -5,6 +5,7 @@
 //! snapshot knows and ClickHouse does not (a restored backup) is written back to ClickHouse, so that a tombstone
 //! survives a restore. Does not delete anybody's data (`http::admin` does) and knows nothing of HTTP.
 
+pub mod erase;
 mod snapshot;
 mod state;
 mod token;
@@ -17,6 +18,7 @@ use state::{Entry, InstallationPayload, KeyPayload, Kind, ProjectPayload, State}
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 use token::TokenHash;
 
 /// Name of the project every installation starts with.
@@ -25,6 +27,9 @@ pub const DEFAULT_PROJECT: &str = "default";
 pub const OWN_PROJECT: &str = "gemba";
 /// Longest name of a project, in bytes: a label of a metric and a part of a URL; 63 is the limit of a DNS label.
 pub const MAX_NAME_BYTES: usize = 63;
+/// How long ClickHouse may take to answer about control data, a few kilobytes. Chosen: well above a restart of the
+/// engine, below the patience of an operator.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a creation is tried anew when another node takes the same id at the same moment. Chosen: each try means
 /// one more node at work in the same instant.
 const MAX_CREATE_TRIES: u32 = 8;
@@ -446,8 +451,8 @@ fn json<T: Serialize>(payload: &T) -> Result<String, ControlError> {
 async fn read_rows(store: &clickhouse::Client) -> Result<Vec<Entry>, clickhouse::error::Error> {
     let rows = store
         .query("SELECT kind, id, version, payload, toUnixTimestamp64Milli(at) AS at FROM control")
-        .fetch_all::<ControlRow>()
-        .await?;
+        .fetch_all::<ControlRow>();
+    let rows = in_time(rows).await?;
     Ok(rows
         .into_iter()
         .filter_map(|row| {
@@ -459,6 +464,17 @@ async fn read_rows(store: &clickhouse::Client) -> Result<Vec<Entry>, clickhouse:
 
 /// One insert, so one part: all entries are there or none.
 async fn write_rows(store: &clickhouse::Client, entries: &[Entry]) -> Result<(), clickhouse::error::Error> {
+    in_time(insert_rows(store, entries)).await
+}
+
+/// The crate waits without limit, and an engine that restarts holds connections open meanwhile.
+async fn in_time<T>(
+    call: impl Future<Output = Result<T, clickhouse::error::Error>>,
+) -> Result<T, clickhouse::error::Error> {
+    tokio::time::timeout(STORE_TIMEOUT, call).await.unwrap_or(Err(clickhouse::error::Error::TimedOut))
+}
+
+async fn insert_rows(store: &clickhouse::Client, entries: &[Entry]) -> Result<(), clickhouse::error::Error> {
     let mut insert = store.insert::<ControlRow>("control").await?.with_setting("async_insert", "0");
     for entry in entries {
         insert

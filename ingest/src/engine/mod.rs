@@ -206,7 +206,7 @@ impl Supervisor {
     }
 
     /// Stops the engine in order: statements at work get ten seconds to end. Afterwards no process is left.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.tell_to_stop();
         let shared = Arc::clone(&self.shared);
         let wait = move || {

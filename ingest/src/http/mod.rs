@@ -1,1 +1,197 @@
-//! http: to be written.
+//! The server's HTTP surface: takes bytes from strangers and answers them.
+//!
+//! [`serve`] accepts connections (HTTP/1.1 and HTTP/2 without TLS on one port), [`route`] finds who answers, [`body`]
+//! is the only door for bodies, [`auth`] tells whose key it is. [`otlp`] and [`grpc`] take data, [`admin`] manages
+//! projects, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
+//! What the bytes mean is decided elsewhere: nothing here looks inside a record.
+
+pub mod admin;
+pub mod auth;
+pub mod body;
+mod connection;
+pub mod error;
+pub mod grpc;
+pub mod health;
+pub mod metrics;
+pub mod otlp;
+pub mod route;
+
+use crate::config::{Limits, ServeConfig};
+use crate::control::Control;
+use crate::engine::Supervisor;
+use crate::pipeline::Pipeline;
+use crate::store;
+use body::Budget;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use metrics::Counters;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+pub use connection::serve;
+
+/// Body of an answer.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+/// An answer.
+pub type Response = http::Response<Body>;
+/// A request whose body has not been read.
+pub type Request = http::Request<hyper::body::Incoming>;
+
+/// What the handlers share. One per server.
+#[derive(Debug)]
+pub struct App {
+    /// Projects and keys.
+    pub control: Arc<Control>,
+    /// Where data goes.
+    pub pipeline: Arc<Pipeline>,
+    /// ClickHouse, for questions and management.
+    pub store: store::Client,
+    /// The embedded engine, where there is one.
+    pub engine: Option<Arc<Supervisor>>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Origins whose pages may send data; `*` means any.
+    pub cors_origins: Vec<String>,
+    /// Room for bodies in work.
+    pub bodies: Budget,
+    /// Answers by route and status, refusals by reason.
+    pub counters: Counters,
+    /// True from the moment the server began to stop.
+    draining: AtomicBool,
+    /// Requests with data in flight; whoever stops waits for 0.
+    in_flight: watch::Sender<usize>,
+}
+
+impl App {
+    /// The shared state of a server that is about to listen.
+    pub fn new(
+        config: &ServeConfig,
+        control: Arc<Control>,
+        pipeline: Arc<Pipeline>,
+        store: store::Client,
+        engine: Option<Arc<Supervisor>>,
+    ) -> Self {
+        Self {
+            control,
+            pipeline,
+            store,
+            engine,
+            bodies: Budget::new(config.limits.max_bodies_bytes),
+            limits: config.limits.clone(),
+            cors_origins: config.cors_origins.clone(),
+            counters: Counters::default(),
+            draining: AtomicBool::new(false),
+            in_flight: watch::Sender::new(0),
+        }
+    }
+
+    /// Makes `/readyz` say no, so that load balancers send nothing more.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the server is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Counts a request with data until the value is dropped; `None` once the server is stopping.
+    pub fn admit(&self) -> Option<InFlight<'_>> {
+        // Counted first and looked at afterwards, so that whoever stops either sees the request or refuses it.
+        self.in_flight.send_modify(|count| *count += 1);
+        let admitted = InFlight(self);
+        (!self.is_draining()).then_some(admitted)
+    }
+
+    /// Waits until no request with data is in flight; false when `timeout` came first.
+    pub async fn requests_done(&self, timeout: Duration) -> bool {
+        let mut in_flight = self.in_flight.subscribe();
+        tokio::time::timeout(timeout, in_flight.wait_for(|count| *count == 0)).await.is_ok()
+    }
+}
+
+/// A request with data on its way through the server.
+#[derive(Debug)]
+pub struct InFlight<'a>(&'a App);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.send_modify(|count| *count -= 1);
+    }
+}
+
+/// A body of these bytes.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer of these bytes in this type.
+pub fn response(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+    let mut response = http::Response::new(full(bytes));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// An answer in JSON, with a line end.
+pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
+    response(status, "application/json", format!("{body}\n"))
+}
+
+/// `%41` becomes `A`, `+` a space; what is not valid UTF-8 afterwards is replaced, and a lone `%` stays.
+pub fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while let Some(&byte) = bytes.get(index) {
+        let escaped = || u8::from_str_radix(std::str::from_utf8(bytes.get(index + 1..index + 3)?).ok()?, 16).ok();
+        match (byte, escaped()) {
+            (b'%', Some(value)) => {
+                decoded.push(value);
+                index += 3;
+            }
+            (b'+', _) => {
+                decoded.push(b' ');
+                index += 1;
+            }
+            _ => {
+                decoded.push(byte);
+                index += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+/// Names and values of a query string, decoded, in order; a name without `=` has an empty value.
+pub fn query_pairs(query: Option<&str>) -> Vec<(String, String)> {
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (percent_decoded(name), percent_decoded(value))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_strings_are_taken_apart_and_decoded() {
+        let pairs = query_pairs(Some("from=2026-01-01T00%3A00%3A00Z&name=a+b&&flag&odd=%zz%4&u=%C3%A4"));
+        let expected = [("from", "2026-01-01T00:00:00Z"), ("name", "a b"), ("flag", ""), ("odd", "%zz%4"), ("u", "ä")];
+        assert_eq!(pairs.len(), expected.len());
+        for ((name, value), expected) in pairs.iter().zip(expected) {
+            assert_eq!((name.as_str(), value.as_str()), expected);
+        }
+        assert!(query_pairs(None).is_empty());
+    }
+}

@@ -324,16 +324,24 @@ impl Committer {
                 respond(reply, durable);
                 false
             }
+            Ask::Tidy(reply) => {
+                self.tidy(reply);
+                false
+            }
             Ask::Stop(reply) => {
-                self.log.seal_active();
-                if let Err(error) = self.give_back() {
-                    tracing::warn!(%error, "the log could not be tidied at the end");
-                }
-                self.show();
-                respond(reply, self.log.durable());
+                self.tidy(reply);
                 true
             }
         }
+    }
+
+    fn tidy(&mut self, reply: oneshot::Sender<u64>) {
+        self.log.seal_active();
+        if let Err(error) = self.give_back() {
+            tracing::warn!(%error, "the log could not be tidied");
+        }
+        self.show();
+        respond(reply, self.log.durable());
     }
 
     /// Removes segments that are stored and looks whether new data still fit on the disk.

@@ -147,6 +147,15 @@ impl Pipeline {
         .is_ok_and(|outcome| outcome.is_some())
     }
 
+    /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that
+    /// nothing of a deleted project is left in it. Returns when the files are gone; false when `timeout` came first.
+    pub async fn tidy(&self, timeout: Duration) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.core.queue.ask(Ask::Tidy(reply));
+        // While the server stops nobody answers, but stopping tidies the log as well.
+        matches!(tokio::time::timeout(timeout, answer).await, Ok(Ok(_)))
+    }
+
     /// Takes no more requests, finishes those waiting, stores everything and ends; true when the log is empty then.
     ///
     /// After `timeout` it ends all the same: what is not stored stays in the log for the next start.

@@ -23,6 +23,8 @@ pub(super) enum Ask {
     Cut(oneshot::Sender<u64>),
     /// Gather again from here on; answers where that begins, the catch-up reads up to there.
     GoLive(oneshot::Sender<u64>),
+    /// End the segment being written and give back all that is stored; answers once the files are gone.
+    Tidy(oneshot::Sender<u64>),
     /// Write the snapshot of repeat keys, give back what can be, and end.
     Stop(oneshot::Sender<u64>),
 }

@@ -3,11 +3,14 @@
 //! In: statements and encoded blocks. Out: rows, counts, or a [`StoreError`] that says whether trying again can help.
 //! Where ClickHouse runs (embedded engine, server, cluster) is known only by the address given to [`Client::new`].
 
+pub mod archive;
 mod client;
 mod error;
 pub mod funnel;
 pub mod migrations;
 pub mod select;
+
+pub mod rollups;
 
 pub use client::{Client, InsertedBlock, StoreConfig};
 pub use error::StoreError;

@@ -1,0 +1,195 @@
+//! `gemba check`: looks at everything a server needs and says, per finding, what is wrong and what to do.
+//!
+//! Looks at the data folder, the disk, the clock, ClickHouse or the engine, the migrations and the freshness of the data.
+//! Changes nothing. With a server at work on the data folder, asks that server instead of starting a second engine.
+
+use super::serve::StoreArgs;
+use super::store::{OpenStore, with_store};
+use super::{Failure, say};
+use crate::clock;
+use crate::serve::{DataLock, ServeError};
+use crate::store::migrations::{self, State};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Free disk below which the finding is a problem: the pipeline refuses new data below it.
+const LEAST_FREE_BYTES: u64 = 1 << 30;
+/// Furthest the clocks of this machine and of ClickHouse may be apart, in milliseconds. Chosen: below the second in
+/// which data becomes visible.
+const MOST_CLOCK_SKEW_MS: i64 = 1_000;
+/// A clock before this is wrong: 2026-01-01, when this program did not exist yet.
+const EARLIEST_NOW_MS: i64 = 1_767_225_600_000;
+
+/// Arguments of `gemba check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Address of the running server, if there is one
+    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
+    url: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing looked at.
+#[derive(Debug)]
+struct Finding {
+    what: &'static str,
+    is_good: bool,
+    found: String,
+    remedy: String,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>) -> Self {
+        Self { what, is_good: true, found: found.into(), remedy: String::new() }
+    }
+
+    fn bad(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what, is_good: false, found: found.into(), remedy: remedy.into() }
+    }
+}
+
+/// Looks and reports; exit code 1 when something is wrong.
+pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
+    let data = args.store.data.clone();
+    let mut findings = vec![clock_of_this_machine(), disk(&data)];
+    match DataLock::take(&data) {
+        Err(error @ ServeError::InUse { .. }) => {
+            findings.push(Finding::good("data folder", error.to_string()));
+            findings.push(server(&args.url));
+        }
+        Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
+        Ok(lock) => {
+            findings.push(Finding::good("data folder", format!("{} is free to use", data.display())));
+            drop(lock);
+            match with_store(&args.store, async |store: &OpenStore| Ok(clickhouse(store).await)).await {
+                Ok(more) => findings.extend(more),
+                Err(failure) => {
+                    findings.push(Finding::bad("engine", failure.problem, failure.hint.unwrap_or_default()));
+                }
+            }
+        }
+    }
+    report(&findings, args.json)
+}
+
+fn report(findings: &[Finding], as_json: bool) -> Result<ExitCode, Failure> {
+    let all_good = findings.iter().all(|finding| finding.is_good);
+    if as_json {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|one| json!({"what": one.what, "good": one.is_good, "found": one.found, "remedy": one.remedy}))
+            .collect();
+        say(&json!({"good": all_good, "findings": list}).to_string())?;
+    } else {
+        for Finding { what, is_good, found, remedy } in findings {
+            say(&format!("{}  {what}: {found}", if *is_good { "good" } else { "BAD " }))?;
+            if !is_good {
+                say(&format!("      do: {remedy}"))?;
+            }
+        }
+    }
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn clock_of_this_machine() -> Finding {
+    let now_ms = clock::now_ms();
+    let now = jiff::Timestamp::from_millisecond(now_ms).map_or_else(|_| now_ms.to_string(), |now| now.to_string());
+    if now_ms < EARLIEST_NOW_MS {
+        return Finding::bad("clock", format!("it says {now}"), "set it, for example with a time service");
+    }
+    Finding::good("clock", now)
+}
+
+fn disk(data: &Path) -> Finding {
+    // A folder that is not there yet will be made on the disk of the nearest one that is.
+    let existing = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    match rustix::fs::statvfs(existing) {
+        Ok(disk) => {
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let found = format!("{} MiB free at {}", free >> 20, existing.display());
+            if free < LEAST_FREE_BYTES {
+                let remedy = format!("free some: below {} MiB new data is refused", LEAST_FREE_BYTES >> 20);
+                return Finding::bad("disk", found, remedy);
+            }
+            Finding::good("disk", found)
+        }
+        Err(error) => Finding::bad("disk", error.to_string(), "see that the folder can be read"),
+    }
+}
+
+/// What a running server says of itself.
+fn server(url: &str) -> Finding {
+    let remedy = "its log on stderr says more; --url names another address";
+    let answer = ureq::get(format!("{url}/readyz")).config().http_status_as_error(false).build().call();
+    let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
+    let body: Value = match text {
+        Ok(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
+        Err(error) => return Finding::bad("server", format!("{url}: {error}"), remedy),
+    };
+    let is = |field: &str| body.get(field).and_then(Value::as_bool).unwrap_or(false);
+    let problem = body.get("store_problem").filter(|problem| !problem.is_null());
+    if is("ready") && is("accepts_data") && problem.is_none() {
+        return Finding::good(
+            "server",
+            format!("{url} takes data and stores it; {} records pending", body["pending_records"]),
+        );
+    }
+    Finding::bad("server", format!("{url} says {body}"), remedy)
+}
+
+async fn clickhouse(store: &OpenStore) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let remedy = "check --clickhouse, user and password; for the embedded engine the data folder's disk";
+    let versions =
+        store.client.raw().query_raw("SELECT version(), toUnixTimestamp64Milli(now64(3))").fetch_one::<(String, i64)>();
+    let (version, now_ms) = match versions.await {
+        Ok(answer) => answer,
+        Err(error) => return vec![Finding::bad("clickhouse", error.to_string(), remedy)],
+    };
+    findings.push(Finding::good("clickhouse", format!("version {version} at {}", store.client.config().url)));
+    let skew_ms = (now_ms - clock::now_ms()).abs();
+    if skew_ms > MOST_CLOCK_SKEW_MS {
+        findings.push(Finding::bad(
+            "clocks",
+            format!("ClickHouse's is {skew_ms} ms off"),
+            "set both by a time service",
+        ));
+    }
+    findings.push(match migrations::status(&store.client).await {
+        Ok(list) => migrations_of(&list),
+        Err(error) => Finding::bad("migrations", crate::http::error::chain(&error), remedy),
+    });
+    let latest = store.client.number("SELECT toUInt64(toUnixTimestamp(max(received))) FROM events").await;
+    findings.push(match latest {
+        Ok(0) => Finding::good("data", "no event yet"),
+        Ok(seconds) => {
+            let age = clock::now_ms() / 1_000 - i64::try_from(seconds).unwrap_or(i64::MAX);
+            Finding::good("data", format!("the latest event was received {age} s ago"))
+        }
+        Err(_) => Finding::good("data", "no tables yet; the first `gemba serve` makes them"),
+    });
+    findings
+}
+
+fn migrations_of(list: &[migrations::Status]) -> Finding {
+    let count = |state| list.iter().filter(|one| one.state == state).count();
+    let found = format!(
+        "{} applied, {} absent, {} interrupted",
+        count(State::Applied),
+        count(State::Absent),
+        count(State::Interrupted)
+    );
+    if list.iter().any(|one| !one.known) {
+        return Finding::bad("migrations", found, "the database is of a newer gemba: start that one");
+    }
+    if count(State::Interrupted) > 0 {
+        return Finding::bad("migrations", found, "run `gemba migrate up`");
+    }
+    Finding::good("migrations", found)
+}

@@ -1,0 +1,149 @@
+//! `gemba serve`: the server until it is told to stop.
+//!
+//! In: arguments and `GEMBA_*`. Out: one line with the addresses on stdout once it accepts connections; exit code 0
+//! after SIGTERM or SIGINT.
+
+use super::{Failure, say};
+use crate::config::{ClickHouseTarget, DEFAULT_GRPC_LISTEN, DEFAULT_LISTEN, Limits, ServeConfig};
+use crate::serve;
+use clap::Args;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Which ClickHouse holds the data.
+#[derive(Debug, Clone, Args)]
+pub(super) struct StoreArgs {
+    /// Folder of the log, the keys and the embedded engine's data; made if missing
+    #[arg(long, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
+    pub(super) data: PathBuf,
+    /// HTTP interface of a ClickHouse server to use instead of the embedded engine
+    #[arg(long, env = "GEMBA_CLICKHOUSE", value_name = "URL")]
+    clickhouse: Option<String>,
+    /// User of that server
+    #[arg(long, env = "GEMBA_CLICKHOUSE_USER", default_value = "default", value_name = "USER")]
+    clickhouse_user: String,
+    /// Password of that user
+    #[arg(
+        long,
+        env = "GEMBA_CLICKHOUSE_PASSWORD",
+        default_value = "",
+        hide_default_value = true,
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
+    clickhouse_password: String,
+    /// Database of that server; it must exist
+    #[arg(long, env = "GEMBA_CLICKHOUSE_DATABASE", default_value = "default", value_name = "NAME")]
+    clickhouse_database: String,
+    /// Memory of the embedded engine, bytes
+    #[arg(long, env = "GEMBA_ENGINE_MEMORY", value_name = "BYTES")]
+    engine_memory: Option<u64>,
+}
+
+impl StoreArgs {
+    /// The settings these arguments make, everything else at its default.
+    pub(super) fn config(&self) -> ServeConfig {
+        let clickhouse = self.clickhouse.as_ref().map(|url| ClickHouseTarget {
+            url: url.trim_end_matches('/').to_owned(),
+            user: self.clickhouse_user.clone(),
+            password: self.clickhouse_password.clone(),
+            database: self.clickhouse_database.clone(),
+        });
+        ServeConfig { clickhouse, engine_memory_bytes: self.engine_memory, ..ServeConfig::new(&self.data) }
+    }
+}
+
+/// Arguments of `gemba serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Address of OTLP/HTTP, the API and the dashboard
+    #[arg(long, env = "GEMBA_LISTEN", default_value_t = DEFAULT_LISTEN, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Address of OTLP/gRPC; the main address takes gRPC too
+    #[arg(long, env = "GEMBA_GRPC_LISTEN", default_value_t = DEFAULT_GRPC_LISTEN, value_name = "ADDR")]
+    grpc_listen: SocketAddr,
+    /// Open no address of its own for gRPC
+    #[arg(long, env = "GEMBA_NO_GRPC_LISTEN")]
+    no_grpc_listen: bool,
+    /// Listen beyond this machine without TLS, because something in front encrypts
+    #[arg(long, env = "GEMBA_INSECURE_LISTEN")]
+    insecure_listen: bool,
+    /// Name of a ClickHouse cluster; not supported yet
+    #[arg(long, env = "GEMBA_CLUSTER", value_name = "NAME")]
+    cluster: Option<String>,
+    /// Folder of your own saved queries
+    #[arg(long, env = "GEMBA_QUERIES", value_name = "DIR")]
+    queries: Option<PathBuf>,
+    /// Origins whose pages may send data from a browser
+    #[arg(long, env = "GEMBA_CORS_ORIGINS", value_delimiter = ',', default_value = "*", value_name = "ORIGIN,..")]
+    cors_origins: Vec<String>,
+    /// Largest body in bytes, as sent and again when decompressed
+    #[arg(long, env = "GEMBA_MAX_BODY_BYTES", value_name = "BYTES")]
+    max_body_bytes: Option<usize>,
+    /// Connections at once on one address
+    #[arg(long, env = "GEMBA_MAX_CONNECTIONS", value_name = "N")]
+    max_connections: Option<usize>,
+    /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start
+    #[arg(long, env = "GEMBA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
+    drain_timeout: u64,
+}
+
+impl ServeArgs {
+    fn config(self) -> Result<ServeConfig, Failure> {
+        if let Some(cluster) = self.cluster {
+            return Err(Failure::new(
+                format!(
+                    "--cluster {cluster}: clusters are not supported yet, because an insert through a Distributed table \
+                 is queued and the log would be cut before the shards have it"
+                ),
+                "leave --cluster out and name one server with --clickhouse URL",
+            ));
+        }
+        let defaults = Limits::default();
+        let limits = Limits {
+            max_body_bytes: self.max_body_bytes.unwrap_or(defaults.max_body_bytes),
+            max_connections: self.max_connections.unwrap_or(defaults.max_connections),
+            ..defaults
+        };
+        // Room for one body of the largest size as sent and inflated, whatever that size is.
+        let max_bodies_bytes = limits.max_bodies_bytes.max(limits.max_body_bytes.saturating_mul(3));
+        Ok(ServeConfig {
+            listen: self.listen,
+            grpc_listen: (!self.no_grpc_listen).then_some(self.grpc_listen),
+            insecure_listen: self.insecure_listen,
+            queries: self.queries,
+            cors_origins: self.cors_origins,
+            limits: Limits { max_bodies_bytes, ..limits },
+            drain_timeout: Duration::from_secs(self.drain_timeout),
+            ..self.store.config()
+        })
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
+    // Before anything is started, so that a signal at any moment takes the orderly way.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let config = args.config()?;
+    let running = tokio::select! {
+        started = serve::start(config) => started?,
+        _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
+        _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+    };
+    let grpc = running.grpc_address().map(|address| format!(", gRPC on {address}")).unwrap_or_default();
+    say(&format!("gemba serves on {}{grpc}, data in {}", running.url(), running.data().display()))?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: finishing requests, storing what is acknowledged");
+    // What could not be stored in time lies in the log, so the end is orderly either way.
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

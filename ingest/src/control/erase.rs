@@ -1,0 +1,98 @@
+//! Removes the data of a project that bears a tombstone, and proves that it is gone.
+//!
+//! In: the project's number. Out: rows deleted by table, and what is left. Covers every table that has a column
+//! `project`, so that a table added by a later migration is not forgotten. Does not touch the log: the pipeline discards
+//! what still lies there for a buried project.
+
+use crate::identity::ProjectId;
+use crate::store::{Client, StoreError};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long to wait for the files of replaced parts to leave the disk. Chosen: the engine looks every second.
+const PARTS_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pause between two looks.
+const PARTS_PAUSE: Duration = Duration::from_millis(200);
+/// How long replaced parts are normally kept, in seconds, as the tables are created with.
+const OLD_PARTS_LIFETIME: u32 = 480;
+
+/// What was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// Rows by table; tables that held none are left out.
+    pub deleted: BTreeMap<String, u64>,
+    /// Rows of the project that are still there; 0 when all is well.
+    pub remaining: u64,
+}
+
+/// Deletes all rows of `project` and waits until the parts that held them are off the disk, as far as the engine lets
+/// go of them in time. May run again and finishes what a broken run began.
+///
+/// # Errors
+/// Those of ClickHouse; some tables may then be done and others not.
+pub async fn erase(store: &Client, project: ProjectId) -> Result<Erased, StoreError> {
+    let mut deleted = BTreeMap::new();
+    let tables = tables_with_projects(store).await?;
+    for table in &tables {
+        let rows = rows_of(store, table, project).await?;
+        if rows > 0 {
+            delete_rows(store, table, project).await?;
+            deleted.insert(table.clone(), rows);
+        }
+    }
+    for table in deleted.keys() {
+        drop_replaced_parts(store, table).await?;
+    }
+    let mut remaining = 0;
+    for table in &tables {
+        remaining += rows_of(store, table, project).await?;
+    }
+    Ok(Erased { deleted, remaining })
+}
+
+async fn tables_with_projects(store: &Client) -> Result<Vec<String>, StoreError> {
+    let sql = "SELECT table FROM system.columns INNER JOIN system.tables AS t ON t.database = system.columns.database \
+               AND t.name = system.columns.table WHERE system.columns.database = currentDatabase() \
+               AND system.columns.name = 'project' AND t.engine LIKE '%MergeTree' ORDER BY table";
+    Ok(store.raw().query_raw(sql).fetch_all::<String>().await?)
+}
+
+async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64, StoreError> {
+    store.number(&format!("SELECT count() FROM `{table}` WHERE project = {project}")).await
+}
+
+/// A mutation and not a lightweight delete, which would leave the rows on the disk. It may rewrite every part that
+/// holds the project, so there is no limit on its time but that it makes progress: `mutations_sync` reports a failure.
+async fn delete_rows(store: &Client, table: &str, project: ProjectId) -> Result<(), StoreError> {
+    let sql = format!("ALTER TABLE `{table}` DELETE WHERE project = {project} SETTINGS mutations_sync = 2");
+    Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
+}
+
+/// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here
+/// they may go at once. The table's setting is put back whatever happens in between.
+async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(), StoreError> {
+    store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = 1")).await?;
+    let inactive = format!(
+        "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active"
+    );
+    let deadline = Instant::now() + PARTS_TIMEOUT;
+    let outcome = loop {
+        match store.number(&inactive).await {
+            Ok(0) => break Ok(()),
+            Ok(_) if Instant::now() >= deadline => {
+                tracing::warn!(
+                    table,
+                    "replaced parts of a deleted project are still on the disk; the engine removes them later"
+                );
+                break Ok(());
+            }
+            // The engine cleans up on its own clock; there is nothing to be woken by.
+            Ok(_) => tokio::time::sleep(PARTS_PAUSE).await,
+            Err(error) => break Err(error),
+        }
+    };
+    let restored =
+        store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await;
+    outcome.and(restored)
+}

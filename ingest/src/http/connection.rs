@@ -1,0 +1,197 @@
+//! Accepts connections and bounds them: how many, how long silent, how large their headers.
+//!
+//! In: a bound listener and a signal to stop. Out: every request to [`route::handle`]. Speaks HTTP/1.1 and HTTP/2 with
+//! prior knowledge on the same port. Does not read bodies.
+
+use super::{App, route};
+use crate::config::Limits;
+use crate::throttle::Throttle;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often an HTTP/2 peer is asked whether it is still there, so that a dead one gives its connection back.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes one HTTP/2 stream may send before it waits for us: a typical batch in one go. Chosen.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for a whole connection: four streams at full speed. Chosen.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Pause after the kernel refused to accept (out of descriptors): at once it would refuse again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `listener` until `stop` turns true, then lets requests in flight finish for up to `grace` and returns.
+///
+/// At most [`Limits::max_connections`] are open at once; further ones wait in the kernel's queue.
+pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver<bool>, grace: Duration) {
+    let builder = Arc::new(builder(&app.limits));
+    let slots = Arc::new(Semaphore::new(app.limits.max_connections));
+    let mut connections = JoinSet::new();
+    let mut stopping = pin!(stopped(stop.clone()));
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopping => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        if let Some((stream, slot)) = accepted {
+            connections.spawn(connection(stream, Arc::clone(&builder), Arc::clone(&app), stop.clone(), slot));
+        }
+    }
+    // Nobody new is let in from here on; a client gets a refused connection and tries another node.
+    drop(listener);
+    stop.mark_unchanged();
+    let finishing = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(grace, finishing).await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections did not finish in time and are cut");
+        connections.shutdown().await;
+    }
+}
+
+/// Returns once `stop` is true (or its sender is gone).
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody is left to say stop: the server is being taken down.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    static LINES: Throttle = Throttle::new();
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            if let Some(left_out) = LINES.pass() {
+                tracing::warn!(%error, left_out, "cannot accept connections");
+            }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.max_header_bytes)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// One connection from its first byte to its last; `_slot` is its place among the connections.
+async fn connection(
+    stream: TcpStream,
+    builder: Arc<Builder<TokioExecutor>>,
+    app: Arc<App>,
+    stop: watch::Receiver<bool>,
+    _slot: OwnedSemaphorePermit,
+) {
+    // Answers are small and complete; waiting to fill a packet only delays them. A socket that refuses works all the same.
+    drop(stream.set_nodelay(true));
+    let idle_timeout = app.limits.idle_timeout;
+    let activity = Arc::new(Activity::new());
+    let service = {
+        let activity = Arc::clone(&activity);
+        service_fn(move |request| {
+            let request_is_here = RequestGuard::new(Arc::clone(&activity));
+            let app = Arc::clone(&app);
+            async move {
+                let response = route::handle(app, request).await;
+                drop(request_is_here);
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut stopping = pin!(stopped(stop));
+    let mut is_closing = false;
+    let mut tick = tokio::time::interval(idle_timeout / 4);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = &mut stopping, if !is_closing => {
+                is_closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            _ = tick.tick() => {
+                if activity.is_idle_for(idle_timeout) {
+                    // The second time round the peer has ignored the polite way.
+                    if is_closing {
+                        return;
+                    }
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// What a connection is doing.
+struct Activity {
+    started: Instant,
+    requests: AtomicUsize,
+    /// Milliseconds after `started` when the last request ended.
+    last_end_ms: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { started: Instant::now(), requests: AtomicUsize::new(0), last_end_ms: AtomicU64::new(0) }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Relaxed throughout: a request that begins this instant is seen at the next tick, and the graceful way out
+    /// answers it all the same.
+    fn is_idle_for(&self, timeout: Duration) -> bool {
+        let idle_ms = self.now_ms().saturating_sub(self.last_end_ms.load(Ordering::Relaxed));
+        self.requests.load(Ordering::Relaxed) == 0 && u128::from(idle_ms) >= timeout.as_millis()
+    }
+}
+
+/// Counts a request while it is being answered, also when its client goes away in the middle.
+struct RequestGuard(Arc<Activity>);
+
+impl RequestGuard {
+    fn new(activity: Arc<Activity>) -> Self {
+        activity.requests.fetch_add(1, Ordering::Relaxed);
+        Self(activity)
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.0.last_end_ms.store(self.0.now_ms(), Ordering::Relaxed);
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,49 @@
+//! How the server is: `/healthz` (the process answers), `/readyz` (send traffic here or not), `POST /api/v1/flush`.
+
+use super::auth;
+use super::error::ApiError;
+use super::{App, Request, Response, body, json_response, response};
+use http::{Method, StatusCode};
+use serde_json::json;
+use std::time::Duration;
+
+/// How long a flush may take before it is answered 503.
+pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The process is alive and answers.
+pub fn healthz() -> Response {
+    response(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
+}
+
+/// Whether to send data here. 503 only while stopping: with ClickHouse away the log goes on acknowledging, so the node
+/// is ready, and the body says what is missing for questions.
+pub fn readyz(app: &App) -> Response {
+    let is_draining = app.is_draining();
+    let status = app.pipeline.status();
+    let body = json!({
+        "ready": !is_draining,
+        "draining": is_draining,
+        "accepts_data": !is_draining && status.refusing.is_none(),
+        "refusing": status.refusing,
+        "store_problem": status.store_problem,
+        "engine": app.engine.as_ref().map(|engine| json!({"restarts": engine.restarts()})),
+        "pending_records": status.pending_records,
+    });
+    json_response(if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
+}
+
+/// Answers when everything acknowledged before can be queried. Any key will do.
+pub async fn flush(app: &App, request: Request) -> Result<Response, ApiError> {
+    if request.method() != Method::POST {
+        return Err(ApiError::method_not_allowed("POST"));
+    }
+    auth::any(&app.control, request.headers(), request.uri().query())?;
+    body::discard(request.into_body());
+    if app.pipeline.flush(FLUSH_TIMEOUT).await {
+        Ok(json_response(StatusCode::OK, &json!({"flushed": true})))
+    } else {
+        let message = format!("not everything was stored within {} s", FLUSH_TIMEOUT.as_secs());
+        let hint = "ClickHouse is away or behind; what was acknowledged is safe in the log";
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint))
+    }
+}

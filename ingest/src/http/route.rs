@@ -1,0 +1,66 @@
+//! Finds who answers a request.
+//!
+//! In: a request. Out: its answer, counted by route and status. New surfaces are one arm in [`dispatch`].
+
+use super::error::ApiError;
+use super::{App, Request, Response, admin, grpc, health, metrics, otlp};
+use crate::otlp::Signal;
+use http::{Method, header};
+use std::sync::Arc;
+
+/// Paths under which the API lives; `/api/v1/projects/shop` has the rest `projects/shop`.
+const API_PREFIX: &str = "/api/v1/";
+
+/// Answers one request. Never fails: whatever goes wrong has a status.
+pub async fn handle(app: Arc<App>, request: Request) -> Response {
+    if grpc::is_grpc(&request) {
+        let response = grpc::handle(&app, request).await;
+        app.counters.answered("grpc", response.status().as_u16());
+        return response;
+    }
+    let path = request.uri().path().to_owned();
+    let (route, response) = dispatch(&app, &path, request).await;
+    app.counters.answered(route, response.status().as_u16());
+    response
+}
+
+/// The route's name in the metrics, and its answer.
+async fn dispatch(app: &Arc<App>, path: &str, request: Request) -> (&'static str, Response) {
+    if let Some(signal) = signal_of(path) {
+        return (signal.path(), otlp::handle(app, signal, request).await);
+    }
+    match path {
+        "/healthz" => ("/healthz", get_only(&request, health::healthz)),
+        "/readyz" => ("/readyz", get_only(&request, || health::readyz(app))),
+        "/metrics" => ("/metrics", get_only(&request, || metrics::exposition(app))),
+        _ => match path.strip_prefix(API_PREFIX) {
+            Some(rest) => api(app, rest, request).await,
+            None => ("other", ApiError::not_found(path).into_response()),
+        },
+    }
+}
+
+/// What lies under `/api/v1/`.
+async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Response) {
+    let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
+    let (route, answer) = match first {
+        "flush" if further.is_empty() => ("/api/v1/flush", health::flush(app, request).await),
+        "projects" => ("/api/v1/projects", admin::projects(app, further, request).await),
+        _ => ("other", Err(ApiError::not_found(request.uri().path()))),
+    };
+    (route, answer.unwrap_or_else(ApiError::into_response))
+}
+
+fn signal_of(path: &str) -> Option<Signal> {
+    [Signal::Logs, Signal::Traces, Signal::Metrics].into_iter().find(|signal| signal.path() == path)
+}
+
+fn get_only(request: &Request, answer: impl FnOnce() -> Response) -> Response {
+    if request.method() == Method::GET || request.method() == Method::HEAD {
+        let mut response = answer();
+        response.headers_mut().insert(header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
+        response
+    } else {
+        ApiError::method_not_allowed("GET").into_response()
+    }
+}

@@ -1,0 +1,395 @@
+//! The whole server as a value: [`start`] brings everything up in order, [`Running::stop`] takes it down in order.
+//!
+//! Up: data folder locked → listeners bound (a taken port is found before anything else is done) → engine or ClickHouse
+//! → migrations → control data → pipeline → connections accepted. With a control snapshot in the data folder ClickHouse
+//! may be away: the log acknowledges, and what is missing is caught up in the background.
+//!
+//! Down: `/readyz` 503 and new data refused with Retry-After → requests in flight finish → what is acknowledged is
+//! stored, within a deadline → connections end → engine stops → the folder is free.
+
+use crate::clock;
+use crate::config::ServeConfig;
+use crate::control::erase;
+use crate::control::{Control, ControlError};
+use crate::engine::{EngineConfig, EngineError, Supervisor};
+use crate::http::{self, App};
+use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
+use crate::store::migrations::{self, MigrationError};
+use crate::store::{Client, StoreConfig, StoreError};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// File in the data folder that a running server holds locked; its content is the server's process id.
+const LOCK: &str = "lock";
+/// Folder of the log inside the data folder.
+const LOG: &str = "log";
+/// Folder of the embedded engine inside the data folder.
+const ENGINE: &str = "engine";
+/// How long a first start waits for a ClickHouse that is just coming up. Chosen: a server takes a few seconds.
+const FIRST_CONTACT: Duration = Duration::from_secs(15);
+/// Pause between two tries to reach a ClickHouse that is away.
+const CONTACT_PAUSE: Duration = Duration::from_secs(1);
+/// How often projects and keys made on other nodes are looked for. Chosen: a new key works everywhere within this time.
+const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+/// How long requests in flight may take to finish on the way out, and connections after them.
+const REQUEST_GRACE: Duration = Duration::from_secs(10);
+/// Users that share the machine have no business in the data folder.
+const DATA_MODE: u32 = 0o700;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data folder cannot be made or opened.
+    #[error("cannot use the data folder {}", path.display())]
+    Data {
+        /// The folder or the file in it.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Another server is at work on the data folder.
+    #[error("the data folder {} is in use by another gemba{}", path.display(), pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The other's process id, where it is known.
+        pid: Option<String>,
+    },
+    /// An address beyond loopback without encryption.
+    #[error("{0} can be reached from other machines, and keys and data would travel there unencrypted")]
+    Exposed(SocketAddr),
+    /// An address that cannot be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The embedded engine.
+    #[error("the embedded ClickHouse engine did not start")]
+    Engine(#[source] EngineError),
+    /// The tables.
+    #[error("the tables in ClickHouse cannot be brought up to date")]
+    Migration(#[source] MigrationError),
+    /// Projects and keys.
+    #[error("the control data cannot be loaded")]
+    Control(#[source] ControlError),
+    /// The log.
+    #[error("the log cannot be opened")]
+    Pipeline(#[source] PipelineError),
+}
+
+impl ServeError {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Data { .. } => "name another folder with --data, or give this user the right to write there".into(),
+            Self::InUse { .. } => "stop the other one, or name another folder with --data".into(),
+            Self::Exposed(_) => {
+                "listen on 127.0.0.1 behind a proxy that speaks TLS, or allow it with --insecure-listen".into()
+            }
+            Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                "another program has the address; stop it, or name another with --listen and --grpc-listen".into()
+            }
+            Self::Listen { .. } => "name an address of this machine with --listen and --grpc-listen".into(),
+            Self::Engine(_) => "`gemba check` looks at the engine; --clickhouse URL uses a server instead".into(),
+            Self::Migration(error) => match error {
+                MigrationError::Newer { .. } => "start the newer gemba, or undo its migrations there".into(),
+                _ => "`gemba migrate status` shows how far they are".into(),
+            },
+            Self::Control(ControlError::AnotherInstallation) => {
+                "each data folder belongs to one ClickHouse database; name the right one with --data or --clickhouse"
+                    .into()
+            }
+            Self::Control(ControlError::NothingToStartFrom(_) | ControlError::Store(_)) => {
+                "the first start needs ClickHouse; check --clickhouse, user and password".into()
+            }
+            Self::Control(ControlError::Unreadable { .. }) => {
+                "move the file away: the control data is read from ClickHouse again".into()
+            }
+            Self::Control(_) => "the message names the file".into(),
+            Self::Pipeline(_) => "the disk of the data folder may be full or failing; `gemba check` looks".into(),
+        }
+    }
+}
+
+/// The sole right to work on a data folder, for as long as it lives; also ends with the process, however it ends.
+#[derive(Debug)]
+pub struct DataLock {
+    _file: File,
+}
+
+impl DataLock {
+    /// Makes the folder if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// [`ServeError::Data`], [`ServeError::InUse`].
+    pub fn take(data: &Path) -> Result<Self, ServeError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| ServeError::Data { path, source }
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(DATA_MODE).create(data).map_err(failed(data))?;
+        let path = data.join(LOCK);
+        let mut file =
+            File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed(&path))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut pid = String::new();
+            // The number is a help for the reader only; without it the message is as true.
+            let is_known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let pid = is_known.then(|| pid.trim().to_owned());
+            return Err(ServeError::InUse { path: data.to_owned(), pid });
+        }
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed(&path))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// A server at work. Dropping it without [`stop`](Self::stop) leaves what is not stored in the log for the next start.
+#[derive(Debug)]
+pub struct Running {
+    url: String,
+    grpc_address: Option<SocketAddr>,
+    data: PathBuf,
+    app: Arc<App>,
+    stop: watch::Sender<bool>,
+    servers: JoinSet<()>,
+    background: JoinHandle<()>,
+    drain_timeout: Duration,
+    _lock: DataLock,
+}
+
+/// Starts the server. Returns once it accepts connections.
+///
+/// # Errors
+/// Each [`ServeError`] has a [hint](ServeError::hint).
+pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
+    for address in [Some(config.listen), config.grpc_listen].into_iter().flatten() {
+        if !address.ip().is_loopback() && !config.insecure_listen {
+            return Err(ServeError::Exposed(address));
+        }
+    }
+    let lock = DataLock::take(&config.data)?;
+    let listener = bind(config.listen).await?;
+    let grpc_listener = match config.grpc_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let (store, engine) = connect(&config).await?;
+    let control = Arc::new(prepare(&config.data, &store).await?);
+    let pipeline =
+        Pipeline::start(PipelineConfig::new(config.data.join(LOG)), store.clone(), control.id_hasher().clone());
+    let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
+    let app = Arc::new(App::new(&config, control, pipeline, store, engine));
+
+    let address_of = |listener: &TcpListener| {
+        listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })
+    };
+    let url = format!("http://{}", address_of(&listener)?);
+    let grpc_address = grpc_listener.as_ref().map(address_of).transpose()?;
+    let (stop, stopping) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    for listener in [Some(listener), grpc_listener].into_iter().flatten() {
+        servers.spawn(http::serve(listener, Arc::clone(&app), stopping.clone(), REQUEST_GRACE));
+    }
+    let background = tokio::spawn(keep_up(Arc::clone(&app)));
+    let drain_timeout = config.drain_timeout;
+    Ok(Running { url, grpc_address, data: config.data, app, stop, servers, background, drain_timeout, _lock: lock })
+}
+
+impl Running {
+    /// Address of OTLP/HTTP, the API and the dashboard: `http://host:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Address of OTLP/gRPC, where it has one of its own.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What the handlers share: projects, pipeline, store.
+    pub fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Stops in order, within the grace for requests (10 s) and the drain timeout. True when everything acknowledged
+    /// is stored; otherwise the rest lies in the log and the next start stores it.
+    pub async fn stop(mut self) -> bool {
+        let started = clock::now_ms();
+        self.app.begin_draining();
+        if !self.app.requests_done(REQUEST_GRACE).await {
+            tracing::warn!("requests in flight did not finish in time and are cut");
+        }
+        self.background.abort();
+        let is_drained = self.app.pipeline.drain(self.drain_timeout).await;
+        // No receiver means that the servers are gone already.
+        self.stop.send_replace(true);
+        while self.servers.join_next().await.is_some() {}
+        if let Some(engine) = &self.app.engine {
+            engine.stop().await;
+        }
+        let took_ms = clock::now_ms() - started;
+        if is_drained {
+            tracing::info!(took_ms, "stopped, everything acknowledged is stored");
+        } else {
+            let pending_records = self.app.pipeline.status().pending_records;
+            tracing::warn!(
+                took_ms,
+                pending_records,
+                "stopped; the rest is safe in the log and is stored at the next start"
+            );
+        }
+        is_drained
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// A client of the configured ClickHouse, or of the embedded engine, which is started.
+pub async fn connect(config: &ServeConfig) -> Result<(Client, Option<Arc<Supervisor>>), ServeError> {
+    if let Some(target) = &config.clickhouse {
+        let store = StoreConfig {
+            url: target.url.clone(),
+            user: target.user.clone(),
+            password: target.password.clone(),
+            database: target.database.clone(),
+            compress: true,
+        };
+        return Ok((Client::new(store), None));
+    }
+    let engine_config = EngineConfig {
+        data_dir: config.data.join(ENGINE),
+        library: None,
+        program: config.engine_program.clone(),
+        max_memory_bytes: config.engine_memory_bytes,
+    };
+    // It blocks, for long when the library must be fetched.
+    let starting = tokio::task::spawn_blocking(move || Supervisor::start(engine_config)).await;
+    let engine = starting
+        .unwrap_or_else(|panic| {
+            Err(EngineError::Io { what: "its start broke off", source: std::io::Error::other(panic) })
+        })
+        .map_err(ServeError::Engine)?;
+    let store = StoreConfig {
+        url: engine.url(),
+        user: engine.user().to_owned(),
+        password: engine.password().to_owned(),
+        database: "default".to_owned(),
+        compress: false,
+    };
+    Ok((Client::new(store), Some(Arc::new(engine))))
+}
+
+/// Stores what an earlier server left in the log of the data folder, within the drain timeout, without listening.
+/// Answers how many records are still not stored.
+///
+/// # Errors
+/// [`ServeError::Control`], [`ServeError::Pipeline`].
+pub async fn store_the_rest(config: &ServeConfig, store: &Client) -> Result<u64, ServeError> {
+    let log = config.data.join(LOG);
+    if !log.exists() {
+        return Ok(0);
+    }
+    let control = Control::open(&config.data, store.raw().clone()).await.map_err(ServeError::Control)?;
+    let pipeline = Pipeline::start(PipelineConfig::new(log), store.clone(), control.id_hasher().clone());
+    let pipeline = pipeline.map_err(ServeError::Pipeline)?;
+    pipeline.drain(config.drain_timeout).await;
+    Ok(pipeline.status().pending_records)
+}
+
+/// Tables and control data. Waits for a ClickHouse that is coming up only where there is nothing else to start from.
+async fn prepare(data: &Path, store: &Client) -> Result<Control, ServeError> {
+    let deadline = Instant::now() + FIRST_CONTACT;
+    loop {
+        match migrations::up(store).await {
+            Err(error) if !is_passing(&error) => return Err(ServeError::Migration(error)),
+            Ok(_) | Err(_) => {}
+        }
+        match Control::open(data, store.raw().clone()).await {
+            Ok(control) => return Ok(control),
+            Err(ControlError::NothingToStartFrom(_) | ControlError::Store(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(CONTACT_PAUSE).await;
+            }
+            Err(error) => return Err(ServeError::Control(error)),
+        }
+    }
+}
+
+/// Whether ClickHouse is merely away.
+fn is_passing(error: &MigrationError) -> bool {
+    matches!(error, MigrationError::Store { source, .. } if source.is_retryable())
+}
+
+/// Catches up on what a start with ClickHouse away left undone, finishes deletions that were cut short, and then looks
+/// for what other nodes did. Ends with the server.
+async fn keep_up(app: Arc<App>) {
+    loop {
+        match catch_up(&app).await {
+            Ok(()) => break,
+            Err(error) => tracing::debug!(%error, "ClickHouse is away"),
+        }
+        tokio::time::sleep(CONTACT_PAUSE).await;
+    }
+    // An embedded engine has no other nodes.
+    while app.engine.is_none() {
+        tokio::time::sleep(REFRESH_PAUSE).await;
+        if let Err(error) = app.control.refresh().await {
+            tracing::debug!(%error, "cannot look for projects of other nodes");
+        }
+    }
+}
+
+/// What has to be done once ClickHouse answers.
+#[derive(Debug, thiserror::Error)]
+enum CatchUpError {
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("not everything acknowledged is stored yet")]
+    Behind,
+}
+
+async fn catch_up(app: &App) -> Result<(), CatchUpError> {
+    migrations::up(&app.store).await?;
+    app.control.refresh().await?;
+    let buried = app.control.deleted();
+    if buried.is_empty() {
+        return Ok(());
+    }
+    // What the log still held for a buried project is stored by now and goes with the rest.
+    if !app.pipeline.flush(CONTACT_PAUSE).await {
+        return Err(CatchUpError::Behind);
+    }
+    for project in buried {
+        let erased = erase::erase(&app.store, project).await?;
+        if !erased.deleted.is_empty() {
+            tracing::info!(%project, deleted = ?erased.deleted, "finished deleting a project");
+            app.pipeline.tidy(REQUEST_GRACE).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Backup and restore of the whole database through ClickHouse's own BACKUP and RESTORE, verified by counting.
+//!
+//! In: a name under ClickHouse's backup folder. Out: the rows of every table. The counts at the time of the backup are
+//! saved inside it, in the table `backup_rows`, so a restore can be checked without the database it came from.
+
+use super::{Client, StoreError};
+use std::collections::BTreeMap;
+
+/// Table that holds the counts of the latest backup.
+const COUNTS: &str = "backup_rows";
+
+/// Rows of each table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// By table, by name.
+    pub rows: BTreeMap<String, u64>,
+}
+
+/// Why a backup was not made or brought back.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// A name that would lead out of the backup folder.
+    #[error("{0:?} is not a name of a backup")]
+    Name(String),
+    /// ClickHouse did not do it.
+    #[error("ClickHouse did not do it")]
+    Store(#[from] StoreError),
+    /// The database to restore into is in use.
+    #[error("the database holds data already: {rows} rows in table {table}")]
+    NotEmpty {
+        /// A table with rows.
+        table: String,
+        /// How many.
+        rows: u64,
+    },
+    /// After the restore a table has not the rows that were saved.
+    #[error("table {table} has {restored} rows, the backup was made of {saved}")]
+    Incomplete {
+        /// The table.
+        table: String,
+        /// Rows when the backup was made.
+        saved: u64,
+        /// Rows now.
+        restored: u64,
+    },
+}
+
+impl ArchiveError {
+    /// What to do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "use letters, digits, dots, - and _",
+            Self::Store(_) => "ClickHouse's message says why; backups lie in the folder `backups` of the data folder",
+            Self::NotEmpty { .. } => "restore into a new data folder or an empty database",
+            Self::Incomplete { .. } => "the backup is damaged or was not made whole; take another",
+        }
+    }
+}
+
+/// Saves all tables of the database under `name`.
+///
+/// Nothing may be inserted meanwhile if the counts are to fit: the caller sees to it.
+pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
+    check_name(name)?;
+    let rows = count_rows(store).await?;
+    store
+        .execute(&format!(
+            "CREATE TABLE IF NOT EXISTS {COUNTS} (name String, rows UInt64) ENGINE = MergeTree ORDER BY name"
+        ))
+        .await?;
+    store.execute(&format!("TRUNCATE TABLE {COUNTS}")).await?;
+    let values: Vec<String> = rows.iter().map(|(table, rows)| format!("('{table}', {rows})")).collect();
+    store.execute(&format!("INSERT INTO {COUNTS} SETTINGS async_insert = 0 VALUES {}", values.join(", "))).await?;
+    let database = &store.config().database;
+    unbounded(store, &format!("BACKUP DATABASE `{database}` TO File('{name}')")).await?;
+    Ok(Saved { rows })
+}
+
+/// Brings the backup back and compares every table with the counts saved in it.
+pub async fn restore(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
+    check_name(name)?;
+    if let Some((table, rows)) = count_rows(store).await?.into_iter().find(|(_, rows)| *rows > 0) {
+        return Err(ArchiveError::NotEmpty { table, rows });
+    }
+    let database = &store.config().database;
+    unbounded(
+        store,
+        &format!("RESTORE DATABASE `{database}` FROM File('{name}') SETTINGS allow_non_empty_tables = 1, create_database = 'if-not-exists'"),
+    )
+    .await?;
+    let saved = store.raw().query_raw(&format!("SELECT name, rows FROM {COUNTS}")).fetch_all::<(String, u64)>().await;
+    let saved: BTreeMap<String, u64> = saved.map_err(StoreError::from)?.into_iter().collect();
+    let rows = count_rows(store).await?;
+    for (table, saved) in &saved {
+        let restored = rows.get(table).copied().unwrap_or(0);
+        if restored != *saved {
+            return Err(ArchiveError::Incomplete { table: table.clone(), saved: *saved, restored });
+        }
+    }
+    Ok(Saved { rows: saved })
+}
+
+fn check_name(name: &str) -> Result<(), ArchiveError> {
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    if name.is_empty() || name.starts_with('.') || !is_plain {
+        return Err(ArchiveError::Name(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Rows of every table but the one of the counts.
+async fn count_rows(store: &Client) -> Result<BTreeMap<String, u64>, StoreError> {
+    let sql = format!(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != '{COUNTS}'"
+    );
+    let tables = store.raw().query_raw(&sql).fetch_all::<String>().await?;
+    let mut rows = BTreeMap::new();
+    for table in tables {
+        let count = store.number(&format!("SELECT count() FROM `{table}`")).await?;
+        rows.insert(table, count);
+    }
+    Ok(rows)
+}
+
+/// A statement that may take as long as the data is large.
+async fn unbounded(store: &Client, sql: &str) -> Result<(), StoreError> {
+    Ok(store.raw().query_raw(sql).with_setting("wait_end_of_query", "1").execute().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_backups_cannot_leave_their_folder_or_the_statement() {
+        for good in ["a", "2026-11-23.zip", "x_1"] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a'b", "a b", "ä"] {
+            assert!(matches!(check_name(bad), Err(ArchiveError::Name(_))), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Makes roll-ups anew: clears and rebuilds the projections of the partitions of a time range, then proves them by a
+//! recount from the raw rows.
+//!
+//! In: a range of receipt times. Out: one [`Rebuilt`] a projection. While a projection is being rebuilt, questions are
+//! answered from the raw rows, so they are slower and never wrong.
+
+use super::{Client, StoreError};
+
+/// A projection that was made anew, and how it compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Table.
+    pub table: String,
+    /// Name of the projection.
+    pub rollup: String,
+    /// Partitions in the range.
+    pub partitions: usize,
+    /// The groups counted from the raw rows, over the whole table.
+    pub raw: Digest,
+    /// The groups as the projection has them.
+    pub from_rollup: Digest,
+}
+
+impl Rebuilt {
+    /// Whether the projection says what the raw rows say.
+    pub fn is_equal(&self) -> bool {
+        self.raw == self.from_rollup
+    }
+}
+
+/// How many groups, and the sum of the hashes of all their columns: equal digests mean equal groups, whatever their
+/// order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest {
+    /// Groups.
+    pub groups: u64,
+    /// Sum of their hashes, wrapping.
+    pub hashes: u64,
+}
+
+/// Rebuilds every aggregating projection in the partitions that hold rows received in [`from_ms`, `to_ms`).
+///
+/// # Errors
+/// Those of ClickHouse; running it again goes on.
+pub async fn rebuild(store: &Client, from_ms: i64, to_ms: i64) -> Result<Vec<Rebuilt>, StoreError> {
+    let projections = store
+        .raw()
+        .query_raw(
+            "SELECT table, name, query FROM system.projections \
+             WHERE database = currentDatabase() AND type = 'Aggregate' ORDER BY table, name",
+        )
+        .fetch_all::<(String, String, String)>()
+        .await?;
+    let mut rebuilt = Vec::new();
+    for (table, rollup, query) in projections {
+        let partitions = partitions(store, &table, from_ms, to_ms).await?;
+        for partition in &partitions {
+            // Materializing alone leaves what a part already has; cleared first, it is made of the rows.
+            for action in ["CLEAR", "MATERIALIZE"] {
+                let sql = format!(
+                    "ALTER TABLE `{table}` {action} PROJECTION `{rollup}` IN PARTITION ID '{partition}' SETTINGS mutations_sync = 2"
+                );
+                unbounded(store, &sql).await?;
+            }
+        }
+        let raw = digest(store, &table, &query, "optimize_use_projections = 0").await?;
+        let from_rollup = digest(store, &table, &query, "optimize_use_projections = 1").await?;
+        rebuilt.push(Rebuilt { table, rollup, partitions: partitions.len(), raw, from_rollup });
+    }
+    Ok(rebuilt)
+}
+
+/// Ids of the partitions of a table that hold rows received in the range.
+async fn partitions(store: &Client, table: &str, from_ms: i64, to_ms: i64) -> Result<Vec<String>, StoreError> {
+    let sql = format!(
+        "SELECT DISTINCT _partition_id FROM `{table}` WHERE received >= fromUnixTimestamp64Milli({from_ms}) \
+         AND received < fromUnixTimestamp64Milli({to_ms}) ORDER BY _partition_id"
+    );
+    Ok(store.raw().query_raw(&sql).fetch_all::<String>().await?)
+}
+
+/// The digest of a projection's own question, asked of the whole table.
+async fn digest(store: &Client, table: &str, query: &str, setting: &str) -> Result<Digest, StoreError> {
+    let (select, group_by) = query.split_once(" GROUP BY ").unwrap_or((query, "tuple()"));
+    let sql = format!(
+        "SELECT count(), sum(cityHash64(*)) FROM ({select} FROM `{table}` GROUP BY {group_by}) SETTINGS {setting}"
+    );
+    let (groups, hashes) = store.raw().query_raw(&sql).fetch_one::<(u64, u64)>().await?;
+    Ok(Digest { groups, hashes })
+}
+
+async fn unbounded(store: &Client, sql: &str) -> Result<(), StoreError> {
+    Ok(store.raw().query_raw(sql).with_setting("wait_end_of_query", "1").execute().await?)
+}

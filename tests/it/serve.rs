@@ -1,0 +1,159 @@
+//! Starting, stopping and dying: `gemba serve` as a process of its own.
+
+use gemba_tests::binary;
+use gemba_tests::client::{bare, post, send};
+use gemba_tests::export::events;
+use gemba_tests::server::{Keys, Process, Server, config, serve_command};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+fn children(of: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    text.split_whitespace().map(|id| id.parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_start_writes_credentials_for_their_owner_only_and_later_starts_keep_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials.json");
+    let server = Process::start(folder.path(), &[]);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let keys = Keys::of(folder.path());
+    assert!(keys.admin.starts_with("ga_") && keys.ingest.starts_with("gi_") && keys.read.starts_with("gr_"));
+    let text = std::fs::read(&path).unwrap();
+    assert_eq!(server.stop(), Some(0));
+
+    let server = Process::start(folder.path(), &[]);
+    assert_eq!(std::fs::read(&path).unwrap(), text);
+    let sent = send(post(&format!("{}/v1/logs", server.url), &keys.ingest, PROTOBUF, events(&["a"], "m"))).await;
+    assert_eq!(sent.status, 200);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_serve_on_the_same_folder_is_refused_and_names_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Process::start(folder.path(), &[]);
+    let second = serve_command(folder.path(), &[]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let talk = String::from_utf8(second.stderr).unwrap();
+    assert!(talk.contains("in use by another gemba") && talk.contains(&first.id().to_string()), "{talk}");
+    assert!(talk.contains("\nhint: "), "{talk}");
+    assert_eq!(send(bare("GET", &format!("{}/healthz", first.url), None)).await.status, 200);
+    assert_eq!(first.stop(), Some(0));
+}
+
+#[test]
+fn listening_beyond_this_machine_needs_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [["--listen", "0.0.0.0:0"], ["--grpc-listen", "0.0.0.0:0"]] {
+        let mut command = Command::new(binary::gemba());
+        let output = command.args(["serve", "--data"]).arg(folder.path()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let talk = String::from_utf8(output.stderr).unwrap();
+        assert!(talk.contains("unencrypted") && talk.contains("--insecure-listen"), "{talk}");
+    }
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_and_help_with_0() {
+    for (arguments, code) in [
+        (&["serve", "--nonsense"][..], 2),
+        (&["nonsense"], 2),
+        (&[], 2),
+        (&["serve", "--help"], 0),
+        (&["--version"], 0),
+    ] {
+        let output = Command::new(binary::gemba()).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_stores_what_is_acknowledged_and_exits_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path(), &[]);
+    let keys = Keys::of(folder.path());
+    for index in 0..20 {
+        let body = events(&["kept"; 50], &index.to_string());
+        assert_eq!(send(post(&format!("{}/v1/logs", server.url), &keys.ingest, PROTOBUF, body)).await.status, 200);
+    }
+    assert_eq!(server.stop(), Some(0));
+
+    // A server of this process on the same folder, whose store can be asked.
+    let running = gemba_ingest::serve::start(config(folder.path())).await.unwrap();
+    let stored = running.app().store.number("SELECT count() FROM events WHERE name = 'kept'").await.unwrap();
+    assert_eq!(stored, 1_000);
+    assert_eq!(running.app().pipeline.status().pending_records, 0);
+    assert!(running.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_stopping_readyz_says_no_and_data_is_refused_for_another_node_to_take() {
+    let server = Server::start().await;
+    server.running.app().begin_draining();
+    assert_eq!(send(bare("GET", &server.url("/readyz"), None)).await.status, 503);
+    assert_eq!(send(bare("GET", &server.url("/healthz"), None)).await.status, 200);
+    let answer = server.send_logs(events(&["a"], "m")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_engine_does_not_stop_acknowledging_and_nothing_is_lost() {
+    let server = Server::start().await;
+    let url = server.url("/v1/logs");
+    let engines = children(i32::try_from(std::process::id()).unwrap());
+    let mut sent = 0;
+    for round in 0..5 {
+        if round == 1 {
+            // Of all engines of this process (other claims have theirs) only the one of this server's port is meant.
+            let port = server.running.app().store.config().url.rsplit(':').next().unwrap().to_owned();
+            let ours = engines
+                .iter()
+                .find(|id| std::fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default().contains(&port));
+            let killed = Command::new("kill").args(["-9", &ours.unwrap().to_string()]).status().unwrap();
+            assert!(killed.success());
+        }
+        for index in 0..20 {
+            let body = events(&["kept"; 5], &format!("{round}-{index}"));
+            assert_eq!(send(post(&url, &server.keys.ingest, PROTOBUF, body)).await.status, 200);
+            sent += 5;
+        }
+    }
+    server.flush().await;
+    assert_eq!(server.number("SELECT count() FROM events").await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_clickhouse_away_a_server_that_knows_its_projects_starts_and_acknowledges() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = gemba_ingest::serve::start(config(folder.path())).await.unwrap();
+    let keys = Keys::of(folder.path());
+    assert!(running.stop().await);
+
+    // Nothing listens on port 1; the same folder, so the control snapshot is there.
+    let away = ["--clickhouse", "http://127.0.0.1:1", "--drain-timeout", "1"];
+    let server = Process::start(folder.path(), &away);
+    let answer = send(post(&format!("{}/v1/logs", server.url), &keys.ingest, PROTOBUF, events(&["a"], "m"))).await;
+    assert_eq!(answer.status, 200);
+    let ready = send(bare("GET", &format!("{}/readyz", server.url), None)).await;
+    assert_eq!(ready.status, 200);
+    assert_eq!(server.stop(), Some(0));
+
+    let running = gemba_ingest::serve::start(config(folder.path())).await.unwrap();
+    assert!(running.app().pipeline.flush(std::time::Duration::from_secs(30)).await);
+    assert_eq!(running.app().store.number("SELECT count() FROM events").await.unwrap(), 1);
+    assert!(running.stop().await);
+}
+
+#[test]
+fn without_clickhouse_a_first_start_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = serve_command(folder.path(), &["--clickhouse", "http://127.0.0.1:1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert!(talk.contains("ClickHouse") && talk.contains("hint: the first start needs ClickHouse"), "{talk}");
+}

@@ -1,0 +1,121 @@
+//! Projects and keys: who may do what, and that a deleted project leaves nothing.
+
+use gemba_tests::client::{Answer, bare, post, send};
+use gemba_tests::export::events;
+use gemba_tests::server::Server;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+async fn create(server: &Server, name: &str) -> Answer {
+    let body = json!({"name": name}).to_string();
+    send(post(&server.url("/api/v1/projects"), &server.keys.admin, "application/json", body)).await
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_project_s_keys_work_at_once_and_its_rows_bear_its_number() {
+    let server = Server::start().await;
+    let answer = create(&server, "shop").await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.json()["project"], "shop");
+    let key = answer.json()["ingest_key"].as_str().unwrap().to_owned();
+    assert_eq!(send(post(&server.url("/v1/logs"), &key, PROTOBUF, events(&["a", "b"], "m"))).await.status, 200);
+    assert_eq!(server.send_logs(events(&["a"], "n")).await.status, 200);
+    server.flush().await;
+    let listed = send(bare("GET", &server.url("/api/v1/projects"), Some(&server.keys.admin))).await.json();
+    let id_of = |name: &str| {
+        let projects = listed["projects"].as_array().unwrap();
+        projects.iter().find(|project| project["project"] == name).unwrap()["id"].as_u64().unwrap()
+    };
+    for (name, rows) in [("shop", 2), ("default", 1)] {
+        let sql = format!("SELECT count() FROM events WHERE project = {}", id_of(name));
+        assert_eq!(server.number(&sql).await, rows, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_admin_token_manages_projects_and_bad_names_are_explained() {
+    let server = Server::start().await;
+    for (key, status) in [("ga_wrong", 401), (server.keys.ingest.as_str(), 403), (server.keys.read.as_str(), 403)] {
+        for (method, path) in [("GET", "/api/v1/projects"), ("DELETE", "/api/v1/projects/default")] {
+            let answer = send(bare(method, &server.url(path), Some(key))).await;
+            assert_eq!(answer.status, status, "{method} {path} {key}");
+            assert!(answer.json()["error"]["hint"].is_string());
+        }
+    }
+    assert_eq!(create(&server, "shop").await.status, 201);
+    for (name, status, code) in
+        [("shop", 409, "name_taken"), ("No Good", 400, "invalid_name"), ("", 400, "invalid_name")]
+    {
+        let answer = create(&server, name).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.json()["error"]["code"].as_str().unwrap()),
+            (status, code),
+            "{name}"
+        );
+    }
+    let url = server.url("/api/v1/projects");
+    let answer = send(post(&url, &server.keys.admin, "application/json", r#"{"nom":"x"}"#)).await;
+    assert_eq!(answer.status, 400);
+    let answer = send(bare("DELETE", &server.url("/api/v1/projects/none"), Some(&server.keys.admin))).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].as_str().unwrap()), (404, "unknown_project"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotating_revokes_the_old_keys_and_the_new_ones_work() {
+    let server = Server::start().await;
+    let url = server.url("/api/v1/projects/default/rotate");
+    let answer = send(bare("POST", &url, Some(&server.keys.admin))).await;
+    assert_eq!(answer.status, 200);
+    let new = answer.json()["ingest_key"].as_str().unwrap().to_owned();
+    assert_eq!(server.send_logs(events(&["a"], "m")).await.status, 401);
+    assert_eq!(send(post(&server.url("/v1/logs"), &new, PROTOBUF, events(&["a"], "m"))).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_project_leaves_no_row_no_key_and_no_number_to_reuse() {
+    let server = Server::start().await;
+    let made = create(&server, "shop").await.json();
+    let key = made["ingest_key"].as_str().unwrap().to_owned();
+    let marker = "marker-that-must-vanish";
+    let body = events(&["a", "b", ""], marker);
+    assert_eq!(send(post(&server.url("/v1/logs"), &key, PROTOBUF, body)).await.status, 200);
+    assert_eq!(server.send_logs(events(&["a"], "stays")).await.status, 200);
+
+    let answer = send(bare("DELETE", &server.url("/api/v1/projects/shop"), Some(&server.keys.admin))).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let answer = answer.json();
+    assert_eq!(answer["project"], "shop");
+    assert_eq!(answer["remaining"], 0);
+    assert_eq!(answer["deleted"]["events"], 2, "{answer}");
+
+    assert_eq!(send(post(&server.url("/v1/logs"), &key, PROTOBUF, events(&["a"], "m"))).await.status, 401);
+    assert_eq!(server.number(&format!("SELECT count() FROM events WHERE strings['marker'] = '{marker}'")).await, 0);
+    assert_eq!(server.number("SELECT count() FROM events").await, 1, "the other project keeps its rows");
+    assert_eq!(server.number("SELECT count() FROM system.parts WHERE NOT active AND table = 'events'").await, 0);
+    for file in files(&server.running.data().join("log")) {
+        let bytes = std::fs::read(&file).unwrap();
+        let found = bytes.windows(marker.len()).any(|window| window == marker.as_bytes());
+        assert!(!found, "{} still holds a record of the project", file.display());
+    }
+
+    assert_eq!(create(&server, "shop").await.status, 201, "the name is free again");
+    let listed = send(bare("GET", &server.url("/api/v1/projects"), Some(&server.keys.admin))).await.json();
+    let ids: Vec<u64> = listed["projects"].as_array().unwrap().iter().map(|one| one["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [1, 2, 4], "the number is not");
+}
