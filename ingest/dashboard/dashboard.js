@@ -13,12 +13,13 @@ function storedKeys() {
   try { return JSON.parse(sessionStorage.getItem(KEYS)) ?? {}; } catch { return {}; }
 }
 
-/// A link may carry a key behind "#key=": it is taken out of the address at once, so that it is not shared by accident.
+/// A link may carry a key, "#key=KEY&page=funnel": it is taken out of the address at once, so that it is not shared by
+/// accident.
 function keyFromAddress() {
-  const match = /[#&]key=([^&]+)/.exec(location.hash);
-  if (!match) return null;
-  history.replaceState(null, "", location.pathname + "#overview");
-  return decodeURIComponent(match[1]);
+  const given = new URLSearchParams(location.hash.slice(1));
+  if (!given.get("key")) return null;
+  history.replaceState(null, "", `${location.pathname}#${given.get("page") ?? "overview"}`);
+  return given.get("key");
 }
 
 class ApiProblem extends Error {
@@ -340,9 +341,8 @@ function App() {
   }, setProblem);
 
   useEffect(() => {
-    const key = keyFromAddress();
-    if (key) { setPage("overview"); add(key); }
     const turn = () => { const given = keyFromAddress(); if (given) add(given); setPage(location.hash.slice(1) || "overview"); };
+    turn();
     addEventListener("hashchange", turn);
     return () => removeEventListener("hashchange", turn);
   }, []);
