@@ -222,14 +222,14 @@ function Features({ view }) {
     <${Section} title="What people finish" lead="Attempts begun in this range, by how they ended. Open ones are unfinished after half an hour.">
       <${Answered} state=${completion} empty="No attempt was begun in this range.">${(rows) => html`<${Table} rows=${rows} columns=${[
         ["Feature", (row) => row.feature, "name"], ["Begun", (row) => count(row.begun), "number"],
-        ["Completed", (row) => percent(row.completed_rate), "number"], ["", (row) => html`<${Bar} share=${row.completed_rate} />`],
+        ["Completed", (row) => percent(row.completion_rate), "number"], ["", (row) => html`<${Bar} share=${row.completion_rate} />`],
         ["Failed", (row) => count(row.failed), "number"], ["Abandoned", (row) => count(row.abandoned), "number"],
         ["Cancelled", (row) => count(row.cancelled), "number"], ["Panicked", (row) => count(row.panicked), "number"], ["Open", (row) => count(row.open), "number"],
       ]} />`}<//>
     <//>
     <${Section} title="What nobody uses" lead="Declared by the newest release and never used in this range.">
       <${Answered} state=${unused} empty="Everything declared was used.">${(rows) => html`<${Table} rows=${rows} columns=${[
-        ["Feature", (row) => row.feature, "name"], ["Declared at", (row) => html`<code>${row.code}</code>`], ["Release", (row) => row.release],
+        ["Feature", (row) => row.name, "name"], ["Kind", (row) => row.kind], ["Declared at", (row) => html`<code>${row.code}</code>`], ["Release", (row) => row.release],
       ]} />`}<//>
     <//>
     <${Trust} states=${[usage, completion, unused]} />`;
