@@ -142,6 +142,20 @@ impl Answer {
         }
     }
 
+    /// The same answer with only these columns, in this order, and at most so many rows. A column it does not have is
+    /// left out.
+    pub fn excerpt(&self, columns: &[&str], rows: usize) -> Self {
+        let places: Vec<usize> =
+            columns.iter().filter_map(|name| self.columns.iter().position(|column| column.name == *name)).collect();
+        let pick = |row: &Vec<Value>| places.iter().filter_map(|place| row.get(*place).cloned()).collect();
+        Self {
+            query: self.query.clone(),
+            columns: places.iter().filter_map(|place| self.columns.get(*place).cloned()).collect(),
+            rows: self.rows.iter().take(rows).map(pick).collect(),
+            trust: self.trust.clone(),
+        }
+    }
+
     fn table(&self) -> String {
         if self.rows.is_empty() {
             return "nothing to show\n".to_owned();

@@ -16,6 +16,7 @@ use crate::http::{self, App};
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, StoreError};
+use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
@@ -76,6 +77,9 @@ pub enum ServeError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// A saved question that cannot be read.
+    #[error("the saved questions cannot be loaded")]
+    Queries(#[source] CatalogError),
     /// The embedded engine.
     #[error("the embedded ClickHouse engine did not start")]
     Engine(#[source] EngineError),
@@ -103,6 +107,7 @@ impl ServeError {
                 "another program has the address; stop it, or name another with --listen and --grpc-listen".into()
             }
             Self::Listen { .. } => "name an address of this machine with --listen and --grpc-listen".into(),
+            Self::Queries(_) => "mend the file the message names, or start without --queries".into(),
             Self::Engine(_) => "`gemba check` looks at the engine; --clickhouse URL uses a server instead".into(),
             Self::Migration(error) => match error {
                 MigrationError::Newer { .. } => "start the newer gemba, or undo its migrations there".into(),
@@ -183,6 +188,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         }
     }
     let lock = DataLock::take(&config.data)?;
+    let catalog = match &config.queries {
+        Some(dir) => Catalog::with_dir(dir),
+        None => Catalog::builtin(),
+    };
+    let catalog = catalog.map_err(ServeError::Queries)?;
     let listener = bind(config.listen).await?;
     let grpc_listener = match config.grpc_listen {
         Some(address) => Some(bind(address).await?),
@@ -193,7 +203,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let pipeline =
         Pipeline::start(PipelineConfig::new(config.data.join(LOG)), store.clone(), control.id_hasher().clone());
     let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
-    let app = Arc::new(App::new(&config, control, pipeline, store, engine));
+    let app = Arc::new(App::new(&config, control, pipeline, store, engine, catalog));
 
     let address_of = |listener: &TcpListener| {
         listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })

@@ -6,8 +6,11 @@
 mod backup;
 mod check;
 pub mod engine;
+mod funnel;
+pub mod import;
 mod migrate;
 mod project;
+mod query;
 mod rebuild;
 pub mod remote;
 mod restore;
@@ -33,6 +36,12 @@ enum Command {
     /// Take data, store it, answer questions
     Serve(serve::ServeArgs),
     Engine(engine::EngineArgs),
+    /// Ask a saved question
+    Query(query::QueryArgs),
+    /// Ask a funnel
+    Funnel(funnel::FunnelArgs),
+    /// Send the events or statements of a file
+    Import(import::ImportArgs),
     /// Create, list, and delete projects and renew their keys
     Project(project::ProjectArgs),
     /// Bring the tables up to date, or back
@@ -105,6 +114,9 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        Command::Query(args) => query::run(&args),
+        Command::Funnel(args) => funnel::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Serve(args) => block_on(serve::run(args)),
         Command::Engine(args) => match engine::run(args) {
             Ok(()) => Ok(ExitCode::SUCCESS),

@@ -31,6 +31,8 @@ pub enum Credential<'a> {
     Admin,
     /// The read key of a project.
     Read(&'a str),
+    /// The ingest key of a project.
+    Ingest(&'a str),
 }
 
 /// A running server and a key for it.
@@ -54,7 +56,13 @@ impl Remote {
 
     /// `GET path`.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.answer(self.agent.get(format!("{}{path}", self.url)).header("authorization", self.bearer()).call())
+        self.get_with(path, &[])
+    }
+
+    /// `GET path` with a query string of these names and values.
+    pub fn get_with(&self, path: &str, pairs: &[(&str, &str)]) -> Result<Value, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.bearer());
+        self.answer(request.query_pairs(pairs.iter().copied()).call())
     }
 
     /// `POST path` with a JSON body.
@@ -92,7 +100,7 @@ impl Remote {
 }
 
 /// The key in `credentials.json` of a data folder.
-fn key_in(data: &Path, credential: Credential<'_>) -> Result<String, Failure> {
+pub fn key_in(data: &Path, credential: Credential<'_>) -> Result<String, Failure> {
     let path = data.join("credentials.json");
     let hint = "give a key on the command line, or name the server's data folder with --data";
     let text = std::fs::read_to_string(&path)
@@ -102,6 +110,9 @@ fn key_in(data: &Path, credential: Credential<'_>) -> Result<String, Failure> {
     let key = match credential {
         Credential::Admin => value.get("admin_token"),
         Credential::Read(project) => value.get("projects").and_then(|projects| projects.get(project)?.get("read_key")),
+        Credential::Ingest(project) => {
+            value.get("projects").and_then(|projects| projects.get(project)?.get("ingest_key"))
+        }
     };
     key.and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
         Failure::new(

@@ -3,10 +3,13 @@
 //! The client gets an external message and a hint; the log gets the whole chain. The core's errors know nothing of HTTP.
 
 use super::{Response, json_response};
+use crate::answer::{Format, UnknownFormat};
 use crate::control::{ControlError, MAX_NAME_BYTES};
 use crate::http::body::BodyError;
 use crate::store::StoreError;
 use crate::throttle::Throttle;
+use gemba_queries::ParamError;
+use gemba_queries::funnel::FunnelError;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
@@ -51,6 +54,11 @@ impl ApiError {
     /// 400 for a request that cannot be understood.
     pub fn bad_request(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message, hint)
+    }
+
+    /// 500: something only the operator can mend. The details go to the log.
+    pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
+        internal(error)
     }
 
     /// The answer.
@@ -129,6 +137,28 @@ impl From<ControlError> for ApiError {
             _ => return internal(&error),
         };
         Self::new(status, code, error.to_string(), hint)
+    }
+}
+
+impl From<ParamError> for ApiError {
+    fn from(error: ParamError) -> Self {
+        let hint = "GET /api/v1/queries tells every parameter with its meaning, default and range";
+        Self::new(StatusCode::BAD_REQUEST, error.code(), error.to_string(), hint)
+    }
+}
+
+impl From<FunnelError> for ApiError {
+    fn from(error: FunnelError) -> Self {
+        let code = if error.unknown_field { "unknown_field" } else { "invalid_field" };
+        let hint = format!("mend {} and ask again", error.field);
+        Self::new(StatusCode::BAD_REQUEST, code, error.to_string(), hint)
+    }
+}
+
+impl From<UnknownFormat> for ApiError {
+    fn from(error: UnknownFormat) -> Self {
+        let hint = format!("formats: {}", Format::WORDS.join(", "));
+        Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", error.to_string(), hint)
     }
 }
 

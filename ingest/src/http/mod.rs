@@ -9,11 +9,13 @@ pub mod admin;
 pub mod auth;
 pub mod body;
 mod connection;
+pub mod dashboard;
 pub mod error;
 pub mod grpc;
 pub mod health;
 pub mod metrics;
 pub mod otlp;
+pub mod query;
 pub mod route;
 
 use crate::config::{Limits, ServeConfig};
@@ -23,6 +25,7 @@ use crate::pipeline::Pipeline;
 use crate::store;
 use body::Budget;
 use bytes::Bytes;
+use gemba_queries::Catalog;
 use http::{HeaderValue, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -30,9 +33,12 @@ use metrics::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use connection::serve;
+
+/// Questions answered at a time; the others wait. Chosen: each may use all cores and gigabytes of memory.
+const MAX_QUESTIONS: usize = 2;
 
 /// Body of an answer.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -50,6 +56,10 @@ pub struct App {
     pub pipeline: Arc<Pipeline>,
     /// ClickHouse, for questions and management.
     pub store: store::Client,
+    /// The saved questions.
+    pub catalog: Catalog,
+    /// Turns for questions, so that few run at a time.
+    pub questions: Semaphore,
     /// The embedded engine, where there is one.
     pub engine: Option<Arc<Supervisor>>,
     /// Bounds on requests.
@@ -74,12 +84,15 @@ impl App {
         pipeline: Arc<Pipeline>,
         store: store::Client,
         engine: Option<Arc<Supervisor>>,
+        catalog: Catalog,
     ) -> Self {
         Self {
             control,
             pipeline,
             store,
             engine,
+            catalog,
+            questions: Semaphore::new(MAX_QUESTIONS),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),
             cors_origins: config.cors_origins.clone(),

@@ -3,7 +3,7 @@
 //! In: a request. Out: its answer, counted by route and status. New surfaces are one arm in [`dispatch`].
 
 use super::error::ApiError;
-use super::{App, Request, Response, admin, grpc, health, metrics, otlp};
+use super::{App, Request, Response, admin, dashboard, grpc, health, metrics, otlp, query};
 use crate::otlp::Signal;
 use http::{Method, header};
 use std::sync::Arc;
@@ -35,7 +35,10 @@ async fn dispatch(app: &Arc<App>, path: &str, request: Request) -> (&'static str
         "/metrics" => ("/metrics", get_only(&request, || metrics::exposition(app))),
         _ => match path.strip_prefix(API_PREFIX) {
             Some(rest) => api(app, rest, request).await,
-            None => ("other", ApiError::not_found(path).into_response()),
+            None => match dashboard::file(path, &request) {
+                Some(file) => ("dashboard", file),
+                None => ("other", ApiError::not_found(path).into_response()),
+            },
         },
     }
 }
@@ -45,6 +48,10 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
     let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
     let (route, answer) = match first {
         "flush" if further.is_empty() => ("/api/v1/flush", health::flush(app, request).await),
+        "queries" => ("/api/v1/queries", query::queries(app, further, request).await),
+        "funnel" if further.is_empty() => ("/api/v1/funnel", query::funnel(app, request).await),
+        "fingerprint" if further.is_empty() => ("/api/v1/fingerprint", query::fingerprint_of(app, request).await),
+        "project" if further.is_empty() => ("/api/v1/project", query::project(app, &request)),
         "projects" => ("/api/v1/projects", admin::projects(app, further, request).await),
         _ => ("other", Err(ApiError::not_found(request.uri().path()))),
     };

@@ -1,0 +1,283 @@
+//! `gemba import`: sends the events or query log of a CSV or NDJSON file to a running server, with their own times.
+//!
+//! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of the
+//! file's content and its place in it, so that an import that broke off is simply run again: what is stored already is
+//! recognised.
+
+mod record;
+
+use super::remote::{Credential, RemoteArgs, key_in};
+use super::{Failure, say};
+use flate2::read::MultiGzDecoder;
+use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
+use record::{Mapping, Row};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Records a request. Chosen: some 300 KiB of JSON, well below every limit, few enough round trips.
+const BATCH_RECORDS: usize = 2_000;
+/// How often a batch is sent again while the server is busy before the import gives up.
+const MAX_TRIES: u32 = 60;
+
+/// Options of `gemba import`.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The file: .csv or .ndjson (or .jsonl), possibly .gz.
+    pub file: PathBuf,
+    /// What its columns mean.
+    #[command(flatten)]
+    pub mapping: Mapping,
+    /// service.name of what is imported.
+    #[arg(long, default_value = "import")]
+    pub service: String,
+    /// Release (service.version) of what is imported.
+    #[arg(long)]
+    pub release: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    /// Ingest key; without one, that of the project in the data folder's credentials.json
+    #[arg(long, env = "GEMBA_KEY", value_name = "KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// Project whose key is taken from the data folder
+    #[arg(long, env = "GEMBA_PROJECT", default_value = "default", value_name = "NAME")]
+    pub project: String,
+}
+
+/// What an import did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Records sent and accepted, now or by an earlier run.
+    pub accepted: u64,
+    /// Records the server refused.
+    pub refused: u64,
+}
+
+/// Runs the command; the count is printed, refusals are an error.
+///
+/// # Errors
+/// A row that cannot be read, with its line; a server that refuses or stays away.
+pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
+    let imported = import(args)?;
+    say(&format!("imported {} records, {} refused", imported.accepted, imported.refused))?;
+    if imported.refused > 0 {
+        let hint = "see the saved query `losses` for the reasons";
+        return Err(Failure::new(format!("{} records were refused", imported.refused), hint));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends the whole file.
+///
+/// # Errors
+/// As [`run`].
+pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
+    let identity = identity(&args.file)?;
+    let sender = Sender::new(args)?;
+    let mut imported = Imported::default();
+    let mut batch = Vec::with_capacity(BATCH_RECORDS);
+    let mut number = 0_u64;
+    let progress = Progress::new();
+    let mut send = |batch: &mut Vec<Value>, number: &mut u64| -> Result<(), Failure> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let refused = sender.send(std::mem::take(batch), &format!("import-{identity}-{number}"))?;
+        *number += 1;
+        imported.accepted += records - refused.min(records);
+        imported.refused += refused;
+        progress.show(imported.accepted + imported.refused);
+        Ok(())
+    };
+    for_each_row(&args.file, |line, row| {
+        let record = args.mapping.record(&row).map_err(|problem| {
+            Failure::new(
+                format!("{}, row {line}: {problem}", args.file.display()),
+                "see `gemba import --help` for the mapping",
+            )
+        })?;
+        if let Some(record) = record {
+            batch.push(record);
+        }
+        if batch.len() >= BATCH_RECORDS { send(&mut batch, &mut number) } else { Ok(()) }
+    })?;
+    send(&mut batch, &mut number)?;
+    progress.end();
+    Ok(imported)
+}
+
+/// A name for the content of a file: the same file gives the same name wherever it lies.
+fn identity(file: &Path) -> Result<String, Failure> {
+    let mut hash = Sha256::new();
+    let mut reader = open(file)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let read = reader.read(&mut buffer).map_err(|error| cannot_read(file, &error))?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+    }
+    Ok(hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn open(file: &Path) -> Result<File, Failure> {
+    File::open(file).map_err(|error| cannot_read(file, &error))
+}
+
+fn cannot_read(file: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("cannot read {}: {error}", file.display()), "is it the file you mean?")
+}
+
+/// Hands every row of the file to `each`, with its number from 1.
+fn for_each_row(file: &Path, mut each: impl FnMut(u64, Row) -> Result<(), Failure>) -> Result<(), Failure> {
+    let name = file.to_string_lossy();
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    let reader: Box<dyn Read> =
+        if plain.len() < name.len() { Box::new(MultiGzDecoder::new(open(file)?)) } else { Box::new(open(file)?) };
+    if plain.ends_with(".csv") {
+        let mut rows = csv::Reader::from_reader(reader);
+        let headers = rows.headers().map_err(|error| cannot_read(file, &error))?.clone();
+        for (index, row) in rows.records().enumerate() {
+            let row = row.map_err(|error| cannot_read(file, &error))?;
+            let cells = headers.iter().map(str::to_owned).zip(row.iter().map(|cell| json!(cell))).collect();
+            each(number(index), Row(cells))?;
+        }
+        Ok(())
+    } else if plain.ends_with(".ndjson") || plain.ends_with(".jsonl") {
+        for (index, line) in BufReader::new(reader).lines().enumerate() {
+            let line = line.map_err(|error| cannot_read(file, &error))?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let cells: Map<String, Value> = serde_json::from_str(&line)
+                .map_err(|error| cannot_read(file, &format!("row {}: {error}", number(index))))?;
+            each(number(index), Row(cells))?;
+        }
+        Ok(())
+    } else {
+        Err(Failure::new(
+            format!("{} is of no known kind", file.display()),
+            "name it .csv, .ndjson or .jsonl, with .gz or without",
+        ))
+    }
+}
+
+fn number(index: usize) -> u64 {
+    u64::try_from(index).map_or(u64::MAX, |index| index + 1)
+}
+
+struct Sender<'a> {
+    agent: ureq::Agent,
+    args: &'a ImportArgs,
+    key: String,
+}
+
+impl<'a> Sender<'a> {
+    fn new(args: &'a ImportArgs) -> Result<Self, Failure> {
+        let key = match &args.key {
+            Some(key) => key.clone(),
+            None => key_in(&args.remote.data, Credential::Ingest(&args.project))?,
+        };
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_mins(1)))
+            .build()
+            .into();
+        Ok(Self { agent, args, key })
+    }
+
+    /// Sends one batch, again and again while the server is busy; how many of its records were refused.
+    fn send(&self, records: Vec<Value>, key: &str) -> Result<u64, Failure> {
+        let statements = self.args.mapping.is_of_statements();
+        let mut resource = vec![json!({"key": attribute::SERVICE_NAME, "value": {"stringValue": self.args.service}})];
+        if let Some(release) = &self.args.release {
+            resource.push(json!({"key": attribute::SERVICE_VERSION, "value": {"stringValue": release}}));
+        }
+        let resource = json!({"attributes": resource});
+        let (path, body) = if statements {
+            let scopes = json!([{"scope": {"name": "gemba.import"}, "spans": records}]);
+            ("/v1/traces", json!({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]}))
+        } else {
+            let scopes = json!([{"scope": {"name": "gemba.import"}, "logRecords": records}]);
+            ("/v1/logs", json!({"resourceLogs": [{"resource": resource, "scopeLogs": scopes}]}))
+        };
+        let body = body.to_string();
+        let url = format!("{}{path}", self.args.remote.url.trim_end_matches('/'));
+        for _ in 0..MAX_TRIES {
+            let sent = self
+                .agent
+                .post(&url)
+                .header("authorization", format!("Bearer {}", self.key))
+                .header("content-type", "application/json")
+                .header(IDEMPOTENCY_KEY, key)
+                .send(&body);
+            let mut response = match sent {
+                Ok(response) => response,
+                Err(error) => {
+                    let hint =
+                        "is the server running? run the same command again: what is stored already is recognised";
+                    return Err(Failure::new(format!("cannot reach {url}: {error}"), hint));
+                }
+            };
+            let status = response.status().as_u16();
+            if matches!(status, 429 | 502 | 503 | 504) {
+                let seconds = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                std::thread::sleep(Duration::from_secs(seconds.unwrap_or(1).min(30)));
+                continue;
+            }
+            let text = response.body_mut().read_to_string().unwrap_or_default();
+            if status != 200 {
+                return Err(Failure::new(format!("the server answered {status}: {text}"), "is the key an ingest key?"));
+            }
+            return Ok(refused(&text));
+        }
+        Err(Failure::new(
+            "the server stayed busy",
+            "run the same command again later: what is stored already is recognised",
+        ))
+    }
+}
+
+/// The number of records a partial success names; protobuf JSON writes it as text.
+fn refused(text: &str) -> u64 {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
+    ["rejectedLogRecords", "rejectedSpans"]
+        .iter()
+        .filter_map(|name| body.pointer(&format!("/partialSuccess/{name}")))
+        .filter_map(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()))
+        .sum()
+}
+
+/// One line on a terminal, rewritten; nothing where standard error is a file.
+struct Progress {
+    on: bool,
+    started: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { on: std::io::stderr().is_terminal(), started: Instant::now() }
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
+    fn show(&self, records: u64) {
+        if self.on {
+            let rate = records as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+            eprint!("\r{records} records, {rate:.0} a second ");
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
+    fn end(&self) {
+        if self.on {
+            eprintln!();
+        }
+    }
+}
