@@ -344,7 +344,7 @@ CREATE TABLE IF NOT EXISTS set_aside
     signal LowCardinality(String),
     reason LowCardinality(String),
     detail String CODEC(ZSTD(1)),
-    -- The record as sent, cut to 64 KiB.
+    -- The record as OTLP JSON, cut to 64 KiB.
     body String CODEC(ZSTD(1)),
     received DateTime64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     record UInt8,

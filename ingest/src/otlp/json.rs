@@ -248,7 +248,7 @@ impl serde::de::Expected for Expecting {
     }
 }
 
-impl<'de> Visitor<'de> for ScalarVisitor<'_> {
+impl Visitor<'_> for ScalarVisitor<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -49,9 +49,9 @@ const fn many(name: &'static str, number: u32, kind: Kind) -> FieldSpec {
 }
 
 macro_rules! messages {
-    ($($(#[$meta:meta])* $message:ident [$($field:expr),+ $(,)?])+) => {$(
+    ($($(#[$meta:meta])* $visibility:vis $message:ident [$($field:expr),+ $(,)?])+) => {$(
         $(#[$meta])*
-        fn $message() -> Schema {
+        $visibility fn $message() -> Schema {
             static FIELDS: &[FieldSpec] = &[$($field),+];
             FIELDS
         }
@@ -65,6 +65,20 @@ pub(super) fn request(signal: Signal) -> Schema {
         Signal::Traces => trace_request(),
         Signal::Metrics => metrics_request(),
     }
+}
+
+/// The record of a signal; of metrics, a sum's point.
+pub(super) fn record(signal: Signal) -> Schema {
+    match signal {
+        Signal::Logs => log_record(),
+        Signal::Traces => span(),
+        Signal::Metrics => number_point(),
+    }
+}
+
+/// Whether a message is one of its fields, so that a default is a value as well.
+pub(super) fn is_oneof(schema: Schema) -> bool {
+    std::ptr::eq(schema, any_value())
 }
 
 const ATTRIBUTE: Kind = Kind::Message(key_value, false);
@@ -193,7 +207,8 @@ messages! {
         many("attributes", 7, ATTRIBUTE),
         one("flags", 8, Kind::UInt64),
     ]
-    histogram_point [
+    /// Point of an explicit histogram.
+    pub(super) histogram_point [
         one("startTimeUnixNano", 2, Kind::Fixed64),
         one("timeUnixNano", 3, Kind::Fixed64),
         one("count", 4, Kind::Fixed64),
@@ -205,7 +220,8 @@ messages! {
         one("min", 11, Kind::Double),
         one("max", 12, Kind::Double),
     ]
-    exponential_point [
+    /// Point of an exponential histogram.
+    pub(super) exponential_point [
         many("attributes", 1, ATTRIBUTE),
         one("startTimeUnixNano", 2, Kind::Fixed64),
         one("timeUnixNano", 3, Kind::Fixed64),

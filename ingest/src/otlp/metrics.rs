@@ -2,9 +2,11 @@
 //!
 //! Nothing is converted statefully: cumulative points are stored as sent and differenced when queried.
 
+use super::Signal;
 use super::fields::Fields;
 use super::fingerprint::of_series;
 use super::histogram::{Buckets, Explicit, Exponential};
+use super::json_schema::{exponential_point, histogram_point, record};
 use super::keys::{Key, KeySet};
 use super::resource::{Resource, Scope, put_pairs, sorted_pairs};
 use super::sink::{Fault, Sink, code, funnel_step, parse_fingerprint};
@@ -127,7 +129,7 @@ impl<'a> Point<'a> {
         fields.clear();
         explicit.clear();
         exponential.clear();
-        *self = Self { pairs, fields, explicit, exponential, ..Self::default() };
+        *self = Self { explicit, exponential, pairs, fields, ..Self::default() };
         self.pairs.extend_from_slice(&scope.pairs);
         for field in Message::new(bytes) {
             let (number, field) = field?;
@@ -170,6 +172,11 @@ pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
             for field in Message::new(container) {
                 let (2, Field::Bytes(metric)) = field? else { continue };
                 let metric = Metric::read(metric)?;
+                sink.schema = match metric.kind {
+                    Kind::Histogram => histogram_point(),
+                    Kind::Exponential => exponential_point(),
+                    Kind::Sum | Kind::Other => record(Signal::Metrics),
+                };
                 for field in Message::new(metric.data) {
                     let (1, Field::Bytes(bytes)) = field? else { continue };
                     point.read(metric.kind, bytes, &scope)?;

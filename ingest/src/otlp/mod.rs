@@ -21,6 +21,7 @@ mod metrics;
 mod records;
 mod resource;
 mod response;
+mod show;
 mod sink;
 mod traces;
 mod value;
@@ -132,7 +133,8 @@ pub fn decode(
     let partition = Partition::new(origin.retention_class, origin.received_ms);
     rows.mark(partition);
     let Opened { set, seen, fingerprints } = rows.open(partition);
-    let mut sink = Sink { origin, signal, set, seen, fingerprints, tally: Tally::default() };
+    let schema = json_schema::record(signal);
+    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, tally: Tally::default() };
     let outcome = match signal {
         Signal::Logs => logs::read(body, &mut sink),
         Signal::Traces => traces::read(body, &mut sink),

@@ -184,7 +184,7 @@ pub(super) fn push_pairs<'a>(message: &'a [u8], number: u32, pairs: &mut Vec<&'a
 pub(super) fn sorted_pairs<'a>(pairs: &[&'a [u8]]) -> Result<Vec<(&'a str, Value<'a>)>, ValueError> {
     let mut sorted = pairs.iter().map(|pair| key_value(pair)).collect::<Result<Vec<_>, _>>()?;
     // Stable, so the last of equal keys is the last sent.
-    sorted.sort_by(|(left, _), (right, _)| left.cmp(right));
+    sorted.sort_by_key(|(key, _)| *key);
     let mut unique: Vec<(&str, Value<'_>)> = Vec::with_capacity(sorted.len());
     for pair in sorted {
         match unique.last_mut() {

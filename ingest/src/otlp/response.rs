@@ -10,7 +10,7 @@ use serde_json::json;
 
 /// Longest message in an answer, in bytes. Clients cap answers at 4 MiB and the message must be shortened rather than
 /// that limit be broken (OTLP specification 1.11, "OTLP/HTTP Response"); 1 KiB is chosen because people read it in a log.
-pub const MAX_MESSAGE_BYTES: usize = 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
 
 /// The body of a 200 answer: empty or `{}` when all was accepted, partial success otherwise.
 pub fn response(signal: Signal, encoding: Encoding, tally: &Tally) -> Vec<u8> {

@@ -2,8 +2,10 @@
 //!
 //! Every record passes [`Sink::account`] exactly once.
 
+use super::json_schema::Schema;
 use super::keys::{Key, Known};
 use super::resource::Resource;
+use super::show::show;
 use super::value::{Value, ValueError};
 use super::wire::Malformed;
 use super::{Origin, Signal};
@@ -15,8 +17,6 @@ use std::borrow::Cow;
 /// How far ahead of receipt a record's time may lie before it is queried at receipt, in milliseconds (10 minutes: more
 /// than any clock kept by NTP is off, less than any bucket a person looks at).
 pub(super) const MAX_AHEAD_MS: i64 = 10 * 60 * 1000;
-/// Most bytes of a record kept when it is set aside.
-const MAX_SET_ASIDE_BYTES: usize = 64 << 10;
 /// Nanoseconds in a millisecond.
 pub(super) const NS_PER_MS: i64 = 1_000_000;
 
@@ -115,6 +115,8 @@ pub(super) struct Sink<'r> {
     pub(super) set: &'r mut TableSet,
     pub(super) seen: &'r mut Seen,
     pub(super) fingerprints: &'r mut FingerprintCache,
+    /// Schema of the present record, to show it where it is set aside.
+    pub(super) schema: Schema,
     pub(super) tally: Tally,
 }
 
@@ -158,7 +160,7 @@ impl Sink<'_> {
                     signal: self.signal.as_str(),
                     reason: reason.as_str(),
                     detail: detail.as_bytes(),
-                    body: bytes.get(..MAX_SET_ASIDE_BYTES).unwrap_or(bytes),
+                    body: show(self.schema, bytes).as_bytes(),
                     received: self.origin.received_ms,
                 },
             );

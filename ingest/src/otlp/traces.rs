@@ -67,8 +67,8 @@ const STATUS_ERROR: u64 = 2;
 #[derive(Debug, Default)]
 struct Span<'a> {
     trace_id: &'a [u8],
-    span_id: &'a [u8],
-    parent_span_id: &'a [u8],
+    id: &'a [u8],
+    parent_id: &'a [u8],
     trace_state: &'a [u8],
     kind: u64,
     start: u64,
@@ -90,9 +90,9 @@ impl<'a> Span<'a> {
         for field in Message::new(bytes) {
             match field? {
                 (1, Field::Bytes(id)) => self.trace_id = id,
-                (2, Field::Bytes(id)) => self.span_id = id,
+                (2, Field::Bytes(id)) => self.id = id,
                 (3, Field::Bytes(state)) => self.trace_state = state,
-                (4, Field::Bytes(id)) => self.parent_span_id = id,
+                (4, Field::Bytes(id)) => self.parent_id = id,
                 (6, Field::Varint(kind)) => self.kind = kind,
                 (7, Field::Fixed64(time)) => self.start = time,
                 (8, Field::Fixed64(time)) => self.end = time,
@@ -265,8 +265,8 @@ fn query(span: &Span<'_>, system: &str, text: &str, resource: &Resource<'_>, sin
             failed,
             error_type: &error_type,
             trace_id: trace_id(span.trace_id),
-            span_id: span_id(span.span_id),
-            parent_span_id: span_id(span.parent_span_id),
+            span_id: span_id(span.id),
+            parent_span_id: span_id(span.parent_id),
             instance: resource.instance,
             resource: resource.hash,
             service: &resource.service,
@@ -318,11 +318,10 @@ fn request(span: &Span<'_>, resource: &Resource<'_>, sink: &mut Sink<'_>) -> Res
     let status = status.and_then(|status| u16::try_from(status).ok()).unwrap_or(0);
     let failed = span.status == STATUS_ERROR || status >= 500;
     let error_type: Cow<'_, str> = match (failed, known.text(Key::ErrorType), span.exception_type()?) {
-        (false, error_type, _) => Cow::Borrowed(error_type),
         (true, "", "") if status >= 500 => Cow::Owned(status.to_string()),
         (true, "", "") => Cow::Borrowed(ERROR_OTHER),
         (true, "", exception) => Cow::Borrowed(exception),
-        (true, error_type, _) => Cow::Borrowed(error_type),
+        (_, error_type, _) => Cow::Borrowed(error_type),
     };
     let route: Cow<'_, str> = match known.text(Key::HttpRoute) {
         "" => Cow::Owned(route_of_path(known.first_text(&[Key::UrlPath, Key::HttpTargetOld]))),
@@ -349,8 +348,8 @@ fn request(span: &Span<'_>, resource: &Resource<'_>, sink: &mut Sink<'_>) -> Res
             tenant: &tenant,
             feature: &known.word(Key::Feature),
             trace_id: trace_id(span.trace_id),
-            span_id: span_id(span.span_id),
-            parent_span_id: span_id(span.parent_span_id),
+            span_id: span_id(span.id),
+            parent_span_id: span_id(span.parent_id),
             instance: resource.instance,
             resource: resource.hash,
             service: &resource.service,
@@ -400,12 +399,12 @@ mod tests {
         let weight = |trace_state: &str| {
             Span { trace_state: trace_state.as_bytes(), ..Span::default() }.weight().expect("valid UTF-8")
         };
-        assert_eq!(weight(""), 1.0);
-        assert_eq!(weight("ot=th:0"), 1.0);
-        assert_eq!(weight("vendor=1,ot=rv:abc;th:8"), 2.0);
-        assert_eq!(weight("ot=th:c"), 4.0);
-        assert_eq!(weight("ot=th:ffffffffffffff"), 2_f32.powi(56));
-        assert_eq!(weight("ot=th:nonsense"), 1.0);
-        assert_eq!(weight("ot=th:fffffffffffffff"), 1.0);
+        assert_eq!(weight("").to_bits(), 1.0_f32.to_bits());
+        assert_eq!(weight("ot=th:0").to_bits(), 1.0_f32.to_bits());
+        assert_eq!(weight("vendor=1,ot=rv:abc;th:8").to_bits(), 2.0_f32.to_bits());
+        assert_eq!(weight("ot=th:c").to_bits(), 4.0_f32.to_bits());
+        assert_eq!(weight("ot=th:ffffffffffffff").to_bits(), 2_f32.powi(56).to_bits());
+        assert_eq!(weight("ot=th:nonsense").to_bits(), 1.0_f32.to_bits());
+        assert_eq!(weight("ot=th:fffffffffffffff").to_bits(), 1.0_f32.to_bits());
     }
 }

@@ -180,7 +180,8 @@ fn separate(position: usize, out: &mut String) {
     }
 }
 
-fn quote(text: &str, out: &mut String) {
+/// Appends a JSON string.
+pub(super) fn quote(text: &str, out: &mut String) {
     out.push('"');
     for character in text.chars() {
         match character {

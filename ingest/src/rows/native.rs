@@ -115,7 +115,7 @@ fn column(kind: &str, rows: usize, input: &mut &[u8]) -> Vec<Value> {
         };
         return (0..rows).map(|_| word(take(1, input)[0])).collect();
     }
-    let hex = |bytes: &[u8]| json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let hex = |bytes: &[u8]| json!(format!("{:032x}", u128::from_be_bytes(bytes.try_into().expect("16"))));
     let base = kind.split('(').next().unwrap_or_default();
     (0..rows)
         .map(|_| match base {
