@@ -347,11 +347,12 @@ impl Host {
                 })
             }
         };
-        drop(session);
         // An error before the statement started; `run_on` reports all others.
         if let Err(message) = outcome {
             drop(job.events.send(Event::Ended(Err(message))));
         }
+        // Free before the events end, which is when the client gets its answer.
+        drop(session);
     }
 
     /// Runs the job and reports its end; an error returned was not reported.

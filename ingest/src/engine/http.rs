@@ -13,7 +13,7 @@ use std::convert::Infallible;
 use std::io::{self, Read, Seek, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,16 +24,19 @@ use hyper::body::{Body, Frame, Incoming};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
-use super::codec::{BlockReader, Coding, Encoder, decoder};
+use super::codec::{BlockReader, Coding, Decoder, Encoder, is_known};
 use super::host::{Event, Host, Job, Running};
 use super::library::Statistics;
 use super::request::{Fields, Request, authenticate, form_boundary, random_id, read_form};
+use super::socket::Flushes;
 
 /// Bytes of a result held back before the answer begins, so that most errors still get their status. ClickHouse's
 /// own buffer is as large (`DBMS_DEFAULT_BUFFER_SIZE`).
 const BUFFER_BYTES: usize = 1 << 20;
 /// Largest form taken: ClickHouse's `http_max_multipart_form_data_size`, an eighth of it, since it waits in memory.
 const MAX_FORM_BYTES: usize = 128 << 20;
+/// Bytes read from a result at once. Chosen: a quarter of the pipe, so that the engine writes while we send.
+const PIECE_BYTES: usize = 256 << 10;
 /// Pieces of a body or of a result that may wait between two tasks.
 const QUEUE: usize = 4;
 /// How much of a body is read and thrown away after its statement failed, so that the client can read why instead of
@@ -57,8 +60,10 @@ pub enum Answer {
     Parts {
         /// The pieces.
         pieces: mpsc::Receiver<Result<Bytes, io::Error>>,
-        /// An error that waits until what came before it has left.
-        error: Option<io::Error>,
+        /// An error that waits until what came before it has left, and the flushes seen when it came.
+        error: Option<(io::Error, u64)>,
+        /// Flushes of the connection it goes to.
+        flushes: Arc<Flushes>,
     },
 }
 
@@ -77,20 +82,16 @@ impl Body for Answer {
             Self::Whole(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|never: Infallible| match never {}))),
-            Self::Parts { pieces, error } => {
-                if let Some(error) = error.take() {
-                    return Poll::Ready(Some(Err(error)));
+            Self::Parts { pieces, error, flushes } => loop {
+                if let Some((_, seen)) = error {
+                    ready!(flushes.poll_after(*seen, cx));
+                    return Poll::Ready(error.take().map(|(error, _)| Err(error)));
                 }
-                match pieces.poll_recv(cx) {
-                    // hyper throws away what it has not sent when a body fails, and sends when a body has to wait.
-                    Poll::Ready(Some(Err(found))) => {
-                        *error = Some(found);
-                        cx.waker().wake_by_ref();
-                        Poll::Pending
-                    }
-                    other => other.map(|piece| piece.map(|piece| piece.map(Frame::data))),
+                match ready!(pieces.poll_recv(cx)) {
+                    Some(Err(found)) => *error = Some((found, flushes.count())),
+                    other => return Poll::Ready(other.map(|piece| piece.map(Frame::data))),
                 }
-            }
+            },
         }
     }
 
@@ -108,6 +109,7 @@ impl Body for Answer {
 
 /// Cancels the statement when it is dropped before the statement has ended.
 struct Guard {
+    flushes: Arc<Flushes>,
     host: Arc<Host>,
     query_id: String,
     running: Arc<Running>,
@@ -166,7 +168,11 @@ async fn forward(mut body: Incoming, pieces: mpsc::Sender<Result<Bytes, io::Erro
 
 impl Interface {
     /// Answers one request. Never fails: errors are answers too.
-    pub async fn serve(self: Arc<Self>, request: http::Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+    pub async fn serve(
+        self: Arc<Self>,
+        request: http::Request<Incoming>,
+        flushes: Arc<Flushes>,
+    ) -> Result<Response<Answer>, Infallible> {
         let plain = |status: StatusCode, text: &'static str| {
             let mut response = Response::new(Answer::Whole(Full::from(text)));
             *response.status_mut() = status;
@@ -181,14 +187,19 @@ impl Interface {
             {
                 plain(StatusCode::OK, "Ok.\n")
             }
-            (&Method::GET | &Method::HEAD | &Method::POST, "/" | "/query") => self.query(request, get).await,
+            (&Method::GET | &Method::HEAD | &Method::POST, "/" | "/query") => self.query(request, get, flushes).await,
             (_, "/" | "/query") => plain(StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n"),
             _ => plain(StatusCode::NOT_FOUND, "There is no such page. Use / with a query, or /ping.\n"),
         };
         Ok(response)
     }
 
-    async fn query(self: &Arc<Self>, request: http::Request<Incoming>, get: bool) -> Response<Answer> {
+    async fn query(
+        self: &Arc<Self>,
+        request: http::Request<Incoming>,
+        get: bool,
+        flushes: Arc<Flushes>,
+    ) -> Response<Answer> {
         let (parts, body) = request.into_parts();
         let mut fields = Fields::from_url(parts.uri.query().unwrap_or_default());
         let early = |message: String| self.failure(&message, &random_id(), Coding::Identity);
@@ -215,6 +226,13 @@ impl Interface {
         }
         let mut request = Request::read(fields, &parts.headers, get);
         request.tables = tables;
+        if !is_known(&request.content_encoding) {
+            let message = format!(
+                "Code: 1. DB::Exception: Unknown Content-Encoding '{}'. (UNSUPPORTED_METHOD)",
+                request.content_encoding
+            );
+            return self.failure(&message, &request.query_id, request.coding);
+        }
         let session = match &request.session {
             None => None,
             Some(wish) => match self.host.session(&wish.id, wish.timeout, wish.must_exist) {
@@ -228,20 +246,14 @@ impl Interface {
                 let (pieces, receiver) = mpsc::channel(QUEUE);
                 tokio::spawn(forward(body, pieces));
                 let reader = BodyReader { pieces: receiver, current: Bytes::new() };
-                match decoder(&request.content_encoding, reader) {
-                    Ok(reader) if request.decompress => Box::new(BlockReader::new(reader)),
-                    Ok(reader) => reader,
-                    Err(error) => {
-                        let message =
-                            format!("Code: 1. DB::Exception: Unknown Content-Encoding '{error}'. (UNSUPPORTED_METHOD)");
-                        return self.failure(&message, &request.query_id, request.coding);
-                    }
-                }
+                let reader = Decoder::New(request.content_encoding, reader);
+                if request.decompress { Box::new(BlockReader::new(reader)) } else { Box::new(reader) }
             }
         };
         let running = Arc::new(Running::default());
         let (events, receiver) = mpsc::unbounded_channel();
         let guard = Guard {
+            flushes,
             host: Arc::clone(&self.host),
             query_id: request.query_id.clone(),
             running: Arc::clone(&running),
@@ -278,10 +290,12 @@ impl Interface {
                 Some(Event::Whole { data: found, format }) => (data, named) = (found, Some(format)),
                 Some(Event::Ended(Ok(statistics))) => {
                     guard.armed = false;
+                    until_released(&mut events).await;
                     return self.whole(data, named.as_deref(), &guard.query_id, coding, &statistics);
                 }
                 Some(Event::Ended(Err(message))) => {
                     guard.armed = false;
+                    until_released(&mut events).await;
                     return self.failure(&message, &guard.query_id, coding);
                 }
                 Some(Event::Pipe { reader, format, release }) => {
@@ -354,6 +368,7 @@ impl Interface {
         set(&mut response, "x-clickhouse-exception-tag", &tag);
         let (parts, receiver) = mpsc::channel(QUEUE);
         let version = self.host.about().version.clone();
+        let flushes = Arc::clone(&guard.flushes);
         tokio::spawn(async move {
             // Whole: a block takes no more of a value than it names, and the guard must not end with this function.
             let mut guard = guard;
@@ -370,7 +385,7 @@ impl Interface {
                 Sent::Gone => {}
             }
         });
-        response.map(|()| Answer::Parts { pieces: receiver, error: None })
+        response.map(|()| Answer::Parts { pieces: receiver, error: None, flushes })
     }
 
     /// Status 200 and the headers of every answer.
@@ -472,20 +487,27 @@ struct Source {
 }
 
 impl Source {
-    /// The next piece, or the end. Cancel-safe.
+    /// The next piece, or the end.
     async fn next(&mut self) -> Next {
-        let mut piece = Vec::with_capacity(256 << 10);
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
         loop {
             if let (Some(_), Some(pipe)) = (&self.ended, &self.pipe) {
                 // Everything the engine wrote is in the pipe by now. After an error it keeps the pipe open, so the end
-                // is where nothing more is to be had.
-                match pipe.try_read_buf(&mut piece) {
-                    Ok(read) if read > 0 => return Next::Data(piece),
+                // is where nothing more is to be had. Read past tokio, which tries only when it has been told of data.
+                piece.resize(PIECE_BYTES, 0);
+                match rustix::io::read(pipe, &mut piece) {
+                    Ok(read) if read > 0 => {
+                        piece.truncate(read);
+                        return Next::Data(piece);
+                    }
+                    Err(rustix::io::Errno::INTR) => continue,
                     _ => self.pipe = None,
                 }
             }
             if self.pipe.is_none() || self.ended.is_some() {
+                self.pipe = None;
                 self.release = None;
+                until_released(&mut self.events).await;
                 let lost = || Err("Code: 1001. DB::Exception: the statement was lost. (STD_EXCEPTION)".into());
                 return Next::Ended(self.ended.take().unwrap_or_else(lost));
             }
@@ -515,6 +537,12 @@ impl Source {
             }
         }
     }
+}
+
+/// Waits until the statement's connection is closed or its session free again, which the events' end tells: a client
+/// that has its answer may use its session at once.
+async fn until_released(events: &mut mpsc::UnboundedReceiver<Event>) {
+    while events.recv().await.is_some() {}
 }
 
 /// The way to the client.

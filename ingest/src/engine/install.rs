@@ -25,6 +25,9 @@ const LIBRARY_FILE: &str = "libchdb.so";
 const SYSTEM_FOLDERS: [&str; 4] =
     ["/usr/local/lib", "/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
 
+/// How folders for fetching begin.
+const SCRATCH: &str = "fetch-";
+
 /// The package of one platform. Sums were taken from the registry's package of that version with `sha256sum`.
 struct Package {
     name: &'static str,
@@ -162,7 +165,13 @@ fn fetch(package: &Package, target: &Path, progress: &mut dyn Write) -> Result<(
     if target.is_file() {
         return Ok(());
     }
-    let scratch = tempfile::Builder::new().prefix("fetch-").tempdir_in(folder).map_err(io_error(folder))?;
+    // What a killed fetch left behind; with the lock held none is at work.
+    for entry in fs::read_dir(folder).map_err(io_error(folder))?.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes()) {
+            fs::remove_dir_all(entry.path()).map_err(io_error(folder))?;
+        }
+    }
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(folder).map_err(io_error(folder))?;
     let megabytes = package.library_bytes / 1_000_000;
     say(progress, &format!("fetching the engine once: {}@{PACKAGE_VERSION}, {megabytes} MB unpacked", package.name));
     let archive = pack(package, scratch.path())?;

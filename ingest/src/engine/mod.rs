@@ -19,6 +19,7 @@ pub mod install;
 pub mod library;
 pub mod process;
 pub mod request;
+pub mod socket;
 pub mod statement;
 
 use std::io::{self, BufRead as _, BufReader};
@@ -236,7 +237,7 @@ fn signal(shared: &Shared, signal: rustix::process::Signal) {
     let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(child) = &state.child {
         // A child that ended in between needs no signal.
-        drop(rustix::process::pidfd_send_signal(child, signal));
+        rustix::process::pidfd_send_signal(child, signal).ok();
     }
 }
 

@@ -25,6 +25,7 @@ use super::host::Host;
 use super::http::Interface;
 use super::install::LIBRARY_VERSION;
 use super::library::{Library, LibraryError};
+use super::socket::Socket;
 
 /// How long statements at work may take to end when the process stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -261,9 +262,11 @@ async fn serve(
         };
         // Answers are written whole; waiting to fill a packet only delays them.
         drop(stream.set_nodelay(true));
+        let (socket, flushes) = Socket::new(stream);
         let interface = Arc::clone(&interface);
-        let service = hyper::service::service_fn(move |request| Arc::clone(&interface).serve(request));
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let service =
+            hyper::service::service_fn(move |request| Arc::clone(&interface).serve(request, Arc::clone(&flushes)));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended");
@@ -290,7 +293,7 @@ async fn wait_for_signal() {
 /// kernel reports an error on ours.
 fn watch_parent(stop: watch::Sender<bool>) {
     // Also by signal, should this process be too busy to look. A parent's end is an order to stop, not a crash.
-    drop(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)));
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM)).ok();
     std::thread::spawn(move || {
         let output = io::stdout();
         let mut poll = [rustix::event::PollFd::new(&output, rustix::event::PollFlags::empty())];
@@ -304,7 +307,7 @@ fn watch_parent(stop: watch::Sender<bool>) {
 /// Ends the process without its exit handlers.
 fn die() -> ! {
     // Cannot fail for the own process.
-    drop(rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL));
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
     std::process::abort()
 }
 
