@@ -5,6 +5,9 @@
 //! counted, and what does not fit the bound of 2,000 fingerprints is counted as `other`.
 
 mod fingerprint;
+mod histogram;
 mod summary;
+
+pub use histogram::{Histogram, bucket_index};
 
 pub use fingerprint::{Dialect, FINGERPRINT_VERSION, Fingerprint, fingerprint};
