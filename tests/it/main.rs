@@ -9,3 +9,4 @@ mod protocol;
 mod protocol_grpc;
 mod serve;
 mod tenancy;
+mod statements;
