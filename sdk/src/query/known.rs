@@ -1,0 +1,272 @@
+//! The queries this process knows: by name or by the fingerprint of their text.
+//!
+//! In: names and texts. Out: a [`Known`] that lives as long as the process, so that everything after names a query by its
+//! address. Bounded: beyond [`max_fingerprints`] every new query is [`OTHER`], still timed and counted. A text seen before
+//! on the thread costs one hash and no lock; a new one is normalised and looked up under a lock once.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+
+use super::{Dialect, Fingerprint, fingerprint};
+
+/// Fingerprints a process keeps unless told otherwise; issue of the design: 2,000 and the rest `other`.
+const MAX_FINGERPRINTS: usize = 2000;
+
+/// Texts a thread remembers; a power of two. Chosen: half the fingerprints, 12 KiB.
+const REMEMBERED: usize = 512;
+
+/// Longest text that is remembered by its hash, in bytes. Longer ones are rare, and mostly lists that never come again.
+const MAX_REMEMBERED_BYTES: usize = 4096;
+
+static LIMIT: AtomicUsize = AtomicUsize::new(MAX_FINGERPRINTS);
+
+/// A query of this process.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// 0 for [`OTHER`].
+    pub(crate) fingerprint: u64,
+    pub(crate) dialect: Dialect,
+    /// The name the application gave it, or empty.
+    pub(crate) name: &'static str,
+    /// Text and summary; of a named query those of the first text that ran under the name, if one was seen.
+    text: OnceLock<(String, String)>,
+    /// Its own 99th percentile in nanoseconds; `u64::MAX` until enough calls are known.
+    pub(crate) tail_ns: AtomicU64,
+    /// When the next ordinary sample is due, in nanoseconds since the Unix epoch.
+    pub(crate) ordinary_due_ns: AtomicU64,
+    /// When the next sample above the 99th percentile is due, likewise.
+    pub(crate) tail_due_ns: AtomicU64,
+    /// The text came after the last declaration.
+    pub(crate) is_text_new: AtomicBool,
+}
+
+/// The query that stands for all beyond the limit.
+pub(crate) static OTHER: Known = Known::new(0, Dialect::Generic, "");
+
+impl Known {
+    const fn new(fingerprint: u64, dialect: Dialect, name: &'static str) -> Self {
+        Self {
+            fingerprint,
+            dialect,
+            name,
+            text: OnceLock::new(),
+            tail_ns: AtomicU64::new(u64::MAX),
+            ordinary_due_ns: AtomicU64::new(0),
+            tail_due_ns: AtomicU64::new(0),
+            is_text_new: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        self.text.get().map_or("", |(text, _)| text)
+    }
+
+    pub(crate) fn summary(&self) -> &str {
+        self.text.get().map_or("", |(_, summary)| summary)
+    }
+
+    /// The fingerprint on the wire.
+    pub(crate) fn wire_fingerprint(&self) -> String {
+        if self.fingerprint == 0 { gemba_conventions::OTHER.to_owned() } else { format!("{:016x}", self.fingerprint) }
+    }
+
+    /// Remembers the text that ran under the name; the first one counts.
+    pub(crate) fn learn_text(&self, dialect: Dialect, sql: &str) {
+        if self.fingerprint != 0 && self.text.get().is_none() {
+            let Fingerprint { text, summary, .. } = fingerprint(dialect, sql);
+            if self.text.set((text, summary)).is_ok() {
+                self.is_text_new.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Most fingerprints this process keeps.
+pub(crate) fn max_fingerprints() -> usize {
+    LIMIT.load(Ordering::Relaxed)
+}
+
+/// Sets how many fingerprints this process keeps; queries already known stay known.
+pub(crate) fn set_max_fingerprints(limit: usize) {
+    LIMIT.store(limit, Ordering::Relaxed);
+}
+
+/// All known queries by fingerprint, dialect and whether they are named.
+static KNOWN: LazyLock<Mutex<HashMap<(u64, Dialect, bool), &'static Known>>> = LazyLock::new(Mutex::default);
+
+fn intern(fingerprint: u64, dialect: Dialect, name: &'static str, text: impl FnOnce() -> Option<(String, String)>) -> &'static Known {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_full = known.len() >= max_fingerprints();
+    let key = (fingerprint, dialect, !name.is_empty());
+    if let Some(found) = known.get(&key) {
+        return found;
+    }
+    if is_full {
+        return &OTHER;
+    }
+    let new = Known::new(fingerprint, dialect, name);
+    if let Some(text) = text() {
+        // The only owner sets it: this cannot fail.
+        drop(new.text.set(text));
+    }
+    // Lives as long as the process; the limit bounds how many there are.
+    let new: &'static Known = Box::leak(Box::new(new));
+    known.insert(key, new);
+    new
+}
+
+/// The query with this name. `dialect` says for which database.
+pub(crate) fn by_name(dialect: Dialect, name: &'static str) -> &'static Known {
+    remembered(text_hash(name) ^ NAMED, dialect, name.len(), || {
+        intern(name_fingerprint(name), dialect, name, || None)
+    })
+}
+
+/// The query with this text.
+pub(crate) fn by_text(dialect: Dialect, sql: &str) -> &'static Known {
+    let compute = || {
+        let Fingerprint { hash, text, summary } = fingerprint(dialect, sql);
+        intern(hash, dialect, "", || Some((text, summary)))
+    };
+    if sql.len() > MAX_REMEMBERED_BYTES { compute() } else { remembered(text_hash(sql), dialect, sql.len(), compute) }
+}
+
+/// The fingerprint of a name: stable over releases, whatever the text becomes.
+fn name_fingerprint(name: &str) -> u64 {
+    let mut hasher = siphasher::sip::SipHasher13::new();
+    hasher.write(b"name\0");
+    hasher.write(name.as_bytes());
+    hasher.finish().max(1)
+}
+
+/// Sets the hashes of names apart from those of texts; any odd constant does.
+const NAMED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// One remembered text: hash, dialect and length, and the query it is.
+type Slot = Option<(u64, Dialect, usize, &'static Known)>;
+
+thread_local! {
+    static SEEN: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Looks the hash up in the thread's memory; a miss is computed and takes the slot.
+#[inline]
+fn remembered(hash: u64, dialect: Dialect, len: usize, compute: impl FnOnce() -> &'static Known) -> &'static Known {
+    let place = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
+    let found = SEEN.try_with(|seen| {
+        let seen = seen.try_borrow().ok()?;
+        match seen.get(place) {
+            Some(Some((of, written_in, bytes, known))) if (*of, *written_in, *bytes) == (hash, dialect, len) => Some(*known),
+            _ => None,
+        }
+    });
+    if let Ok(Some(known)) = found {
+        return known;
+    }
+    let known = compute();
+    // A thread that is ending has no memory any more.
+    let _ending = SEEN.try_with(|seen| {
+        if let Ok(mut seen) = seen.try_borrow_mut() {
+            if seen.is_empty() {
+                seen.resize(REMEMBERED, None);
+            }
+            if let Some(slot) = seen.get_mut(place) {
+                *slot = Some((hash, dialect, len, known));
+            }
+        }
+    });
+    known
+}
+
+/// Two random words of this process, so that nobody can prepare texts whose hashes meet.
+fn seeds() -> (u64, u64) {
+    static SEEDS: LazyLock<(u64, u64)> = LazyLock::new(|| {
+        let state = RandomState::new();
+        (state.hash_one(1_u8) | 1, state.hash_one(2_u8) | 1)
+    });
+    *SEEDS
+}
+
+/// A 64-bit hash of a text, 16 bytes a step: two multiplications to 128 bits, folded.
+#[inline]
+fn text_hash(text: &str) -> u64 {
+    let (mut a, mut b) = seeds();
+    let mut chunks = text.as_bytes().chunks_exact(16);
+    for chunk in &mut chunks {
+        let (low, high) = chunk.split_at(8);
+        a = fold(a ^ word(low), b);
+        b = fold(b ^ word(high), a | 1);
+    }
+    let rest = chunks.remainder();
+    let (low, high) = rest.split_at(rest.len().min(8));
+    a = fold(a ^ word(low), b | 1);
+    b = fold(b ^ word(high) ^ (text.len() as u64) << 32, a | 1);
+    fold(a ^ b, 0xa076_1d64_78bd_642f)
+}
+
+/// Up to eight bytes as a number.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0_u8; 8];
+    for (to, from) in word.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u64::from_le_bytes(word)
+}
+
+/// Multiplies to 128 bits and mixes both halves.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    let low = u64::try_from(product & u128::from(u64::MAX)).unwrap_or(0);
+    let high = u64::try_from(product >> 64).unwrap_or(0);
+    low ^ high
+}
+
+/// Every known query; for the drain thread.
+pub(crate) fn all(into: &mut Vec<&'static Known>) {
+    into.clear();
+    into.extend(KNOWN.lock().unwrap_or_else(PoisonError::into_inner).values().copied());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_the_same_query_on_every_thread() {
+        let sql = "SELECT known_test FROM t WHERE id = 7";
+        let one = by_text(Dialect::Sqlite, sql);
+        let two = std::thread::spawn(move || std::ptr::from_ref(by_text(Dialect::Sqlite, sql)) as usize).join().unwrap();
+        assert_eq!(std::ptr::from_ref(one) as usize, two);
+        assert!(std::ptr::eq(one, by_text(Dialect::Sqlite, "select known_test from t where id = ?")));
+        assert_eq!(one.text(), "SELECT known_test FROM t WHERE id = ?");
+        assert_eq!(one.summary(), "SELECT t");
+    }
+
+    #[test]
+    fn a_name_is_no_text_and_learns_its_first_one() {
+        let named = by_name(Dialect::Sqlite, "known.test");
+        assert!(std::ptr::eq(named, by_name(Dialect::Sqlite, "known.test")));
+        assert_ne!(named.fingerprint, by_text(Dialect::Sqlite, "known.test").fingerprint);
+        named.learn_text(Dialect::Sqlite, "SELECT 1 FROM a");
+        named.learn_text(Dialect::Sqlite, "SELECT 2 FROM b");
+        assert_eq!(named.summary(), "SELECT a");
+    }
+
+    #[test]
+    fn hashes_of_texts_differ_in_every_byte_and_length() {
+        let mut seen = std::collections::HashSet::new();
+        for len in 0..200 {
+            assert!(seen.insert(text_hash(&"a".repeat(len))), "length {len}");
+            for at in 0..len {
+                let mut text = vec![b'a'; len];
+                text[at] = b'b';
+                assert!(seen.insert(text_hash(std::str::from_utf8(&text).unwrap())), "length {len}, place {at}");
+            }
+        }
+    }
+}
