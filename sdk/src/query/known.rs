@@ -97,7 +97,12 @@ pub(crate) fn set_max_fingerprints(limit: usize) {
 /// All known queries by fingerprint, dialect and whether they are named.
 static KNOWN: LazyLock<Mutex<HashMap<(u64, Dialect, bool), &'static Known>>> = LazyLock::new(Mutex::default);
 
-fn intern(fingerprint: u64, dialect: Dialect, name: &'static str, text: impl FnOnce() -> Option<(String, String)>) -> &'static Known {
+fn intern(
+    fingerprint: u64,
+    dialect: Dialect,
+    name: &'static str,
+    text: impl FnOnce() -> Option<(String, String)>,
+) -> &'static Known {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let is_full = known.len() >= max_fingerprints();
     let key = (fingerprint, dialect, !name.is_empty());
@@ -120,9 +125,7 @@ fn intern(fingerprint: u64, dialect: Dialect, name: &'static str, text: impl FnO
 
 /// The query with this name. `dialect` says for which database.
 pub(crate) fn by_name(dialect: Dialect, name: &'static str) -> &'static Known {
-    remembered(text_hash(name) ^ NAMED, dialect, name.len(), || {
-        intern(name_fingerprint(name), dialect, name, || None)
-    })
+    remembered(text_hash(name) ^ NAMED, dialect, name.len(), || intern(name_fingerprint(name), dialect, name, || None))
 }
 
 /// The query with this text.
@@ -159,7 +162,9 @@ fn remembered(hash: u64, dialect: Dialect, len: usize, compute: impl FnOnce() ->
     let found = SEEN.try_with(|seen| {
         let seen = seen.try_borrow().ok()?;
         match seen.get(place) {
-            Some(Some((of, written_in, bytes, known))) if (*of, *written_in, *bytes) == (hash, dialect, len) => Some(*known),
+            Some(Some((of, written_in, bytes, known))) if (*of, *written_in, *bytes) == (hash, dialect, len) => {
+                Some(*known)
+            }
             _ => None,
         }
     });
@@ -240,7 +245,8 @@ mod tests {
     fn a_text_is_the_same_query_on_every_thread() {
         let sql = "SELECT known_test FROM t WHERE id = 7";
         let one = by_text(Dialect::Sqlite, sql);
-        let two = std::thread::spawn(move || std::ptr::from_ref(by_text(Dialect::Sqlite, sql)) as usize).join().unwrap();
+        let two =
+            std::thread::spawn(move || std::ptr::from_ref(by_text(Dialect::Sqlite, sql)) as usize).join().unwrap();
         assert_eq!(std::ptr::from_ref(one) as usize, two);
         assert!(std::ptr::eq(one, by_text(Dialect::Sqlite, "select known_test from t where id = ?")));
         assert_eq!(one.text(), "SELECT known_test FROM t WHERE id = ?");

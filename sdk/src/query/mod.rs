@@ -4,10 +4,47 @@
 //! measure; a table per thread adds up; the SDK's own thread drains it. Queries are never sampled away: every one is
 //! counted, and what does not fit the bound of 2,000 fingerprints is counted as `other`.
 
+pub(crate) mod drain;
 mod fingerprint;
 mod histogram;
+pub(crate) mod known;
+mod sample;
 mod summary;
+mod table;
+mod timing;
+mod usage;
 
-pub use histogram::{Histogram, bucket_index};
+use std::time::Duration;
 
 pub use fingerprint::{Dialect, FINGERPRINT_VERSION, Fingerprint, fingerprint};
+pub use histogram::{Histogram, bucket_index};
+pub use timing::{Database, QUERIES, QueryEnd, QueryHandle, QueryOutput, QuerySite, Running, TimedQuery, timed_text};
+
+pub(crate) use table::refused;
+
+/// Bounds of query recording; set before the first query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fingerprints this process keeps, 2,000 by default; further ones are counted as `other`.
+    pub max_fingerprints: usize,
+    /// From when on a query counts as slow and a sample of it is kept; 200 ms by default.
+    pub slow: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_fingerprints: known::max_fingerprints(), slow: Duration::from_millis(200) }
+    }
+}
+
+/// Sets the bounds of query recording for this process.
+///
+/// # Examples
+/// ```
+/// use gemba::query::{Limits, set_limits};
+/// set_limits(Limits { slow: std::time::Duration::from_millis(50), ..Limits::default() });
+/// ```
+pub fn set_limits(limits: Limits) {
+    known::set_max_fingerprints(limits.max_fingerprints);
+    sample::set_threshold(limits.slow);
+}

@@ -1,0 +1,245 @@
+//! The queries' part of a drain pass: threads' tables in, histograms, usage records, declarations and samples out.
+//!
+//! In: the tables, the contexts that ended, the outbox. Out: records in the outbox. It runs inside the SDK's drain pass,
+//! which holds the contexts that ended until [`Drain::pass`] says that every table was read.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ptr;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::FINGERPRINT_VERSION;
+use super::histogram::Histogram;
+use super::known::Known;
+use super::sample::Sample;
+use super::table::{self, Series, Table};
+use super::usage::Pendings;
+use crate::context::{self, Retired, Trace};
+use crate::pipeline::encode::ExponentialPoint;
+use crate::pipeline::outbox::Outbox;
+use gemba_conventions::{HISTOGRAM_SCALE, attribute, event, metric};
+
+/// How often the histograms are sent. Chosen: fine enough to see a minute, a point costs 400 bytes before compression.
+const METRIC_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a query's text is declared again; the design's 6 hours.
+const REDECLARE: Duration = Duration::from_secs(6 * 60 * 60);
+/// Longest text that is declared, in bytes; longer ones are cut at a character.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+/// Calls a query needs before its own 99th percentile says anything: two beyond it.
+const MIN_TAIL_CALLS: u64 = 200;
+/// Calls after which the percentile is learnt anew, so that it follows the present.
+const MAX_TAIL_CALLS: u64 = 20_000;
+
+/// What makes a point of the metric, by text and not by address: one line of code may have several addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct PointKey {
+    query: usize,
+    error: &'static str,
+    feature: &'static str,
+    funnel: &'static str,
+    step: &'static str,
+    file: &'static str,
+    line: u32,
+}
+
+/// What the drain remembers of a query.
+#[derive(Debug)]
+struct Remembered {
+    query: &'static Known,
+    declared: Option<Instant>,
+    recent: Histogram,
+}
+
+/// State between passes.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    points: BTreeMap<PointKey, Histogram>,
+    queries: BTreeMap<usize, Remembered>,
+    usage: Pendings,
+    samples: Vec<Sample>,
+    /// Ticks of the first and last query in `points`.
+    ticks: Option<(u64, u64)>,
+    sent: Option<Instant>,
+    counts: Vec<u64>,
+}
+
+impl Drain {
+    pub(crate) const fn new() -> Self {
+        Self {
+            points: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            usage: Pendings::new(),
+            samples: Vec::new(),
+            ticks: None,
+            sent: None,
+            counts: Vec::new(),
+        }
+    }
+
+    /// Reads all tables and sends what is due; with `all`, everything. `wall_ns` turns ticks into nanoseconds since the
+    /// Unix epoch. False: a thread was adding to its table, so contexts that ended may still be named there and must not
+    /// be returned before the next pass.
+    pub(crate) fn pass(
+        &mut self,
+        retired: &Retired,
+        outbox: Option<&mut Outbox>,
+        all: bool,
+        wall_ns: impl Fn(u64) -> u64,
+    ) -> bool {
+        let is_complete = table::collect(|table| self.take(table));
+        let Some(outbox) = outbox else {
+            self.forget();
+            return is_complete;
+        };
+        for sample in self.samples.drain(..) {
+            sample.send(&context::resolve(retired, sample.context), outbox, &wall_ns);
+        }
+        if is_complete {
+            self.usage.send(retired, all, outbox, &wall_ns);
+        }
+        self.declare(outbox, &wall_ns);
+        if all || self.sent.is_none_or(|sent| sent.elapsed() >= METRIC_INTERVAL) {
+            self.send_points(outbox, &wall_ns);
+        }
+        is_complete
+    }
+
+    /// Drops what nobody takes: recording has not started, or has stopped.
+    fn forget(&mut self) {
+        self.points.clear();
+        self.usage.clear();
+        self.samples.clear();
+        self.ticks = None;
+    }
+
+    /// Takes over one thread's table.
+    fn take(&mut self, table: &mut Table) {
+        for series in table.series.drain(..) {
+            // A line of usage makes its series before the first success; without one it says nothing.
+            if series.histogram.count() > 0 {
+                self.take_series(&series);
+            }
+        }
+        for usage in table.usage.drain(..).filter(|usage| usage.is_sent()) {
+            self.usage.add(&usage);
+        }
+        self.samples.append(&mut table.samples);
+        if let Some((first, last)) = table.ticks {
+            let (from, to) = self.ticks.unwrap_or((first, last));
+            self.ticks = Some((from.min(first), to.max(last)));
+        }
+    }
+
+    fn take_series(&mut self, series: &Series) {
+        let query = ptr::from_ref(series.query) as usize;
+        let key = PointKey {
+            query,
+            error: series.error,
+            feature: series.feature.map_or("", |feature| feature.name()),
+            funnel: series.step.map_or("", |step| step.funnel()),
+            step: series.step.map_or("", |step| step.step()),
+            file: series.code.file,
+            line: series.code.line,
+        };
+        match self.points.entry(key) {
+            Entry::Occupied(mut point) => point.get_mut().merge(&series.histogram),
+            Entry::Vacant(room) => {
+                room.insert(series.histogram.clone());
+            }
+        }
+        let remembered = self.queries.entry(query).or_insert_with(|| Remembered {
+            query: series.query,
+            declared: None,
+            recent: Histogram::new(),
+        });
+        if series.error.is_empty() && series.query.fingerprint != 0 {
+            remembered.recent.merge(&series.histogram);
+        }
+    }
+
+    /// Declares the texts that are new, and those whose last declaration is long ago.
+    fn declare(&mut self, outbox: &mut Outbox, wall_ns: &impl Fn(u64) -> u64) {
+        let Some((_, last_ticks)) = self.ticks else { return };
+        for remembered in self.queries.values_mut().filter(|remembered| remembered.query.fingerprint != 0) {
+            let query = remembered.query;
+            let is_due = remembered.declared.is_none_or(|declared| declared.elapsed() >= REDECLARE);
+            if !query.is_text_new.swap(false, Ordering::Relaxed) && !is_due {
+                continue;
+            }
+            remembered.declared = Some(Instant::now());
+            let text = query.text();
+            let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default();
+            outbox.log(wall_ns(last_ticks), event::QUERY_DECLARED, Trace::default(), |attributes| {
+                attributes.text(attribute::QUERY_FINGERPRINT, &query.wire_fingerprint());
+                attributes.integer(attribute::QUERY_FINGERPRINT_VERSION, i64::from(FINGERPRINT_VERSION));
+                attributes.text(attribute::DB_SYSTEM, query.dialect.system());
+                attributes.some_text(attribute::QUERY_NAME, query.name);
+                attributes.some_text(attribute::DB_QUERY_TEXT, text);
+                attributes.some_text(attribute::DB_QUERY_SUMMARY, query.summary());
+            });
+        }
+    }
+
+    /// Sends the histograms gathered since the last time, and learns each query's 99th percentile.
+    fn send_points(&mut self, outbox: &mut Outbox, wall_ns: &impl Fn(u64) -> u64) {
+        /// Nanoseconds in the metric's unit.
+        const SECOND_NS: f64 = 1e9;
+        self.sent = Some(Instant::now());
+        let Some((first, last)) = self.ticks.take() else { return };
+        let time_ns = wall_ns(last);
+        let start_ns = wall_ns(first).min(time_ns);
+        for (key, histogram) in std::mem::take(&mut self.points) {
+            let Some(remembered) = self.queries.get(&key.query) else { continue };
+            let query = remembered.query;
+            let offset = histogram.dense(&mut self.counts);
+            let point = ExponentialPoint {
+                start_ns,
+                time_ns,
+                count: histogram.count(),
+                sum: histogram.sum_ns() as f64 / SECOND_NS,
+                min: histogram.min_ns() as f64 / SECOND_NS,
+                max: histogram.max_ns() as f64 / SECOND_NS,
+                scale: HISTOGRAM_SCALE,
+                zero_count: histogram.zero_count(),
+                offset,
+                buckets: &self.counts,
+            };
+            outbox.exponential((metric::QUERY_DURATION, "s"), &point, |attributes| {
+                attributes.text(attribute::DB_SYSTEM, query.dialect.system());
+                attributes.text(attribute::QUERY_FINGERPRINT, &query.wire_fingerprint());
+                attributes.some_text(attribute::QUERY_NAME, query.name);
+                attributes.some_text(attribute::DB_QUERY_SUMMARY, query.summary());
+                attributes.some_text(attribute::FEATURE_NAME, key.feature);
+                attributes.some_text(attribute::FUNNEL_NAME, key.funnel);
+                attributes.some_text(attribute::STEP_NAME, key.step);
+                if !key.file.is_empty() {
+                    attributes.text(attribute::CODE_FILE, key.file);
+                    attributes.integer(attribute::CODE_LINE, i64::from(key.line));
+                }
+                attributes.some_text(attribute::ERROR_TYPE, key.error);
+            });
+        }
+        self.learn_tails();
+    }
+
+    fn learn_tails(&mut self) {
+        for remembered in self.queries.values_mut() {
+            let count = remembered.recent.count();
+            if count < MIN_TAIL_CALLS {
+                continue;
+            }
+            if let Some(tail) = remembered.recent.quantile_ns(0.99) {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "saturates; never negative"
+                )]
+                remembered.query.tail_ns.store(tail as u64, Ordering::Relaxed);
+            }
+            if count > MAX_TAIL_CALLS {
+                remembered.recent = Histogram::new();
+            }
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! The table of one thread: every query that ran on it since the last drain, added up.
+//!
+//! In: one [`Measured`] per query. Out: the thread's [`Table`] for the drain, by [`collect`]. One thread writes a table
+//! and never waits: it takes the table out of its cell, adds, and puts it back; a drain that comes in between finds the
+//! cell empty and leaves the table for its next pass.
+//!
+//! Invariants:
+//! 1. A cell's pointer is null only while its thread is adding. Whoever took a table owns it alone.
+//! 2. Every query is counted in exactly one series: what finds no room is counted as [`OTHER`].
+//! 3. What a table says about a context was written while that context was current or shared, so a pass that reads all
+//!    tables after taking the retired contexts meets none that is reused. If one table could not be read, the retired
+//!    contexts must wait ([`collect`] says so).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::histogram::Histogram;
+use super::known::{Known, OTHER};
+use super::sample::{self, Sample};
+use crate::callsite::{Callsite, StepDeclaration};
+use crate::context::{self, ContextId, Trace};
+use crate::{clock, pipeline};
+
+/// Series one table keeps between two drains; the rest is [`OTHER`]. The process's limit on fingerprints, and a little.
+const MAX_SERIES: usize = 2048;
+/// Lines of usage one table keeps between two drains; from half of it on the drain is woken. Chosen: 500 requests of
+/// eight queries in a quarter of a second, on one thread.
+const MAX_USAGE: usize = 4096;
+/// Room beyond [`MAX_USAGE`] for the line `other` of contexts that met the limit.
+const MAX_USAGE_OTHER: usize = 1024;
+/// Samples one table keeps between two drains; the rates of [`sample`] are far below.
+const MAX_SAMPLES: usize = 64;
+
+/// Queries that were counted without their scope, because a table was full.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Calls counted in the histograms but in no usage record, because a thread ran queries in more than 5,000 scopes
+/// between two drains.
+pub(crate) fn refused() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+/// A line of code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Code {
+    /// Empty: unknown.
+    pub(crate) file: &'static str,
+    pub(crate) line: u32,
+}
+
+/// One query that ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) query: &'static Known,
+    pub(crate) code: Code,
+    pub(crate) context: ContextId,
+    /// Of the clock, when it ended.
+    pub(crate) end_ticks: u64,
+    pub(crate) elapsed_ns: u64,
+    /// Rows returned or affected, if they are known.
+    pub(crate) rows: Option<u64>,
+    /// Kind of the failure; empty when it went well.
+    pub(crate) error: &'static str,
+    /// The database's own code of the failure is copied into the sample.
+    pub(crate) trace: Option<Trace>,
+}
+
+/// What makes a series: compared by address, so that no text is looked at per query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SeriesKey {
+    query: usize,
+    error: usize,
+    feature: usize,
+    step: usize,
+    file: usize,
+    line: u32,
+}
+
+impl Hash for SeriesKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64((self.query as u64) ^ (self.error as u64).rotate_left(32));
+        state.write_u64((self.feature as u64) ^ (self.step as u64).rotate_left(32));
+        state.write_u64((self.file as u64) ^ u64::from(self.line).rotate_left(40));
+    }
+}
+
+/// One series of the metric.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) query: &'static Known,
+    pub(crate) error: &'static str,
+    pub(crate) feature: Option<&'static Callsite>,
+    pub(crate) step: Option<&'static StepDeclaration>,
+    pub(crate) code: Code,
+    pub(crate) histogram: Histogram,
+}
+
+/// What makes a line of usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct UsageKey {
+    context: ContextId,
+    step: usize,
+    query: usize,
+    file: usize,
+    line: u32,
+}
+
+impl Hash for UsageKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64((self.query as u64) ^ (self.step as u64).rotate_left(32));
+        state.write_u64(
+            (self.file as u64) ^ u64::from(self.line).rotate_left(40) ^ u64::from(self.context.0).rotate_left(20),
+        );
+    }
+}
+
+/// One query in one context and step, from one line of code.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) context: ContextId,
+    pub(crate) step: Option<&'static StepDeclaration>,
+    pub(crate) query: &'static Known,
+    pub(crate) code: Code,
+    pub(crate) counts: Counts,
+    /// Of the clock, when the last call ended.
+    pub(crate) last_ticks: u64,
+    /// Place of the series of its successful calls; none for a test's capture, whose queries are not sent.
+    series: Option<usize>,
+}
+
+impl Usage {
+    /// False for what belongs to a test's capture.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.series.is_some()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(context: ContextId, query: &'static Known, counts: Counts) -> Self {
+        Self { context, step: None, query, code: Code::default(), counts, last_ticks: 0, series: Some(0) }
+    }
+}
+
+/// What usage adds up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) calls: u64,
+    pub(crate) total_ns: u64,
+    pub(crate) max_ns: u64,
+    pub(crate) rows: u64,
+    pub(crate) errors: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.rows = self.rows.saturating_add(other.rows);
+        self.errors += other.errors;
+    }
+}
+
+/// Mixes words with one multiplication each; the keys are addresses, nobody chooses them.
+#[derive(Debug, Default)]
+pub(crate) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        // The golden ratio in 64 bits; the rotation brings the product's good upper half down.
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(26);
+    }
+}
+
+type Places<K> = HashMap<K, usize, BuildHasherDefault<AddressHasher>>;
+
+/// Everything one thread measured since the last drain.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) series: Vec<Series>,
+    pub(crate) usage: Vec<Usage>,
+    pub(crate) samples: Vec<Sample>,
+    /// Of the clock, when the first and the last query ended.
+    pub(crate) ticks: Option<(u64, u64)>,
+    series_places: Places<SeriesKey>,
+    usage_places: Places<UsageKey>,
+    /// The line of usage hit last: in a loop it is the next one too.
+    last_usage: Option<(UsageKey, usize)>,
+}
+
+impl Table {
+    fn add(&mut self, measured: &Measured) {
+        let step = context::current_step(measured.context);
+        let (first, last) = self.ticks.unwrap_or((measured.end_ticks, measured.end_ticks));
+        self.ticks = Some((first, last.max(measured.end_ticks)));
+        let is_captured = if measured.context == ContextId::NONE {
+            self.add_series(measured, None, None);
+            false
+        } else {
+            self.add_usage(measured, step)
+        };
+        if !is_captured {
+            self.add_sample(measured, step);
+        }
+    }
+
+    /// Adds to the usage of the context and to the series; true when the context belongs to a test's capture.
+    fn add_usage(&mut self, measured: &Measured, step: Option<&'static StepDeclaration>) -> bool {
+        let key = usage_key(measured, step);
+        let found = match self.last_usage {
+            Some((last, place)) if last == key => Some(place),
+            _ => self.usage_places.get(&key).copied(),
+        };
+        let place = found.or_else(|| self.new_usage(measured, step, key));
+        let counts = Counts {
+            calls: 1,
+            total_ns: measured.elapsed_ns,
+            max_ns: measured.elapsed_ns,
+            rows: measured.rows.unwrap_or(0),
+            errors: u64::from(!measured.error.is_empty()),
+        };
+        let Some((place, line)) = place.and_then(|place| Some((place, self.usage.get_mut(place)?))) else {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            let is_captured = context::capture(measured.context) != 0;
+            if !is_captured {
+                self.add_series(measured, context::current_feature(measured.context), step);
+            }
+            return is_captured;
+        };
+        line.counts.add(counts);
+        line.last_ticks = measured.end_ticks;
+        let series = line.series;
+        let is_other = line.query.fingerprint == 0 && measured.query.fingerprint != 0;
+        if !is_other {
+            self.last_usage = Some((key, place));
+        }
+        let Some(series) = series else { return true };
+        if measured.error.is_empty() && !is_other {
+            if let Some(series) = self.series.get_mut(series) {
+                series.histogram.record(measured.elapsed_ns);
+            }
+        } else {
+            self.add_series(measured, context::current_feature(measured.context), step);
+        }
+        false
+    }
+
+    /// Makes a line of usage, or finds the context's line `other` when there are too many.
+    fn new_usage(
+        &mut self,
+        measured: &Measured,
+        step: Option<&'static StepDeclaration>,
+        mut key: UsageKey,
+    ) -> Option<usize> {
+        let mut line = Usage {
+            context: measured.context,
+            step,
+            query: measured.query,
+            code: measured.code,
+            counts: Counts::default(),
+            last_ticks: measured.end_ticks,
+            series: None,
+        };
+        if self.usage.len() >= MAX_USAGE {
+            line = Usage { step: None, query: &OTHER, code: Code::default(), ..line };
+            key = UsageKey {
+                context: measured.context,
+                step: 0,
+                query: ptr::from_ref(&OTHER) as usize,
+                file: 0,
+                line: 0,
+            };
+            if let Some(place) = self.usage_places.get(&key) {
+                return Some(*place);
+            }
+            if self.usage.len() >= MAX_USAGE + MAX_USAGE_OTHER {
+                return None;
+            }
+        } else if self.usage.len() == MAX_USAGE / 2 {
+            pipeline::wake();
+        }
+        if context::capture(measured.context) == 0 {
+            let feature = context::current_feature(measured.context);
+            line.series = Some(self.series_place(measured.query, "", feature, step, measured.code));
+        }
+        let place = self.usage.len();
+        self.usage.push(line);
+        self.usage_places.insert(key, place);
+        Some(place)
+    }
+
+    fn add_series(
+        &mut self,
+        measured: &Measured,
+        feature: Option<&'static Callsite>,
+        step: Option<&'static StepDeclaration>,
+    ) {
+        let place = self.series_place(measured.query, measured.error, feature, step, measured.code);
+        if let Some(series) = self.series.get_mut(place) {
+            series.histogram.record(measured.elapsed_ns);
+        }
+    }
+
+    /// The place of a series, made if need be; that of `other` when there are too many.
+    fn series_place(
+        &mut self,
+        query: &'static Known,
+        error: &'static str,
+        feature: Option<&'static Callsite>,
+        step: Option<&'static StepDeclaration>,
+        code: Code,
+    ) -> usize {
+        let key = SeriesKey {
+            query: ptr::from_ref(query) as usize,
+            error: if error.is_empty() { 0 } else { error.as_ptr() as usize },
+            feature: feature.map_or(0, |feature| ptr::from_ref(feature) as usize),
+            step: step.map_or(0, |step| ptr::from_ref(step) as usize),
+            file: if code.file.is_empty() { 0 } else { code.file.as_ptr() as usize },
+            line: code.line,
+        };
+        if let Some(place) = self.series_places.get(&key) {
+            return *place;
+        }
+        let is_other = ptr::eq(query, &OTHER) && feature.is_none() && step.is_none() && code.file.is_empty();
+        if self.series.len() >= MAX_SERIES && !(is_other && error.is_empty()) {
+            return self.series_place(&OTHER, "", None, None, Code::default());
+        }
+        let place = self.series.len();
+        self.series.push(Series { query, error, feature, step, code, histogram: Histogram::new() });
+        self.series_places.insert(key, place);
+        place
+    }
+
+    fn add_sample(&mut self, measured: &Measured, step: Option<&'static StepDeclaration>) {
+        if let Some(kind) = sample::due(measured)
+            && self.samples.len() < MAX_SAMPLES
+        {
+            self.samples.push(Sample::new(kind, measured, step));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.series.is_empty() && self.usage.is_empty() && self.samples.is_empty()
+    }
+
+    /// Empties the table and keeps its memory for the next thread, unless that has grown beyond an ordinary second.
+    fn clear(&mut self) {
+        /// Lines whose memory is kept.
+        const KEPT: usize = 256;
+        if self.usage.capacity() > KEPT || self.series.capacity() > KEPT {
+            *self = Self::default();
+            return;
+        }
+        self.series.clear();
+        self.usage.clear();
+        self.samples.clear();
+        self.series_places.clear();
+        self.usage_places.clear();
+        self.last_usage = None;
+        self.ticks = None;
+    }
+}
+
+fn usage_key(measured: &Measured, step: Option<&'static StepDeclaration>) -> UsageKey {
+    UsageKey {
+        context: measured.context,
+        step: step.map_or(0, |step| ptr::from_ref(step) as usize),
+        query: ptr::from_ref(measured.query) as usize,
+        file: if measured.code.file.is_empty() { 0 } else { measured.code.file.as_ptr() as usize },
+        line: measured.code.line,
+    }
+}
+
+/// Where a thread keeps its table.
+#[derive(Debug)]
+struct Cell {
+    table: AtomicPtr<Table>,
+    /// Something was added since the last drain.
+    is_dirty: AtomicBool,
+    /// The thread has ended.
+    is_closed: AtomicBool,
+}
+
+impl Cell {
+    fn new() -> Self {
+        Self {
+            table: AtomicPtr::new(Box::into_raw(Box::default())),
+            is_dirty: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds one query; only the thread that owns the cell may call this.
+    #[inline]
+    fn add(&self, measured: &Measured) {
+        // Acquire: what the drain wrote into a table it put here comes before our use of it.
+        let table = self.table.swap(ptr::null_mut(), Ordering::Acquire);
+        #[expect(unsafe_code, reason = "the table changes owners through an atomic pointer instead of a lock")]
+        // SAFETY: invariant 1: a pointer taken out of the cell is owned by the taker alone; it came from `Box::into_raw`.
+        // Null can only be met by a call inside a call, which `add` does not make; then nothing is added.
+        if let Some(table) = unsafe { table.as_mut() } {
+            table.add(measured);
+            // Relaxed: the drain reads the table itself through the pointer; the flag only says where to look.
+            self.is_dirty.store(true, Ordering::Relaxed);
+        }
+        // Release: what was added comes before the drain's look.
+        self.table.store(table, Ordering::Release);
+    }
+
+    /// Takes the table and leaves `fresh` in its place; gives `fresh` back when the thread is adding right now.
+    fn exchange(&self, fresh: Box<Table>) -> Result<Box<Table>, Box<Table>> {
+        let fresh = Box::into_raw(fresh);
+        let mut current = self.table.load(Ordering::Relaxed);
+        loop {
+            if current.is_null() {
+                #[expect(unsafe_code, reason = "takes back the box made above")]
+                // SAFETY: `fresh` came from the box above and was not published.
+                return Err(unsafe { Box::from_raw(fresh) });
+            }
+            // AcqRel: the thread's additions before our reading, our emptying before its next additions.
+            match self.table.compare_exchange_weak(current, fresh, Ordering::AcqRel, Ordering::Relaxed) {
+                #[expect(unsafe_code, reason = "the table changes owners through an atomic pointer instead of a lock")]
+                // SAFETY: invariant 1: the pointer taken out of the cell came from `Box::into_raw` and is ours alone now.
+                Ok(taken) => return Ok(unsafe { Box::from_raw(taken) }),
+                Err(now) => current = now,
+            }
+        }
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        let table = *self.table.get_mut();
+        if !table.is_null() {
+            #[expect(unsafe_code, reason = "the cell owns the table it holds")]
+            // SAFETY: nobody else can reach the cell any more, and the pointer came from `Box::into_raw`.
+            drop(unsafe { Box::from_raw(table) });
+        }
+    }
+}
+
+/// A thread's hold on its cell; says so when the thread ends.
+struct Owner(Arc<Cell>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // Release: everything the thread added comes before its end.
+        self.0.is_closed.store(true, Ordering::Release);
+    }
+}
+
+/// All cells, of running threads and of ended ones not yet drained.
+static CELLS: Mutex<Vec<Arc<Cell>>> = Mutex::new(Vec::new());
+
+/// For queries that end while their thread's own table is gone already, in destructors of thread-locals.
+static LAST: Mutex<Option<Box<Table>>> = Mutex::new(None);
+
+thread_local! {
+    static OWN: Owner = {
+        let cell = Arc::new(Cell::new());
+        CELLS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&cell));
+        Owner(cell)
+    };
+}
+
+/// Counts one query. Never waits for the drain; a thread's first query allocates its table.
+#[inline]
+pub(crate) fn record(measured: &Measured) {
+    if OWN.try_with(|own| own.0.add(measured)).is_err() {
+        LAST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(measured);
+    }
+}
+
+/// Gives every table that holds something to `take`, which leaves nothing in it. True: all tables were read.
+pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
+    /// Looks at a busy table; adding takes 50 ns, so more mean that its thread is off the processor.
+    const LOOKS: usize = 100;
+    let mut is_complete = true;
+    let mut spare: Box<Table> = Box::default();
+    let mut cells = CELLS.lock().unwrap_or_else(PoisonError::into_inner);
+    cells.retain(|cell| {
+        // Acquire, and before the table is taken: an ended thread adds nothing any more.
+        let is_closed = cell.is_closed.load(Ordering::Acquire);
+        if !is_closed && !cell.is_dirty.swap(false, Ordering::Relaxed) {
+            return true;
+        }
+        for _ in 0..LOOKS {
+            match cell.exchange(std::mem::take(&mut spare)) {
+                Ok(mut taken) => {
+                    if !taken.is_empty() {
+                        take(&mut taken);
+                    }
+                    taken.clear();
+                    spare = taken;
+                    return !is_closed;
+                }
+                Err(unused) => {
+                    spare = unused;
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        cell.is_dirty.store(true, Ordering::Relaxed);
+        is_complete = false;
+        true
+    });
+    drop(cells);
+    if let Some(mut last) = LAST.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        take(&mut last);
+    }
+    is_complete
+}
+
+/// Nanoseconds between two readings of the clock.
+pub(crate) fn elapsed_ns(start_ticks: u64, end_ticks: u64) -> u64 {
+    clock::elapsed_ns(start_ticks, end_ticks)
+}

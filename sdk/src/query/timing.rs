@@ -1,0 +1,483 @@
+//! Timing one query: begin, end, and what it came to.
+//!
+//! In: a future, a closure or a pair of calls around a query. Out: one [`Measured`] in the thread's table. Decided here:
+//! a future that is ready ends the query with its result; one dropped before that counts as `cancelled`, because the
+//! database worked for it; a poll that does not return counts as `panicked`. Inside a named query, texts seen by a
+//! wrapper or by the tracing layer are not counted again: the first of them becomes the name's text.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use super::Dialect;
+use super::known::{self, Known};
+use super::table::{self, Code, Measured};
+use crate::context::ContextRef;
+use crate::{clock, scope, state};
+
+/// `error.type` of a query whose future was dropped before it was ready.
+pub(crate) const CANCELLED: &str = "cancelled";
+/// `error.type` of a query whose poll or closure did not return.
+const PANICKED: &str = "panicked";
+
+thread_local! {
+    /// The query that is being polled or run on this thread and counts itself.
+    static INSIDE: Cell<Option<&'static Known>> = const { Cell::new(None) };
+}
+
+/// The query around the current call that counts for everything inside it.
+#[inline]
+pub(crate) fn outer() -> Option<&'static Known> {
+    INSIDE.try_with(Cell::get).ok().flatten()
+}
+
+/// Marks the thread as inside a query until dropped.
+pub(crate) struct Inside(Option<&'static Known>);
+
+impl Inside {
+    #[inline]
+    pub(crate) fn enter(query: &'static Known) -> Self {
+        Self(INSIDE.try_with(|inside| inside.replace(Some(query))).ok().flatten())
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        // A thread that is ending has no such mark any more.
+        let _ending = INSIDE.try_with(|inside| inside.set(self.0));
+    }
+}
+
+/// What came of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueryEnd {
+    /// Rows returned or affected, if known.
+    pub rows: Option<u64>,
+    /// Kind of the failure, such as a type name or an SQLSTATE class; never a message, which may hold values. `None` when
+    /// it went well.
+    pub error: Option<&'static str>,
+}
+
+/// Results that say how a query ended.
+///
+/// Implemented for `Result`: `Err` failed, by the name of its type. For anything else use [`QueryHandle::timed_with`] or
+/// [`QueryHandle::start`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how a query ended",
+    note = "return a Result, or use `timed_with`, or `start` and `finish`"
+)]
+pub trait QueryOutput {
+    /// How the query ended.
+    fn query_end(&self) -> QueryEnd;
+}
+
+impl<T, E> QueryOutput for Result<T, E> {
+    fn query_end(&self) -> QueryEnd {
+        QueryEnd { rows: None, error: self.as_ref().err().map(|_| std::any::type_name::<E>()) }
+    }
+}
+
+impl From<&'static Location<'static>> for Code {
+    fn from(location: &'static Location<'static>) -> Self {
+        Self { file: location.file(), line: location.line() }
+    }
+}
+
+/// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it.
+#[derive(Debug)]
+#[must_use = "a query dropped at once counts as cancelled: call `finish`"]
+pub struct Running {
+    /// None: nothing is recorded, or a query around this one counts.
+    query: Option<&'static Known>,
+    code: Code,
+    start_ticks: u64,
+    /// The scope it began in; taken only when the query may end outside of it.
+    context: Option<ContextRef>,
+}
+
+impl Running {
+    /// Begins now, in the current scope.
+    #[inline]
+    pub(crate) fn begin(query: impl FnOnce() -> &'static Known, code: Code) -> Self {
+        let state = state::load();
+        if state & state::RECORDING == 0 || outer().is_some() {
+            return Self { query: None, code, start_ticks: 0, context: None };
+        }
+        Self { query: Some(query()), code, start_ticks: clock::read(state), context: None }
+    }
+
+    pub(crate) fn query(&self) -> Option<&'static Known> {
+        self.query
+    }
+
+    /// Keeps the scope, for an end that may come outside of it.
+    pub(crate) fn keep_scope(&mut self) {
+        if self.query.is_some() && self.context.is_none() {
+            self.context = Some(ContextRef::share(scope::current()));
+        }
+    }
+
+    /// Ends the query.
+    ///
+    /// # Examples
+    /// ```
+    /// let running = gemba::query!("orders.by_user", Sqlite).start();
+    /// let rows = 3; // the work
+    /// running.finish(Some(rows));
+    /// ```
+    #[inline]
+    pub fn finish(mut self, rows: Option<u64>) {
+        self.end(QueryEnd { rows, error: None });
+    }
+
+    /// Ends the query as failed; `error` is a kind, never a message.
+    pub fn fail(mut self, error: &'static str) {
+        self.end(QueryEnd { rows: None, error: Some(error) });
+    }
+
+    #[inline]
+    pub(crate) fn end(&mut self, end: QueryEnd) {
+        let Some(query) = self.query.take() else { return };
+        let end_ticks = clock::now();
+        let context = self.context.as_ref().map_or_else(scope::current, ContextRef::id);
+        table::record(&Measured {
+            query,
+            code: self.code,
+            context,
+            end_ticks,
+            elapsed_ns: clock::elapsed_ns(self.start_ticks, end_ticks),
+            rows: end.rows,
+            error: end.error.unwrap_or_default(),
+            trace: None,
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.query.is_some() {
+            let error = if std::thread::panicking() { PANICKED } else { CANCELLED };
+            self.end(QueryEnd { rows: None, error: Some(error) });
+        }
+    }
+}
+
+/// Counts a query that was measured elsewhere and ended just now.
+pub(crate) fn record_ended(query: &'static Known, code: Code, elapsed_ns: u64, rows: Option<u64>) {
+    table::record(&Measured {
+        query,
+        code,
+        context: scope::current(),
+        end_ticks: clock::now(),
+        elapsed_ns,
+        rows,
+        error: "",
+        trace: None,
+    });
+}
+
+/// A named query declared in the code; made by [`query!`](crate::query!).
+#[derive(Debug)]
+pub struct QuerySite {
+    name: &'static str,
+    dialect: Dialect,
+    file: &'static str,
+    line: u32,
+    known: std::sync::OnceLock<&'static Known>,
+}
+
+impl QuerySite {
+    /// Describes the call site; used by the macro.
+    pub const fn new(name: &'static str, dialect: Dialect, (file, line): (&'static str, u32)) -> Self {
+        Self { name, dialect, file, line, known: std::sync::OnceLock::new() }
+    }
+
+    /// The query's name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// File of the code.
+    pub fn file(&self) -> &'static str {
+        self.file
+    }
+
+    /// Line of the code.
+    pub fn line(&self) -> u32 {
+        self.line
+    }
+
+    #[inline]
+    fn known(&self) -> &'static Known {
+        self.known.get_or_init(|| known::by_name(self.dialect, self.name))
+    }
+}
+
+/// Every named query of the build, in no particular order; filled by the linker.
+#[linkme::distributed_slice]
+pub static QUERIES: [&'static QuerySite];
+
+/// A named query, ready to be timed; see [`query!`](crate::query!).
+#[derive(Debug, Clone, Copy)]
+pub struct QueryHandle {
+    site: &'static QuerySite,
+}
+
+impl QueryHandle {
+    /// The handle of a call site; used by the macro.
+    pub const fn new(site: &'static QuerySite) -> Self {
+        Self { site }
+    }
+
+    fn code(self) -> Code {
+        Code { file: self.site.file, line: self.site.line }
+    }
+
+    /// Begins the query now; [`Running::finish`] ends it.
+    #[inline]
+    pub fn start(self) -> Running {
+        Running::begin(|| self.site.known(), self.code())
+    }
+
+    /// Runs `work` as the query.
+    ///
+    /// # Examples
+    /// ```
+    /// let total = gemba::query!("orders.total", Sqlite).run(|| "40".parse::<u32>());
+    /// assert_eq!(total, Ok(40));
+    /// ```
+    #[inline]
+    pub fn run<T: QueryOutput>(self, work: impl FnOnce() -> T) -> T {
+        run(self.start(), work)
+    }
+
+    /// Wraps `future` as the query: timed from its first poll until it is ready.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn fetch() -> Result<Vec<u32>, std::io::Error> { Ok(vec![1]) }
+    /// # async fn handler() -> Result<Vec<u32>, std::io::Error> {
+    /// gemba::query!("orders.by_user", Postgres).timed(fetch()).await
+    /// # }
+    /// ```
+    pub fn timed<F: Future>(self, future: F) -> TimedQuery<F>
+    where
+        F::Output: QueryOutput,
+    {
+        self.timed_with(future, F::Output::query_end)
+    }
+
+    /// As [`timed`](Self::timed), with a `judge` that knows the rows, or outputs that do not say themselves how it ended.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::query::QueryEnd;
+    /// # async fn fetch() -> Vec<u32> { vec![1] }
+    /// # async fn handler() -> Vec<u32> {
+    /// gemba::query!("orders.by_user", Postgres)
+    ///     .timed_with(fetch(), |rows| QueryEnd { rows: Some(rows.len() as u64), error: None })
+    ///     .await
+    /// # }
+    /// ```
+    pub fn timed_with<F: Future, J: FnOnce(&F::Output) -> QueryEnd>(self, future: F, judge: J) -> TimedQuery<F, J> {
+        TimedQuery::new(future, judge, Begin { query: Subject::Site(self.site), code: self.code() })
+    }
+}
+
+/// Declares a named query and gives its [`QueryHandle`](crate::query::QueryHandle).
+///
+/// The name is checked at compile time like a feature's and is part of the catalogue, so that a query that never runs is
+/// known too. The second argument is the [`Dialect`](crate::query::Dialect) of its database.
+///
+/// ```
+/// let found = gemba::query!("users.by_email", Sqlite).run(|| Ok::<_, std::io::Error>(1));
+/// # drop(found);
+/// ```
+#[macro_export]
+macro_rules! query {
+    ($name:literal $(,)?) => {
+        $crate::query!($name, Generic)
+    };
+    ($name:literal, $dialect:ident $(,)?) => {{
+        $crate::__check_name!($name);
+        static __GEMBA_QUERY: $crate::query::QuerySite =
+            $crate::query::QuerySite::new($name, $crate::query::Dialect::$dialect, (::core::file!(), ::core::line!()));
+        $crate::__register_query!(__GEMBA_QUERY);
+        $crate::query::QueryHandle::new(&__GEMBA_QUERY)
+    }};
+    ($($other:tt)*) => {
+        ::core::compile_error!("expected a literal name and a dialect: query!(\"orders.by_user\", Postgres)")
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(not(feature = "off"))]
+macro_rules! __register_query {
+    ($site:ident) => {
+        #[$crate::__private::linkme::distributed_slice($crate::query::QUERIES)]
+        #[linkme(crate = $crate::__private::linkme)]
+        static __GEMBA_REGISTERED_QUERY: &$crate::query::QuerySite = &$site;
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+#[cfg(feature = "off")]
+macro_rules! __register_query {
+    ($site:ident) => {};
+}
+
+/// A database whose queries are timed by hand: knows the dialect, nothing else.
+///
+/// # Examples
+/// ```
+/// use gemba::query::{Database, Dialect};
+/// # async fn fetch() -> Result<Vec<u32>, std::io::Error> { Ok(vec![1]) }
+/// # async fn handler() -> Result<(), std::io::Error> {
+/// let db = Database::new(Dialect::Postgres);
+/// let orders = db.timed("orders.by_user", fetch()).await?;
+/// let users = db.timed_text("SELECT name FROM users WHERE id = $1", fetch()).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Database {
+    dialect: Dialect,
+}
+
+impl Database {
+    /// A database of this dialect.
+    pub const fn new(dialect: Dialect) -> Self {
+        Self { dialect }
+    }
+
+    /// Wraps `future` as the query of this name.
+    #[track_caller]
+    pub fn timed<F: Future>(self, name: &'static str, future: F) -> TimedQuery<F>
+    where
+        F::Output: QueryOutput,
+    {
+        let begin = Begin { query: Subject::Name(self.dialect, name), code: Location::caller().into() };
+        TimedQuery::new(future, F::Output::query_end, begin)
+    }
+
+    /// Wraps `future` as the query with this text. Its values are taken out; no literal leaves the process.
+    #[track_caller]
+    pub fn timed_text<F: Future>(self, sql: &str, future: F) -> TimedQuery<F>
+    where
+        F::Output: QueryOutput,
+    {
+        timed_text(self.dialect, sql, future)
+    }
+
+    /// Runs `work` as the query of this name.
+    #[track_caller]
+    pub fn run<T: QueryOutput>(self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        run(Running::begin(|| known::by_name(self.dialect, name), Location::caller().into()), work)
+    }
+
+    /// Runs `work` as the query with this text.
+    #[track_caller]
+    pub fn run_text<T: QueryOutput>(self, sql: &str, work: impl FnOnce() -> T) -> T {
+        run(Running::begin(|| known::by_text(self.dialect, sql), Location::caller().into()), work)
+    }
+}
+
+/// Wraps `future` as the query with this text.
+#[track_caller]
+pub fn timed_text<F: Future>(dialect: Dialect, sql: &str, future: F) -> TimedQuery<F>
+where
+    F::Output: QueryOutput,
+{
+    let query = if state::is_recording() { Subject::Known(known::by_text(dialect, sql)) } else { Subject::Nothing };
+    TimedQuery::new(future, F::Output::query_end, Begin { query, code: Location::caller().into() })
+}
+
+/// Runs `work` inside the query.
+fn run<T: QueryOutput>(mut running: Running, work: impl FnOnce() -> T) -> T {
+    running.keep_scope();
+    let output = {
+        let _inside = running.query.map(Inside::enter);
+        work()
+    };
+    running.end(output.query_end());
+    output
+}
+
+/// Which query a future is, looked up at its first poll.
+#[derive(Debug, Clone, Copy)]
+enum Subject {
+    Nothing,
+    Site(&'static QuerySite),
+    Name(Dialect, &'static str),
+    Known(&'static Known),
+}
+
+/// What is needed to begin.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    query: Subject,
+    code: Code,
+}
+
+impl Begin {
+    #[inline]
+    fn begin(self) -> Running {
+        match self.query {
+            Subject::Nothing => Running { query: None, code: self.code, start_ticks: 0, context: None },
+            Subject::Site(site) => Running::begin(|| site.known(), self.code),
+            Subject::Name(dialect, name) => Running::begin(|| known::by_name(dialect, name), self.code),
+            Subject::Known(known) => Running::begin(|| known, self.code),
+        }
+    }
+}
+
+/// A future that is a query.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct TimedQuery<F: Future, J = fn(&<F as Future>::Output) -> QueryEnd> {
+    // Dropped first, so that queries inside end before this one.
+    future: F,
+    begin: Begin,
+    /// Set from the first poll on.
+    running: Option<Running>,
+    judge: Option<J>,
+}
+
+impl<F: Future, J> TimedQuery<F, J> {
+    fn new(future: F, judge: J, begin: Begin) -> Self {
+        Self { future, begin, running: None, judge: Some(judge) }
+    }
+}
+
+impl<F: Future, J: FnOnce(&F::Output) -> QueryEnd> Future for TimedQuery<F, J> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        #[expect(unsafe_code, reason = "projects a pin to one field")]
+        // SAFETY: `future` is never moved out of `self`; the other fields are not pinned.
+        let (future, begin, running, judge) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.future), this.begin, &mut this.running, &mut this.judge)
+        };
+        let running = running.get_or_insert_with(|| begin.begin());
+        let polled = {
+            let _inside = running.query.map(Inside::enter);
+            future.poll(cx)
+        };
+        match &polled {
+            // Dropped later, it may be outside of its scope.
+            Poll::Pending => running.keep_scope(),
+            Poll::Ready(output) => {
+                if let Some(judge) = judge.take() {
+                    running.end(judge(output));
+                }
+            }
+        }
+        polled
+    }
+}
