@@ -69,6 +69,8 @@ pub use gemba_macros::instrument;
 pub use guard::{FlushError, Guard, InitError, flush, stats};
 pub use identity::{Known, identify};
 pub use pipeline::Stats;
+#[cfg(feature = "sqlx")]
+pub use query::sqlx;
 pub use scope::{Scope, Scoped, scope};
 pub use value::Value;
 

@@ -18,8 +18,9 @@ use crate::callsite::{Callsite, REASONS, StepDeclaration};
 use crate::clock::{self, Timeline};
 use crate::context::{self, ContextId, Resolved, Retired};
 use crate::local::{HEADER_BYTES, RecordKind};
+use crate::query::drain::Close;
 use crate::value::{self, Read};
-use crate::{catalog, state, testing};
+use crate::{catalog, query, state, testing};
 use gemba_conventions::{DropReason, Outcome, attribute, event, metric};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -83,6 +84,7 @@ struct Drain {
     /// None before the start and after the stop: what is drained then belongs to captures or to nobody.
     outbox: Option<Outbox>,
     drops: DropReports,
+    queries: query::drain::Drain,
     /// When the catalogue was last declared.
     declared: Option<Instant>,
 }
@@ -96,11 +98,13 @@ impl Drain {
             retired: Retired::new(),
             outbox: None,
             drops: DropReports::new(),
+            queries: query::drain::Drain::new(),
             declared: None,
         }
     }
 
-    fn pass(&mut self) {
+    /// One pass; `close` says what queries have added up over time is sent before its turn.
+    fn pass(&mut self, close: Close) {
         self.retired.take();
         ring::all(&mut self.rings);
         self.last_seq.resize(self.rings.len(), 0);
@@ -110,7 +114,12 @@ impl Drain {
                 Sink { timeline: &self.timeline, retired: &self.retired, outbox: self.outbox.as_mut(), last_seq };
             ring.drain(|record| sink.take(record));
         }
-        self.retired.free();
+        let timeline = &self.timeline;
+        let wall_ns = |ticks| timeline.wall_ns(ticks);
+        // A table that could not be read may name contexts that ended: they wait for the next pass.
+        if self.queries.pass(&self.retired, self.outbox.as_mut(), close, wall_ns) {
+            self.retired.free();
+        }
         let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE);
         if let (Some(outbox), true) = (&mut self.outbox, is_due) {
             self.declared = Some(Instant::now());
@@ -140,7 +149,7 @@ pub(crate) fn run(interval: Duration) {
                 calibrated = Instant::now();
                 clock::recalibrate();
             }
-            drain.pass();
+            drain.pass(Close::Nothing);
             let Drain { outbox, drops, .. } = &mut *drain;
             if let Some(outbox) = outbox {
                 drops.report(outbox, false);
@@ -154,7 +163,7 @@ pub(crate) fn run(interval: Duration) {
 /// Drains and hands over everything recorded so far; false when nothing is being recorded.
 pub(crate) fn flush() -> bool {
     let mut drain = lock();
-    drain.pass();
+    drain.pass(Close::All);
     let Drain { outbox, drops, .. } = &mut *drain;
     let Some(outbox) = outbox else { return false };
     drops.report(outbox, true);
@@ -164,7 +173,7 @@ pub(crate) fn flush() -> bool {
 
 /// One pass on the calling thread, for tests that want to see what they recorded.
 pub(crate) fn pass() {
-    lock().pass();
+    lock().pass(Close::Nothing);
 }
 
 /// One pass on the calling thread; false when that thread is in one already.
@@ -172,14 +181,14 @@ pub(crate) fn pass_unless_draining() -> bool {
     if IS_DRAINING.get() {
         return false;
     }
-    lock().pass();
+    lock().pass(Close::All);
     true
 }
 
 /// The last pass: hands over everything, says goodbye with the totals, and closes the way out.
 pub(crate) fn close(ledger: &Ledger) {
     let mut drain = lock();
-    drain.pass();
+    drain.pass(Close::All);
     let Drain { outbox, drops, .. } = &mut *drain;
     let Some(mut outbox) = outbox.take() else { return };
     drops.report(&mut outbox, true);
@@ -201,7 +210,7 @@ pub(crate) fn shift_clock(time: std::time::SystemTime) {
     let before = clock::wall_now_ns() / GRAIN_NS;
     let after = clock::epoch_ns(time) / GRAIN_NS;
     if before != after && state::is_recording() {
-        lock().pass();
+        lock().pass(Close::Points);
     }
     clock::shift(time);
 }
@@ -489,7 +498,7 @@ impl DropReports {
         }
         for reason in DropReason::ALL.iter().filter(|reason| !REASONS.contains(reason)) {
             let total = match reason {
-                DropReason::NoContext => context::refused(),
+                DropReason::NoContext => context::refused() + query::refused(),
                 _ => super::LEDGER.dropped(*reason),
             };
             add(("", 0, ""), *reason, total);

@@ -31,6 +31,17 @@ const MIN_TAIL_CALLS: u64 = 200;
 /// Calls after which the percentile is learnt anew, so that it follows the present.
 const MAX_TAIL_CALLS: u64 = 20_000;
 
+/// What is sent before its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// Nothing.
+    Nothing,
+    /// The points of the metric: time is about to jump.
+    Points,
+    /// Everything.
+    All,
+}
+
 /// What makes a point of the metric, by text and not by address: one line of code may have several addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PointKey {
@@ -77,14 +88,14 @@ impl Drain {
         }
     }
 
-    /// Reads all tables and sends what is due; with `all`, everything. `wall_ns` turns ticks into nanoseconds since the
+    /// Reads all tables and sends what is due, and what is to be closed. `wall_ns` turns ticks into nanoseconds since the
     /// Unix epoch. False: a thread was adding to its table, so contexts that ended may still be named there and must not
     /// be returned before the next pass.
     pub(crate) fn pass(
         &mut self,
         retired: &Retired,
         outbox: Option<&mut Outbox>,
-        all: bool,
+        close: Close,
         wall_ns: impl Fn(u64) -> u64,
     ) -> bool {
         let is_complete = table::collect(|table| self.take(table));
@@ -96,10 +107,10 @@ impl Drain {
             sample.send(&context::resolve(retired, sample.context), outbox, &wall_ns);
         }
         if is_complete {
-            self.usage.send(retired, all, outbox, &wall_ns);
+            self.usage.send(retired, close == Close::All, outbox, &wall_ns);
         }
         self.declare(outbox, &wall_ns);
-        if all || self.sent.is_none_or(|sent| sent.elapsed() >= METRIC_INTERVAL) {
+        if close != Close::Nothing || self.sent.is_none_or(|sent| sent.elapsed() >= METRIC_INTERVAL) {
             self.send_points(outbox, &wall_ns);
         }
         is_complete

@@ -9,6 +9,8 @@ mod fingerprint;
 mod histogram;
 pub(crate) mod known;
 mod sample;
+#[cfg(feature = "sqlx")]
+pub mod sqlx;
 mod summary;
 mod table;
 mod timing;

@@ -410,7 +410,7 @@ fn run<T: QueryOutput>(mut running: Running, work: impl FnOnce() -> T) -> T {
 
 /// Which query a future is, looked up at its first poll.
 #[derive(Debug, Clone, Copy)]
-enum Subject {
+pub(crate) enum Subject {
     Nothing,
     Site(&'static QuerySite),
     Name(Dialect, &'static str),
@@ -419,14 +419,14 @@ enum Subject {
 
 /// What is needed to begin.
 #[derive(Debug, Clone, Copy)]
-struct Begin {
-    query: Subject,
-    code: Code,
+pub(crate) struct Begin {
+    pub(crate) query: Subject,
+    pub(crate) code: Code,
 }
 
 impl Begin {
     #[inline]
-    fn begin(self) -> Running {
+    pub(crate) fn begin(self) -> Running {
         match self.query {
             Subject::Nothing => Running { query: None, code: self.code, start_ticks: 0, context: None },
             Subject::Site(site) => Running::begin(|| site.known(), self.code),
@@ -449,7 +449,7 @@ pub struct TimedQuery<F: Future, J = fn(&<F as Future>::Output) -> QueryEnd> {
 }
 
 impl<F: Future, J> TimedQuery<F, J> {
-    fn new(future: F, judge: J, begin: Begin) -> Self {
+    pub(crate) fn new(future: F, judge: J, begin: Begin) -> Self {
         Self { future, begin, running: None, judge: Some(judge) }
     }
 }

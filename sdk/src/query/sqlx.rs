@@ -1,0 +1,351 @@
+//! Exact capture of sqlx queries: a wrapper around whatever executes them.
+//!
+//! In: a pool, connection or transaction of any sqlx database. Out: the same, with every query counted: duration from the
+//! first poll to the end of its rows, rows returned, kind of the error. Nothing is sampled and no log level matters.
+//!
+//! What it does not do: waiting for a connection of the pool is part of the duration; rows affected by an `INSERT` are not
+//! known to sqlx's generic interface and count as 0; `BEGIN` and `COMMIT` of a transaction go past it.
+//!
+//! ```no_run
+//! # use sqlx_core as sqlx;
+//! # async fn example<DB: sqlx::database::Database>(pool: sqlx::pool::Pool<DB>) {
+//! use gemba::sqlx::{Timed, TimedExt as _};
+//! // Once: every query through `db` is counted.
+//! let db = Timed::new(pool);
+//! // With the line of code of this call:
+//! let _executor = db.here();
+//! // A connection or transaction: `(&mut *transaction).timed()`.
+//! # }
+//! ```
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use sqlx_core::Either;
+use sqlx_core::database::Database;
+use sqlx_core::describe::Describe;
+use sqlx_core::error::{BoxDynError, Error, ErrorKind};
+use sqlx_core::executor::{Execute, Executor};
+use sqlx_core::pool::Pool;
+use sqlx_core::sql_str::SqlStr;
+
+use super::Dialect;
+use super::known;
+use super::table::Code;
+use super::timing::{self, Begin, Inside, QueryEnd, Running, Subject, TimedQuery};
+use crate::state;
+
+/// A query has gone through a wrapper: the tracing layer leaves sqlx's events alone from then on.
+static IS_IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// Whether queries of this process are captured by wrappers.
+pub(crate) fn is_in_use() -> bool {
+    IS_IN_USE.load(Ordering::Relaxed)
+}
+
+/// The dialect of an sqlx database, by the name of its driver.
+fn dialect_of<DB: Database>() -> Dialect {
+    match DB::NAME {
+        "PostgreSQL" => Dialect::Postgres,
+        "MySQL" => Dialect::MySql,
+        "SQLite" => Dialect::Sqlite,
+        _ => Dialect::Generic,
+    }
+}
+
+/// The kind of an error: a closed set of words, never a message.
+fn kind_of(error: &Error) -> &'static str {
+    match error {
+        Error::Database(error) => match error.kind() {
+            ErrorKind::UniqueViolation => "unique_violation",
+            ErrorKind::ForeignKeyViolation => "foreign_key_violation",
+            ErrorKind::NotNullViolation => "not_null_violation",
+            ErrorKind::CheckViolation => "check_violation",
+            ErrorKind::ExclusionViolation => "exclusion_violation",
+            _ => "database",
+        },
+        Error::Io(_) => "io",
+        Error::Tls(_) => "tls",
+        Error::Protocol(_) => "protocol",
+        Error::PoolTimedOut => "pool_timed_out",
+        Error::PoolClosed => "pool_closed",
+        Error::WorkerCrashed => "worker_crashed",
+        Error::Encode(_) | Error::InvalidArgument(_) => "encode",
+        Error::Decode(_) | Error::ColumnDecode { .. } => "decode",
+        _ => "other",
+    }
+}
+
+/// A pool whose queries are all counted: pass `&db` where a `&Pool` goes.
+///
+/// Gives the pool through `Deref`, for `begin`, `acquire` and the like.
+pub struct Timed<P> {
+    inner: P,
+}
+
+impl<P> Timed<P> {
+    /// Wraps a pool.
+    pub const fn new(pool: P) -> Self {
+        Self { inner: pool }
+    }
+
+    /// The pool, no longer counted.
+    pub fn into_inner(self) -> P {
+        self.inner
+    }
+}
+
+impl<DB: Database> Timed<Pool<DB>> {
+    /// An executor that knows this line of code: `.fetch_all(db.here())`.
+    #[track_caller]
+    pub fn here(&self) -> TimedExecutor<&Pool<DB>> {
+        TimedExecutor { inner: &self.inner, code: Location::caller().into() }
+    }
+}
+
+impl<P: Clone> Clone for Timed<P> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<P> fmt::Debug for Timed<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timed").finish_non_exhaustive()
+    }
+}
+
+impl<P> Deref for Timed<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        &self.inner
+    }
+}
+
+/// Any executor, with its queries counted under one line of code; made by [`TimedExt::timed`] and [`Timed::here`].
+#[derive(Debug, Clone, Copy)]
+pub struct TimedExecutor<E> {
+    inner: E,
+    code: Code,
+}
+
+/// Adds [`timed`](Self::timed) to every executor: `&pool`, `&mut connection`, `&mut *transaction`.
+pub trait TimedExt<'c>: Executor<'c> {
+    /// Counts the query that goes through this executor, under the line of this call.
+    #[track_caller]
+    fn timed(self) -> TimedExecutor<Self> {
+        TimedExecutor { inner: self, code: Location::caller().into() }
+    }
+}
+
+impl<'c, E: Executor<'c>> TimedExt<'c> for E {}
+
+/// A query whose text has been looked at, ready to be executed.
+struct Replay<DB: Database> {
+    sql: SqlStr,
+    statement: Option<DB::Statement>,
+    arguments: Option<Result<Option<DB::Arguments>, BoxDynError>>,
+    persistent: bool,
+}
+
+impl<DB: Database> Replay<DB> {
+    fn new<'q>(mut query: impl Execute<'q, DB>) -> Self {
+        // In the order in which drivers ask; the text comes last because it consumes the query.
+        let arguments = Some(query.take_arguments());
+        let persistent = query.persistent();
+        let statement = query.statement().cloned();
+        Self { sql: query.sql(), statement, arguments, persistent }
+    }
+
+    /// Which query this is; `Nothing` when nobody counts it.
+    fn subject(&self) -> Subject {
+        if !state::is_recording() {
+            return Subject::Nothing;
+        }
+        IS_IN_USE.store(true, Ordering::Relaxed);
+        if let Some(outer) = timing::outer() {
+            outer.learn_text(dialect_of::<DB>(), self.sql.as_str());
+            return Subject::Nothing;
+        }
+        Subject::Known(known::by_text(dialect_of::<DB>(), self.sql.as_str()))
+    }
+}
+
+impl<'q, DB: Database> Execute<'q, DB> for Replay<DB> {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&DB::Statement> {
+        self.statement.as_ref()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<DB::Arguments>, BoxDynError> {
+        self.arguments.take().unwrap_or(Ok(None))
+    }
+
+    fn persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
+/// What a query gives: results of statements and rows.
+type Item<DB> = Result<Either<<DB as Database>::QueryResult, <DB as Database>::Row>, Error>;
+
+/// The stream of a query that counts itself.
+struct TimedRows<'e, DB: Database> {
+    stream: BoxStream<'e, Item<DB>>,
+    begin: Begin,
+    /// Set from the first poll on.
+    running: Option<Running>,
+    rows: u64,
+    /// Something came: dropped now, the reader has seen enough, which is no failure.
+    has_yielded: bool,
+}
+
+impl<'e, DB: Database> TimedRows<'e, DB> {
+    fn new(stream: BoxStream<'e, Item<DB>>, begin: Begin) -> Self {
+        Self { stream, begin, running: None, rows: 0, has_yielded: false }
+    }
+}
+
+impl<DB: Database> Stream for TimedRows<'_, DB> {
+    type Item = Item<DB>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let begin = this.begin;
+        let running = this.running.get_or_insert_with(|| begin.begin());
+        let polled = {
+            let _inside = running.query().map(Inside::enter);
+            this.stream.as_mut().poll_next(cx)
+        };
+        match &polled {
+            Poll::Pending => running.keep_scope(),
+            Poll::Ready(None) => running.end(QueryEnd { rows: Some(this.rows), error: None }),
+            Poll::Ready(Some(Err(error))) => {
+                running.end(QueryEnd { rows: Some(this.rows), error: Some(kind_of(error)) });
+            }
+            Poll::Ready(Some(Ok(step))) => {
+                this.has_yielded = true;
+                this.rows += u64::from(step.is_right());
+                // The next poll may never come.
+                running.keep_scope();
+            }
+        }
+        polled
+    }
+}
+
+impl<DB: Database> Drop for TimedRows<'_, DB> {
+    fn drop(&mut self) {
+        if let Some(running) = &mut self.running
+            && self.has_yielded
+        {
+            running.end(QueryEnd { rows: Some(self.rows), error: None });
+        }
+    }
+}
+
+fn optional_end<R>(output: &Result<Option<R>, Error>) -> QueryEnd {
+    match output {
+        Ok(row) => QueryEnd { rows: Some(u64::from(row.is_some())), error: None },
+        Err(error) => QueryEnd { rows: None, error: Some(kind_of(error)) },
+    }
+}
+
+impl<'c, E: Executor<'c>> Executor<'c> for TimedExecutor<E> {
+    type Database = E::Database;
+
+    fn fetch_many<'e, 'q: 'e, Q>(self, query: Q) -> BoxStream<'e, Item<Self::Database>>
+    where
+        'c: 'e,
+        Q: 'q + Execute<'q, Self::Database>,
+    {
+        let replay = Replay::new(query);
+        let begin = Begin { query: replay.subject(), code: self.code };
+        Box::pin(TimedRows::<Self::Database>::new(self.inner.fetch_many(replay), begin))
+    }
+
+    fn fetch_optional<'e, 'q: 'e, Q>(
+        self,
+        query: Q,
+    ) -> BoxFuture<'e, Result<Option<<Self::Database as Database>::Row>, Error>>
+    where
+        'c: 'e,
+        Q: 'q + Execute<'q, Self::Database>,
+    {
+        let replay = Replay::new(query);
+        let begin = Begin { query: replay.subject(), code: self.code };
+        Box::pin(TimedQuery::new(self.inner.fetch_optional(replay), optional_end, begin))
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [<Self::Database as Database>::TypeInfo],
+    ) -> BoxFuture<'e, Result<<Self::Database as Database>::Statement, Error>>
+    where
+        'c: 'e,
+    {
+        self.inner.prepare_with(sql, parameters)
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Self::Database>, Error>>
+    where
+        'c: 'e,
+    {
+        self.inner.describe(sql)
+    }
+}
+
+impl<'p, DB: Database> Executor<'p> for &'_ Timed<Pool<DB>>
+where
+    for<'c> &'c mut DB::Connection: Executor<'c, Database = DB>,
+{
+    type Database = DB;
+
+    fn fetch_many<'e, 'q: 'e, Q>(self, query: Q) -> BoxStream<'e, Item<DB>>
+    where
+        'p: 'e,
+        Q: 'q + Execute<'q, DB>,
+    {
+        TimedExecutor { inner: &self.inner, code: Code::default() }.fetch_many(query)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, Q>(self, query: Q) -> BoxFuture<'e, Result<Option<DB::Row>, Error>>
+    where
+        'p: 'e,
+        Q: 'q + Execute<'q, DB>,
+    {
+        TimedExecutor { inner: &self.inner, code: Code::default() }.fetch_optional(query)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [DB::TypeInfo],
+    ) -> BoxFuture<'e, Result<DB::Statement, Error>>
+    where
+        'p: 'e,
+    {
+        self.inner.prepare_with(sql, parameters)
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<DB>, Error>>
+    where
+        'p: 'e,
+    {
+        self.inner.describe(sql)
+    }
+}
