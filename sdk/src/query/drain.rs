@@ -197,6 +197,8 @@ impl Drain {
         /// Nanoseconds in the metric's unit.
         const SECOND_NS: f64 = 1e9;
         self.sent = Some(Instant::now());
+        #[cfg(feature = "tracing")]
+        super::layer::warn_if_hidden();
         let Some((first, last)) = self.ticks.take() else { return };
         let time_ns = wall_ns(last);
         let start_ns = wall_ns(first).min(time_ns);

@@ -195,6 +195,7 @@ enum Role {
 
 /// An open bracket and what has been seen inside it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one bracket, not states of a machine")]
 struct Frame {
     role: Role,
     /// Where its opening token stands in the output.
@@ -542,7 +543,6 @@ impl<'a> Normaliser<'a> {
         } else if frame.wants_item && frame.role != Role::Statement && word.eq_ignore_ascii_case("array") {
             frame.after_array = true;
             frame.takes_rows = false;
-            return;
         } else {
             frame.is_plain = false;
             frame.last_row = None;
@@ -564,12 +564,11 @@ impl<'a> Normaliser<'a> {
             S::Start if is(&["copy"]) => S::Copy,
             // `EXPLAIN` and the like stand before the statement proper, and so do the parts of a multi-line script.
             S::Start if is(&["explain", "analyze", "begin"]) => S::Start,
-            S::Start => S::Other,
             S::Definition(_) if is(&["user", "role", "login", "group", "database", "credential"]) => S::Credentials,
             S::Definition(words) if words >= 4 || is(&["table", "view", "index"]) => S::Other,
             S::Definition(words) => S::Definition(words + 1),
             S::Set if is(&["password"]) => S::SetPassword,
-            S::Set => S::Other,
+            S::Start | S::Set => S::Other,
             S::Copy if is(&["stdin"]) && self.is_keyword(0, &["from"]) => S::CopyIn,
             other => other,
         };

@@ -257,7 +257,7 @@ mod tests {
 
     /// `ns` nanoseconds are more than `2^(index/64)` seconds, in whole numbers: ns^64 > 10^(9*64) * 2^index.
     fn is_above(ns: u64, index: i32) -> bool {
-        let shift = u32::try_from(index.unsigned_abs()).unwrap();
+        let shift = index.unsigned_abs();
         if index >= 0 {
             is_greater(&power64(ns, 0), &power64(1_000_000_000, shift))
         } else {
@@ -305,8 +305,8 @@ mod tests {
         #[test]
         fn merging_is_the_same_as_recording_all(one in prop::collection::vec(any::<u32>(), 0..50), two in prop::collection::vec(any::<u32>(), 0..50)) {
             let (mut a, mut b, mut all) = (Histogram::new(), Histogram::new(), Histogram::new());
-            one.iter().for_each(|ns| { a.record(u64::from(*ns)); all.record(u64::from(*ns)); });
-            two.iter().for_each(|ns| { b.record(u64::from(*ns)); all.record(u64::from(*ns)); });
+            for ns in &one { a.record(u64::from(*ns)); all.record(u64::from(*ns)); }
+            for ns in &two { b.record(u64::from(*ns)); all.record(u64::from(*ns)); }
             a.merge(&b);
             prop_assert_eq!(&a, &all);
             let mut counts = Vec::new();
@@ -320,7 +320,7 @@ mod tests {
         #[test]
         fn a_quantile_is_right_to_a_bucket_width(mut values in prop::collection::vec(1_u64..10_000_000_000, 1..200), q in 0.0_f64..=1.0) {
             let mut histogram = Histogram::new();
-            values.iter().for_each(|ns| histogram.record(*ns));
+            for ns in &values { histogram.record(*ns); }
             values.sort_unstable();
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank of at most 200")]
             let rank = (q * values.len() as f64).ceil().max(1.0) as usize;

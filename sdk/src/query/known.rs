@@ -231,12 +231,6 @@ fn fold(a: u64, b: u64) -> u64 {
     low ^ high
 }
 
-/// Every known query; for the drain thread.
-pub(crate) fn all(into: &mut Vec<&'static Known>) {
-    into.clear();
-    into.extend(KNOWN.lock().unwrap_or_else(PoisonError::into_inner).values().copied());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

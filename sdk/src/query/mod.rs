@@ -8,6 +8,8 @@ pub(crate) mod drain;
 mod fingerprint;
 mod histogram;
 pub(crate) mod known;
+#[cfg(feature = "tracing")]
+pub(crate) mod layer;
 mod sample;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;
@@ -21,6 +23,9 @@ use std::time::Duration;
 pub use fingerprint::{Dialect, FINGERPRINT_VERSION, Fingerprint, fingerprint};
 pub use histogram::{Histogram, bucket_index};
 pub use timing::{Database, QUERIES, QueryEnd, QueryHandle, QueryOutput, QuerySite, Running, TimedQuery, timed_text};
+
+#[cfg(feature = "tracing")]
+pub use layer::{QueryLayer, is_hidden};
 
 pub(crate) use table::refused;
 

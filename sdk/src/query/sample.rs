@@ -126,7 +126,7 @@ impl Sample {
             code: measured.code,
             context: measured.context,
             step,
-            trace: measured.trace.unwrap_or_else(Trace::current),
+            trace: Trace::current(),
             end_ticks: measured.end_ticks,
             elapsed_ns: measured.elapsed_ns,
             rows: measured.rows,

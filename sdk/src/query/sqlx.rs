@@ -7,8 +7,7 @@
 //! known to sqlx's generic interface and count as 0; `BEGIN` and `COMMIT` of a transaction go past it.
 //!
 //! ```no_run
-//! # use sqlx_core as sqlx;
-//! # async fn example<DB: sqlx::database::Database>(pool: sqlx::pool::Pool<DB>) {
+//! # async fn example<DB: sqlx::Database>(pool: sqlx::Pool<DB>) {
 //! use gemba::sqlx::{Timed, TimedExt as _};
 //! // Once: every query through `db` is counted.
 //! let db = Timed::new(pool);
@@ -25,16 +24,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use ::sqlx::error::{BoxDynError, ErrorKind};
+use ::sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, SqlStr};
 use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use sqlx_core::Either;
-use sqlx_core::database::Database;
-use sqlx_core::describe::Describe;
-use sqlx_core::error::{BoxDynError, Error, ErrorKind};
-use sqlx_core::executor::{Execute, Executor};
-use sqlx_core::pool::Pool;
-use sqlx_core::sql_str::SqlStr;
 
 use super::Dialect;
 use super::known;

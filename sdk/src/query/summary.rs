@@ -37,6 +37,7 @@ enum Place {
 
 /// One level of parentheses.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one bracket, not states of a machine")]
 struct Frame {
     place: Place,
     /// A statement may begin here.

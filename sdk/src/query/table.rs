@@ -21,8 +21,8 @@ use super::histogram::Histogram;
 use super::known::{Known, OTHER};
 use super::sample::{self, Sample};
 use crate::callsite::{Callsite, StepDeclaration};
-use crate::context::{self, ContextId, Trace};
-use crate::{clock, pipeline};
+use crate::context::{self, ContextId};
+use crate::pipeline;
 
 /// Series one table keeps between two drains; the rest is [`OTHER`]. The process's limit on fingerprints, and a little.
 const MAX_SERIES: usize = 2048;
@@ -64,8 +64,6 @@ pub(crate) struct Measured {
     pub(crate) rows: Option<u64>,
     /// Kind of the failure; empty when it went well.
     pub(crate) error: &'static str,
-    /// The database's own code of the failure is copied into the sample.
-    pub(crate) trace: Option<Trace>,
 }
 
 /// What makes a series: compared by address, so that no text is looked at per query.
@@ -522,9 +520,4 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
         take(&mut last);
     }
     is_complete
-}
-
-/// Nanoseconds between two readings of the clock.
-pub(crate) fn elapsed_ns(start_ticks: u64, end_ticks: u64) -> u64 {
-    clock::elapsed_ns(start_ticks, end_ticks)
 }

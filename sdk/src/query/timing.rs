@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 use super::Dialect;
 use super::known::{self, Known};
 use super::table::{self, Code, Measured};
+#[cfg(feature = "tracing")]
+use crate::context::ContextId;
 use crate::context::ContextRef;
 use crate::{clock, scope, state};
 
@@ -151,7 +153,6 @@ impl Running {
             elapsed_ns: clock::elapsed_ns(self.start_ticks, end_ticks),
             rows: end.rows,
             error: end.error.unwrap_or_default(),
-            trace: None,
         });
     }
 }
@@ -165,17 +166,17 @@ impl Drop for Running {
     }
 }
 
-/// Counts a query that was measured elsewhere and ended just now.
-pub(crate) fn record_ended(query: &'static Known, code: Code, elapsed_ns: u64, rows: Option<u64>) {
+/// Counts a query that was measured elsewhere and ended just now, in this scope.
+#[cfg(feature = "tracing")]
+pub(crate) fn record_ended(query: &'static Known, context: ContextId, elapsed_ns: u64, rows: Option<u64>) {
     table::record(&Measured {
         query,
-        code,
-        context: scope::current(),
+        code: Code::default(),
+        context,
         end_ticks: clock::now(),
         elapsed_ns,
         rows,
         error: "",
-        trace: None,
     });
 }
 

@@ -1,0 +1,402 @@
+//! Queries against a real SQLite arrive as histograms, usage records, declarations and samples, and none is missing.
+//!
+//! Recording starts once in a process, so all claims share one start and one server; each tells its own records by its
+//! queries' texts or names.
+
+use gemba::query::{Database, Dialect, QueryEnd, fingerprint};
+use gemba::sqlx::{Timed, TimedExt as _};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, metric::Data};
+use prost::Message as _;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
+
+/// Path and inflated body of every request.
+static RECEIVED: Mutex<Vec<(String, Vec<u8>)>> = Mutex::new(Vec::new());
+
+fn serve(stream: &TcpStream) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            return;
+        }
+        let path = line.split(' ').nth(1).unwrap().to_owned();
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header).unwrap();
+            let header = header.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            if let Some(value) = header.strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        RECEIVED.lock().unwrap().push((path, zstd::stream::decode_all(&body[..]).unwrap()));
+        let mut stream = stream;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    }
+}
+
+/// Starts recording to a server of this test, once.
+fn start() {
+    static GUARD: OnceLock<gemba::Guard> = OnceLock::new();
+    GUARD.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                std::thread::spawn(move || serve(&stream.unwrap()));
+            }
+        });
+        gemba::Config::new("query-test").endpoint(endpoint).without_environment().start().unwrap()
+    });
+}
+
+fn flush() {
+    gemba::flush(Duration::from_secs(20)).unwrap();
+}
+
+fn bodies<M: prost::Message + Default>(path: &str) -> Vec<M> {
+    let received = RECEIVED.lock().unwrap();
+    received.iter().filter(|(of, _)| of == path).map(|(_, body)| M::decode(&body[..]).unwrap()).collect()
+}
+
+type Attributes = BTreeMap<String, Value>;
+
+fn attributes(pairs: Vec<KeyValue>) -> Attributes {
+    pairs.into_iter().filter_map(|pair| Some((pair.key, pair.value?.value?))).collect()
+}
+
+fn text<'a>(attributes: &'a Attributes, key: &str) -> &'a str {
+    match attributes.get(key) {
+        Some(Value::StringValue(text)) => text,
+        None => "",
+        other => panic!("{key}: {other:?}"),
+    }
+}
+
+fn texts(attributes: &Attributes, key: &str) -> Vec<String> {
+    let Some(Value::ArrayValue(array)) = attributes.get(key) else { panic!("{key} is missing") };
+    let text = |value: &AnyValue| match &value.value {
+        Some(Value::StringValue(text)) => text.clone(),
+        other => panic!("{key}: {other:?}"),
+    };
+    array.values.iter().map(text).collect()
+}
+
+fn numbers(attributes: &Attributes, key: &str) -> Vec<i64> {
+    let Some(Value::ArrayValue(array)) = attributes.get(key) else { panic!("{key} is missing") };
+    let number = |value: &AnyValue| match value.value {
+        Some(Value::IntValue(number)) => number,
+        ref other => panic!("{key}: {other:?}"),
+    };
+    array.values.iter().map(number).collect()
+}
+
+/// Records of this event name.
+fn logs(event: &str) -> Vec<Attributes> {
+    let requests = bodies::<ExportLogsServiceRequest>("/v1/logs");
+    let scopes = requests.into_iter().flat_map(|request| request.resource_logs).flat_map(|logs| logs.scope_logs);
+    let records = scopes.flat_map(|scope| scope.log_records).filter(|record| record.event_name == event);
+    records.map(|record| attributes(record.attributes)).collect()
+}
+
+/// Points of the metric for a fingerprint.
+fn points(fingerprint: &str) -> Vec<(Attributes, ExponentialHistogramDataPoint)> {
+    let requests = bodies::<ExportMetricsServiceRequest>("/v1/metrics");
+    let scopes = requests.into_iter().flat_map(|request| request.resource_metrics).flat_map(|all| all.scope_metrics);
+    let mut found = Vec::new();
+    for metric in scopes.flat_map(|scope| scope.metrics).filter(|metric| metric.name == "db.client.operation.duration")
+    {
+        assert_eq!(metric.unit, "s");
+        let Some(Data::ExponentialHistogram(histogram)) = metric.data else { panic!("no exponential histogram") };
+        assert_eq!(histogram.aggregation_temporality, 1, "delta");
+        for point in histogram.data_points {
+            let of = attributes(point.attributes.clone());
+            if text(&of, "gemba.query.fingerprint") == fingerprint {
+                found.push((of, point));
+            }
+        }
+    }
+    found
+}
+
+fn samples(fingerprint: &str) -> Vec<(Attributes, opentelemetry_proto::tonic::trace::v1::Span)> {
+    let requests = bodies::<ExportTraceServiceRequest>("/v1/traces");
+    let scopes = requests.into_iter().flat_map(|request| request.resource_spans).flat_map(|all| all.scope_spans);
+    let spans = scopes.flat_map(|scope| scope.spans).map(|span| (attributes(span.attributes.clone()), span));
+    spans.filter(|(of, _)| text(of, "gemba.query.fingerprint") == fingerprint).collect()
+}
+
+/// Usage lines of a user: (fingerprint, calls, rows, errors, feature, step, code).
+fn usage_of(user: &str) -> Vec<(String, i64, i64, i64, String, String, String)> {
+    let mut lines = Vec::new();
+    for record in logs("gemba.query.usage").iter().filter(|record| text(record, "user.id") == user) {
+        let (calls, rows) = (numbers(record, "gemba.query.usage.calls"), numbers(record, "gemba.query.usage.rows"));
+        let errors = numbers(record, "gemba.query.usage.errors");
+        let code = texts(record, "gemba.query.usage.code");
+        for (at, fingerprint) in texts(record, "gemba.query.usage.fingerprints").into_iter().enumerate() {
+            lines.push((
+                fingerprint,
+                calls[at],
+                rows[at],
+                errors[at],
+                text(record, "gemba.feature.name").to_owned(),
+                text(record, "gemba.step.name").to_owned(),
+                code[at].clone(),
+            ));
+        }
+    }
+    lines
+}
+
+/// A database of its own, in memory.
+async fn database() -> Timed<SqlitePool> {
+    start();
+    let pool = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await.unwrap();
+    sqlx::raw_sql("CREATE TABLE orders (id INTEGER PRIMARY KEY, user TEXT NOT NULL UNIQUE, total INTEGER)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    for number in 0..10 {
+        sqlx::query("INSERT INTO orders (user, total) VALUES (?, ?)")
+            .bind(format!("u{number}"))
+            .bind(number)
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
+    Timed::new(pool)
+}
+
+fn hex(sql: &str) -> String {
+    fingerprint(Dialect::Sqlite, sql).hex()
+}
+
+gemba::funnel! { enum Buy = "buy" { Pick = "pick", Pay = "pay" } }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_query_through_a_timed_pool_is_counted_with_its_rows() {
+    let db = database().await;
+    let work = async {
+        for limit in 0..5 {
+            let rows = sqlx::query("SELECT id, 'all' FROM orders LIMIT ?").bind(limit).fetch_all(&db).await.unwrap();
+            assert_eq!(rows.len(), usize::try_from(limit).unwrap());
+        }
+        let one: (i64,) = sqlx::query_as("SELECT count(*), 'one' FROM orders").fetch_one(&db).await.unwrap();
+        assert_eq!(one.0, 10);
+        let none = sqlx::query("SELECT id, 'none' FROM orders WHERE id = 99").fetch_optional(&db).await.unwrap();
+        assert!(none.is_none());
+        sqlx::query("UPDATE orders SET total = 'up' WHERE id < 3").execute(&db).await.unwrap();
+    };
+    gemba::scope().user("counted").run_async(work).await;
+    flush();
+    let all = hex("SELECT id, 'all' FROM orders LIMIT ?");
+    let total: u64 = points(&all).iter().map(|(_, point)| point.count).sum();
+    assert_eq!(total, 5);
+    for (of, point) in points(&all) {
+        assert_eq!(text(&of, "db.system.name"), "sqlite");
+        assert_eq!(point.scale, 6);
+        let buckets: u64 = point.positive.as_ref().unwrap().bucket_counts.iter().sum();
+        assert_eq!(buckets + point.zero_count, point.count);
+        assert!(point.min.unwrap() <= point.max.unwrap() && point.sum.unwrap() > 0.0);
+        assert!(point.start_time_unix_nano <= point.time_unix_nano);
+    }
+    let usage = usage_of("counted");
+    let line = |sql: &str| {
+        let fingerprint = hex(sql);
+        let lines = usage.iter().filter(|line| line.0 == fingerprint);
+        lines.fold((0, 0, 0), |sum, line| (sum.0 + line.1, sum.1 + line.2, sum.2 + line.3))
+    };
+    assert_eq!(line("SELECT id, 'all' FROM orders LIMIT ?"), (5, 10, 0));
+    assert_eq!(line("SELECT count(*), 'one' FROM orders"), (1, 1, 0));
+    assert_eq!(line("SELECT id, 'none' FROM orders WHERE id = 99"), (1, 0, 0));
+    assert_eq!(line("UPDATE orders SET total = 'up' WHERE id < 3"), (1, 0, 0));
+    let declared = logs("gemba.query.declared");
+    let own = declared.iter().find(|record| text(record, "gemba.query.fingerprint") == all).unwrap();
+    assert_eq!(text(own, "db.query.text"), "SELECT id, ? FROM orders LIMIT ?");
+    assert_eq!(text(own, "db.query.summary"), "SELECT orders");
+    assert_eq!(text(own, "db.system.name"), "sqlite");
+    assert_eq!(own.get("gemba.query.fingerprint.version"), Some(&Value::IntValue(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statements_per_attempt_are_exact_so_that_n_plus_one_is_a_fact() {
+    let db = database().await;
+    let work = async {
+        let list = async {
+            let ids =
+                sqlx::query_scalar::<_, i64>("SELECT id FROM orders WHERE 'nplus' = 'nplus'").fetch_all(&db).await?;
+            for id in ids {
+                let one = sqlx::query("SELECT total FROM orders WHERE 'nplus' <> '' AND id = ?").bind(id);
+                one.fetch_one(db.here()).await?;
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        gemba::attempt!("nplus.list").run_async(list).await
+    };
+    gemba::scope().user("nplus").run_async(work).await.unwrap();
+    flush();
+    let usage = usage_of("nplus");
+    let each: Vec<_> =
+        usage.iter().filter(|line| line.0 == hex("SELECT total FROM orders WHERE 'nplus' <> '' AND id = 1")).collect();
+    assert_eq!(each.len(), 1, "one line in one record: {usage:?}");
+    assert_eq!((each[0].1, each[0].2, each[0].4.as_str()), (10, 10, "nplus.list"));
+    assert!(each[0].6.contains("query_sqlite.rs:"), "the line of code: {}", each[0].6);
+    let once: i64 = usage
+        .iter()
+        .filter(|line| line.0 == hex("SELECT id FROM orders WHERE 'nplus' = 'nplus'"))
+        .map(|line| line.1)
+        .sum();
+    assert_eq!(once, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_queries_are_counted_with_their_kind_and_kept_as_samples() {
+    let db = database().await;
+    let sql = "INSERT INTO orders (user, total) VALUES ('u1', 77)";
+    let work = async {
+        sqlx::query(sql).execute(&db).await.unwrap_err();
+        sqlx::query("SELECT failing FROM nowhere").fetch_all(&db).await.unwrap_err();
+    };
+    gemba::scope().user("failing").tenant("acme").run_async(work).await;
+    flush();
+    let found = points(&hex(sql));
+    let failed: Vec<_> = found.iter().filter(|(of, _)| text(of, "error.type") == "unique_violation").collect();
+    assert_eq!(failed.iter().map(|(_, point)| point.count).sum::<u64>(), 1);
+    let usage = usage_of("failing");
+    assert_eq!(usage.iter().map(|line| line.3).sum::<i64>(), 2, "{usage:?}");
+    let kept = samples(&hex("SELECT failing FROM nowhere"));
+    assert_eq!(kept.len(), 1);
+    let (of, span) = &kept[0];
+    assert_eq!((text(of, "gemba.query.sample"), text(of, "error.type")), ("failed", "database"));
+    assert_eq!((text(of, "user.id"), text(of, "gemba.tenant")), ("failing", "acme"));
+    assert_eq!((span.kind, span.name.as_str()), (3, "SELECT nowhere"));
+    assert_eq!(span.status.as_ref().unwrap().code, 2);
+    assert!(span.end_time_unix_nano >= span.start_time_unix_nano && span.trace_id.len() == 16);
+    for (path, body) in RECEIVED.lock().unwrap().iter() {
+        assert!(!body.windows(4).any(|four| four == b"'u1'"), "a literal left the process on {path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_knows_the_step_and_ends_with_its_scope() {
+    let db = database().await;
+    let work = async {
+        gemba::step!(Buy::Pick);
+        sqlx::query("SELECT 'step' FROM orders WHERE id = 1").fetch_one(&db).await.unwrap();
+        gemba::step!(Buy::Pay);
+        sqlx::query("SELECT 'step' FROM orders WHERE id = 2").fetch_one(&db).await.unwrap();
+        sqlx::query("SELECT 'step' FROM orders WHERE id = 3").fetch_one(&db).await.unwrap();
+    };
+    gemba::scope().user("stepping").run_async(work).await;
+    flush();
+    let mut steps: Vec<_> = usage_of("stepping").into_iter().map(|line| (line.5, line.1)).collect();
+    steps.sort();
+    assert_eq!(steps, [("pay".to_owned(), 2), ("pick".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_query_counts_once_and_learns_the_text_inside_it() {
+    let db = database().await;
+    let named = Database::new(Dialect::Sqlite);
+    let work = async {
+        for id in 0..3 {
+            named
+                .timed(
+                    "orders.named",
+                    sqlx::query("SELECT 'named' FROM orders WHERE id = ?").bind(id).fetch_optional(&db),
+                )
+                .await
+                .unwrap();
+        }
+        gemba::query!("orders.macro", Sqlite)
+            .timed_with(sqlx::query("SELECT 'macro' FROM orders").fetch_all(&db), |rows| QueryEnd {
+                rows: rows.as_ref().ok().map(|rows| rows.len() as u64),
+                error: None,
+            })
+            .await
+            .unwrap();
+    };
+    gemba::scope().user("naming").run_async(work).await;
+    flush();
+    let usage = usage_of("naming");
+    assert_eq!(usage.iter().map(|line| line.1).sum::<i64>(), 4, "{usage:?}");
+    assert_eq!(usage.iter().map(|line| line.2).sum::<i64>(), 10, "rows of the macro's query: {usage:?}");
+    let declared = logs("gemba.query.declared");
+    let own = declared.iter().rfind(|record| text(record, "gemba.query.name") == "orders.named").unwrap();
+    assert_eq!(text(own, "db.query.text"), "SELECT ? FROM orders WHERE id = ?");
+    assert!(usage.iter().any(|line| line.0 == text(own, "gemba.query.fingerprint") && line.1 == 3));
+    assert!(points(&hex("SELECT 'named' FROM orders WHERE id = ?")).is_empty(), "counted under its name only");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_and_transactions_are_counted_through_timed() {
+    let db = database().await;
+    let work = async {
+        let mut transaction = db.begin().await.unwrap();
+        sqlx::query("UPDATE orders SET total = 5 WHERE user = 'tx'")
+            .execute((&mut *transaction).timed())
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        let mut connection = db.acquire().await.unwrap();
+        sqlx::query("SELECT 'connection' FROM orders").fetch_all((&mut *connection).timed()).await.unwrap();
+    };
+    gemba::scope().user("transacting").run_async(work).await;
+    flush();
+    let usage = usage_of("transacting");
+    assert_eq!(usage.len(), 2, "{usage:?}");
+    assert!(usage.iter().all(|line| line.1 == 1 && line.6.contains("query_sqlite.rs:")), "{usage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_whose_future_is_dropped_counts_as_cancelled() {
+    start();
+    let sql = "SELECT 'cancelled' FROM nothing";
+    let work = async {
+        let pending = gemba::query::timed_text(Dialect::Sqlite, sql, std::future::pending::<Result<(), sqlx::Error>>());
+        tokio::time::timeout(Duration::from_millis(5), pending).await.unwrap_err();
+    };
+    gemba::scope().user("cancelling").run_async(work).await;
+    flush();
+    let usage = usage_of("cancelling");
+    assert_eq!(usage.iter().map(|line| (line.1, line.3)).collect::<Vec<_>>(), [(1, 1)]);
+    let found = points(&hex(sql));
+    assert_eq!(found.len(), 1);
+    assert_eq!(text(&found[0].0, "error.type"), "cancelled");
+    assert!(found[0].1.sum.unwrap() >= 0.005);
+}
+
+#[test]
+fn queries_of_two_thousand_short_threads_are_all_counted() {
+    start();
+    let sql = "SELECT 'threads' FROM t";
+    for _ in 0..100 {
+        let threads: Vec<_> = (0..20)
+            .map(|_| {
+                std::thread::spawn(move || {
+                    for _ in 0..5 {
+                        Database::new(Dialect::Sqlite).run_text(sql, || Ok::<_, ()>(())).unwrap();
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    flush();
+    let total: u64 = points(&hex(sql)).iter().map(|(_, point)| point.count).sum();
+    assert_eq!(total, 10_000);
+}
