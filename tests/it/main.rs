@@ -8,5 +8,5 @@ mod power_cut;
 mod protocol;
 mod protocol_grpc;
 mod serve;
-mod tenancy;
 mod statements;
+mod tenancy;

@@ -13,7 +13,7 @@ use super::FINGERPRINT_VERSION;
 use super::histogram::Histogram;
 use super::known::Known;
 use super::sample::Sample;
-use super::table::{self, Series, Table};
+use super::table::{self, Series, Table, Usage};
 use super::usage::Pendings;
 use crate::context::{self, Retired, Trace};
 use crate::pipeline::encode::ExponentialPoint;
@@ -23,7 +23,7 @@ use gemba_conventions::{HISTOGRAM_SCALE, attribute, event, metric};
 /// How often the histograms are sent. Chosen: fine enough to see a minute, a point costs 400 bytes before compression.
 const METRIC_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a query's text is declared again; the design's 6 hours.
-const REDECLARE: Duration = Duration::from_secs(6 * 60 * 60);
+const REDECLARE: Duration = Duration::from_hours(6);
 /// Longest text that is declared, in bytes; longer ones are cut at a character.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Calls a query needs before its own 99th percentile says anything: two beyond it.
@@ -132,7 +132,7 @@ impl Drain {
                 self.take_series(&series);
             }
         }
-        for usage in table.usage.drain(..).filter(|usage| usage.is_sent()) {
+        for usage in table.usage.drain(..).filter(Usage::is_sent) {
             self.usage.add(&usage);
         }
         self.samples.append(&mut table.samples);

@@ -94,8 +94,11 @@ pub(crate) fn set_max_fingerprints(limit: usize) {
     LIMIT.store(limit, Ordering::Relaxed);
 }
 
-/// All known queries by fingerprint, dialect and whether they are named.
-static KNOWN: LazyLock<Mutex<HashMap<(u64, Dialect, bool), &'static Known>>> = LazyLock::new(Mutex::default);
+/// Fingerprint, dialect and whether it is named.
+type Key = (u64, Dialect, bool);
+
+/// All known queries.
+static KNOWN: LazyLock<Mutex<HashMap<Key, &'static Known>>> = LazyLock::new(Mutex::default);
 
 fn intern(
     fingerprint: u64,

@@ -173,7 +173,7 @@ impl<DB: Database> Replay<DB> {
     }
 }
 
-impl<'q, DB: Database> Execute<'q, DB> for Replay<DB> {
+impl<DB: Database> Execute<'_, DB> for Replay<DB> {
     fn sql(self) -> SqlStr {
         self.sql
     }

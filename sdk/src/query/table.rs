@@ -332,7 +332,7 @@ impl Table {
         if let Some(place) = self.series_places.get(&key) {
             return *place;
         }
-        let is_other = ptr::eq(query, &OTHER) && feature.is_none() && step.is_none() && code.file.is_empty();
+        let is_other = query.fingerprint == 0 && feature.is_none() && step.is_none() && code.file.is_empty();
         if self.series.len() >= MAX_SERIES && !(is_other && error.is_empty()) {
             return self.series_place(&OTHER, "", None, None, Code::default());
         }
