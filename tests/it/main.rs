@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that asked for it")]
 
+mod durability;
+mod durability_insert;
+mod durability_support;
 mod power_cut;
 mod protocol;
 mod protocol_grpc;

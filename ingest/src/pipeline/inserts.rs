@@ -361,7 +361,6 @@ pub(super) fn add_next(
 /// Looks for inserts that were replaced and came through all the same, and removes what they brought.
 pub(super) async fn watch_ghosts(core: Arc<Core>) {
     loop {
-        tokio::time::sleep(GHOST_PAUSE).await;
         for ghost in core.peek(|book| book.ghosts().to_vec()) {
             let block = inserted(&core, &ghost.block);
             let count = match core.store.count_batch(block).await {
@@ -381,5 +380,6 @@ pub(super) async fn watch_ghosts(core: Arc<Core>) {
                 core.book(move |book| book.lay(insert)).await;
             }
         }
+        tokio::time::sleep(GHOST_PAUSE).await;
     }
 }

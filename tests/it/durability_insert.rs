@@ -1,0 +1,480 @@
+//! The pipeline on the real engine while something goes wrong around single inserts: killed in the middle, answers lost,
+//! ClickHouse away, tables missing, the server itself gone.
+
+use crate::durability_support::{check_exactly_once, check_ledger, check_projection, request, texts};
+use bytes::Bytes;
+use gemba_ingest::identity::{IdHasher, ProjectId};
+use gemba_ingest::log::cuts::{CutBlock, CutBook, Ghost};
+use gemba_ingest::log::disk::OsDisk;
+use gemba_ingest::otlp::{Encoding, Signal};
+use gemba_ingest::pipeline::{ContentEncoding, Mode, Pipeline, PipelineConfig, Receipt, Submission, SubmitError};
+use gemba_ingest::store::{Client, StoreConfig, migrations};
+use gemba_tests::binary;
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const PASSWORD: &str = "of these claims";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// `gemba engine` as a process of its own, at the same address over restarts.
+struct Engine {
+    child: Child,
+    data: PathBuf,
+    address: String,
+}
+
+impl Engine {
+    fn start(data: &Path) -> Self {
+        let (child, address) = Self::spawn(data, "127.0.0.1:0");
+        Self { child, data: data.to_owned(), address }
+    }
+
+    fn spawn(data: &Path, listen: &str) -> (Child, String) {
+        let mut command = Command::new(binary::gemba());
+        command.arg("engine").arg("--data").arg(data).args(["--listen", listen, "--password", PASSWORD]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        (child, address.unwrap_or_else(|| panic!("the engine said {line:?}")).to_owned())
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        (self.child, _) = Self::spawn(&self.data, &self.address);
+    }
+
+    fn client_at(address: &str) -> Client {
+        Client::new(StoreConfig {
+            url: format!("http://{address}"),
+            user: "default".into(),
+            password: PASSWORD.into(),
+            database: "default".into(),
+            compress: false,
+        })
+    }
+
+    fn client(&self) -> Client {
+        Self::client_at(&self.address)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// An engine with tables, and a folder for a log.
+struct Site {
+    engine: Engine,
+    folder: TempDir,
+    acknowledged: HashSet<String>,
+    next: u64,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::start(&folder.path().join("engine"));
+        migrations::up(&engine.client()).await.unwrap();
+        Self { engine, folder, acknowledged: HashSet::new(), next: 0 }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn config(&self) -> PipelineConfig {
+        PipelineConfig { max_cut_age: Duration::from_millis(20), ..PipelineConfig::new(self.log()) }
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        self.pipeline_with(self.config(), self.engine.client())
+    }
+
+    fn pipeline_with(&self, config: PipelineConfig, store: Client) -> Pipeline {
+        Pipeline::start(config, store, IdHasher::new([7; 16])).unwrap()
+    }
+
+    /// The next request of `events` events, and their ids.
+    fn submission(&mut self, events: u64, key: Option<&str>) -> (Submission, Vec<String>) {
+        let number = self.next;
+        self.next += 1;
+        let ids: Vec<_> = (0..events).map(|index| format!("{number}-{index}")).collect();
+        let body = Bytes::from(request(&ids, 1_790_000_000_000 + number * 60_000));
+        let submission = Submission {
+            project: ProjectId(1),
+            retention_class: 0,
+            signal: Signal::Logs,
+            encoding: Encoding::Protobuf,
+            raw: body.clone(),
+            body,
+            content_encoding: ContentEncoding::Identity,
+            key: key.map(str::to_owned),
+        };
+        (submission, ids)
+    }
+
+    async fn send(&mut self, pipeline: &Pipeline, events: u64) -> Receipt {
+        let (submission, ids) = self.submission(events, None);
+        let receipt = pipeline.submit(submission).await.unwrap();
+        assert!(!receipt.deduplicated);
+        assert_eq!(receipt.tally.kept(), events);
+        self.acknowledged.extend(ids);
+        receipt
+    }
+
+    async fn check(&self, context: &str) {
+        let client = self.engine.client();
+        let stored = texts(&client, "SELECT strings['id'] FROM events").await;
+        check_exactly_once(&stored, &self.acknowledged, context);
+        check_projection(&client, context).await;
+        check_ledger(&client, context).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_acknowledged_is_stored_and_the_log_is_empty_after_a_drain() {
+    let mut site = Site::start().await;
+    let pipeline = site.pipeline();
+    for _ in 0..5 {
+        site.send(&pipeline, 100).await;
+    }
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("after a flush").await;
+    let status = pipeline.status();
+    assert_eq!((status.pending_records, status.mode), (0, Mode::Live));
+    assert_eq!(status.fates.received, 505);
+    assert_eq!(status.fates.rejected, 5);
+    site.send(&pipeline, 100).await;
+    assert!(pipeline.drain(PATIENCE).await);
+    site.check("after a drain").await;
+    assert_eq!(pipeline.status().log_bytes, 0);
+    let (late, _) = site.submission(1, None);
+    assert_eq!(pipeline.submit(late).await, Err(SubmitError::Closed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_cut_is_one_part() {
+    let mut site = Site::start().await;
+    let pipeline = site
+        .pipeline_with(PipelineConfig { max_cut_age: Duration::from_mins(1), ..site.config() }, site.engine.client());
+    site.engine.client().execute("SYSTEM STOP MERGES").await.unwrap();
+    for _ in 0..40 {
+        site.send(&pipeline, 2_000).await;
+    }
+    assert!(pipeline.flush(PATIENCE).await);
+    let client = site.engine.client();
+    let parts = client.number("SELECT count() FROM system.parts WHERE table = 'events' AND active").await.unwrap();
+    let batches = client.number("SELECT uniqExact(batch) FROM events").await.unwrap();
+    assert_eq!((parts, batches), (1, 1));
+    site.check("one part").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_sent_again_is_stored_once_also_after_a_restart_and_a_drain() {
+    let mut site = Site::start().await;
+    let pipeline = site.pipeline();
+    let ours = "0198c0de-0000-7000-8000-0000000000ff-1";
+    let mut sent = Vec::new();
+    for key in [Some(ours), Some("of somebody else"), None] {
+        let (submission, ids) = site.submission(10, key);
+        let twice = tokio::join!(pipeline.submit(submission.clone()), pipeline.submit(submission.clone()));
+        let receipts = [twice.0.unwrap(), twice.1.unwrap()];
+        assert_eq!(receipts.iter().filter(|receipt| receipt.deduplicated).count(), 1, "{key:?}");
+        assert_eq!(receipts[0].tally, receipts[1].tally, "a repeat is told what the first was told");
+        site.acknowledged.extend(ids);
+        sent.push(submission);
+    }
+    drop(pipeline);
+    let pipeline = site.pipeline();
+    for submission in &sent {
+        assert!(
+            pipeline.submit(submission.clone()).await.unwrap().deduplicated,
+            "{:?} after a restart",
+            submission.key
+        );
+    }
+    assert!(pipeline.drain(PATIENCE).await);
+    let pipeline = site.pipeline();
+    for submission in &sent {
+        assert!(pipeline.submit(submission.clone()).await.unwrap().deduplicated, "{:?} after a drain", submission.key);
+    }
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("repeats").await;
+    let deduplicated = "SELECT sum(records) FROM ledger FINAL WHERE fate = 'deduplicated'";
+    assert_eq!(site.engine.client().number(deduplicated).await.unwrap(), 9 * 11);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_clickhouse_is_away_memory_stays_flat_and_everything_is_stored_later() {
+    let mut site = Site::start().await;
+    let config =
+        PipelineConfig { max_waiting_bytes: 1 << 20, max_cut_rows: 2_000, segment_bytes: 1 << 20, ..site.config() };
+    let pipeline = site.pipeline_with(config, site.engine.client());
+    site.send(&pipeline, 100).await;
+    site.engine.kill();
+    for _ in 0..120 {
+        site.send(&pipeline, 500).await;
+    }
+    let status = pipeline.status();
+    assert_eq!(status.mode, Mode::Behind);
+    assert!(status.waiting_bytes <= 2 << 20, "{} bytes wait in memory", status.waiting_bytes);
+    assert!(status.pending_records >= 60_000, "{} records pending", status.pending_records);
+    assert!(status.store_problem.is_some());
+    assert!(!status.needs_attention, "an engine that is away comes back by itself");
+    assert!(!pipeline.flush(Duration::from_millis(300)).await);
+    site.engine.restart();
+    for _ in 0..20 {
+        site.send(&pipeline, 500).await;
+    }
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("after an outage").await;
+    site.send(&pipeline, 500).await;
+    assert!(pipeline.flush(PATIENCE).await);
+    let status = pipeline.status();
+    assert_eq!((status.mode, status.pending_records, status.store_problem), (Mode::Live, 0, None));
+    assert!(status.log_bytes <= 2 << 20, "{} bytes of stored log are kept", status.log_bytes);
+    site.check("live again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_during_an_outage_goes_on_where_the_last_one_ended() {
+    let mut site = Site::start().await;
+    for round in 0..3 {
+        let pipeline = site.pipeline();
+        for _ in 0..10 {
+            site.send(&pipeline, 50).await;
+        }
+        if round == 0 {
+            assert!(pipeline.flush(PATIENCE).await);
+            site.engine.kill();
+        }
+        // Dropped with cuts open or entries in no cut: what a kill leaves.
+        drop(pipeline);
+    }
+    site.engine.restart();
+    let pipeline = site.pipeline();
+    assert_eq!(pipeline.status().pending_records, 1_000);
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("after two starts without an engine").await;
+    assert_eq!(pipeline.status().pending_records, 0);
+}
+
+/// Forwards bytes to the engine and loses answers when told to: the request arrives, the connection breaks.
+async fn lossy_proxy(to: String, loses: Arc<AtomicBool>, lost: Arc<AtomicU64>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let (to, loses, lost) = (to.clone(), Arc::clone(&loses), Arc::clone(&lost));
+            tokio::spawn(async move {
+                let Ok(mut engine) = tokio::net::TcpStream::connect(&to).await else { return };
+                let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+                let mut is_insert = false;
+                loop {
+                    tokio::select! {
+                        read = client.read(&mut up) => {
+                            let Ok(read @ 1..) = read else { return };
+                            is_insert |= up[..read].windows(11).any(|bytes| bytes == b"FORMAT+Nati");
+                            if engine.write_all(&up[..read]).await.is_err() { return }
+                        }
+                        read = engine.read(&mut down) => {
+                            let Ok(read @ 1..) = read else { return };
+                            if is_insert && loses.load(Ordering::Relaxed) {
+                                lost.fetch_add(1, Ordering::Relaxed);
+                                return;
+                            }
+                            if client.write_all(&down[..read]).await.is_err() { return }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_whose_answer_is_lost_is_proven_by_counting_and_not_sent_again() {
+    let mut site = Site::start().await;
+    let loses = Arc::new(AtomicBool::new(true));
+    let lost = Arc::new(AtomicU64::new(0));
+    let proxy = lossy_proxy(site.engine.address.clone(), Arc::clone(&loses), Arc::clone(&lost)).await;
+    let pipeline = site.pipeline_with(site.config(), Engine::client_at(&proxy));
+    for _ in 0..5 {
+        site.send(&pipeline, 200).await;
+    }
+    // Tables that are not counted are written again until an answer comes.
+    while pipeline.status().inserts.failed == 0 && lost.load(Ordering::Relaxed) < 3 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    loses.store(false, Ordering::Relaxed);
+    assert!(pipeline.flush(PATIENCE).await);
+    loses.store(true, Ordering::Relaxed);
+    site.send(&pipeline, 200).await;
+    while lost.load(Ordering::Relaxed) < 6 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    loses.store(false, Ordering::Relaxed);
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("answers lost").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_table_is_told_and_loses_nothing() {
+    let mut site = Site::start().await;
+    let client = site.engine.client();
+    client.execute("RENAME TABLE events TO events_away").await.unwrap();
+    let pipeline = site.pipeline();
+    site.send(&pipeline, 100).await;
+    while !pipeline.status().needs_attention {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    site.send(&pipeline, 100).await;
+    client.execute("RENAME TABLE events_away TO events").await.unwrap();
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("the table is back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_insert_that_comes_through_late_is_removed() {
+    let mut site = Site::start().await;
+    let client = site.engine.client();
+    let pipeline = site.pipeline();
+    site.send(&pipeline, 100).await;
+    assert!(pipeline.drain(PATIENCE).await);
+    // The same rows under the number of an insert that was replaced, as a server brings them that was told to stop late.
+    let row = "SELECT toUInt64(any(batch) + 1000000), toUInt16(any(toMonday(received))) FROM events";
+    let (late, week) = client.raw().query(row).fetch_one::<(u64, u16)>().await.unwrap();
+    let copy = format!("INSERT INTO events SELECT * REPLACE ({late} AS batch) FROM events");
+    client.execute(&copy).await.unwrap();
+    let insert = late & ((1 << 40) - 1);
+    let block = CutBlock { table: "events".into(), class: 0, week, insert, rows: 100, records: 100 };
+    let mut book = CutBook::open(Arc::new(OsDisk), &site.log()).unwrap();
+    let mut cut = gemba_ingest::log::cuts::Cut {
+        number: book.next_cut(),
+        first: book.uncut(),
+        end: book.uncut(),
+        decoder: 1,
+        records: 0,
+        blocks: Vec::new(),
+    };
+    book.number_blocks(&mut cut.blocks);
+    let number = cut.number;
+    book.replace(cut, vec![Ghost { block, since_ms: 0 }]).unwrap();
+    book.done(number).unwrap();
+    drop(book);
+    let pipeline = site.pipeline();
+    let doubled = "SELECT count() FROM events";
+    while client.number(doubled).await.unwrap() > 100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    site.check("the late insert is gone").await;
+    assert!(pipeline.drain(PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_without_room_refuses_new_data_and_keeps_the_old() {
+    let mut site = Site::start().await;
+    let pipeline = site.pipeline();
+    site.send(&pipeline, 100).await;
+    drop(pipeline);
+    let pipeline =
+        site.pipeline_with(PipelineConfig { min_free_bytes: u64::MAX, ..site.config() }, site.engine.client());
+    while pipeline.status().refusing.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (submission, _) = site.submission(1, None);
+    let refused = pipeline.submit(submission).await;
+    assert!(matches!(refused, Err(SubmitError::Busy { reason: "disk_full", .. })), "{refused:?}");
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("what was there is stored").await;
+}
+
+/// Kills the engine when a thread of it makes its `count`th call of `call`; returns once the trap is set.
+struct Trap {
+    strace: Child,
+}
+
+impl Trap {
+    fn set(engine: &Engine, call: &str, count: u32) -> Self {
+        let mut strace = Command::new("strace")
+            .args(["-f", "-p", &engine.child.id().to_string(), "-o", "/dev/null"])
+            .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:signal=KILL:when={count}")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace is needed to kill an engine at a given call");
+        let mut talk = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        talk.read_line(&mut line).unwrap();
+        assert!(line.contains("attached"), "strace said {line:?}");
+        // It goes on telling about threads; nobody may block on that.
+        std::thread::spawn(move || std::io::copy(&mut talk, &mut std::io::sink()));
+        Self { strace }
+    }
+}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        // SIGINT detaches, SIGKILL would leave the engine stopped.
+        crate::durability_support::interrupt(i32::try_from(self.strace.id()).unwrap());
+        drop(self.strace.wait());
+    }
+}
+
+/// The calls by which an insert reaches the disk. `write` and `rename` are the ones the engine makes; the others are there
+/// so that a library that changes its ways is still hit.
+const CALLS: &[&str] = &["rename", "renameat2", "fsync", "fdatasync", "pwrite64", "write"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_killed_at_any_write_sync_or_rename_is_stored_exactly_once() {
+    let mut site = Site::start().await;
+    let pipeline = site.pipeline();
+    let mut killed = 0;
+    for call in CALLS {
+        for count in 1..200 {
+            site.send(&pipeline, 50).await;
+            assert!(pipeline.flush(PATIENCE).await);
+            let trap = Trap::set(&site.engine, call, count);
+            site.send(&pipeline, 50).await;
+            let flushed = async { pipeline.flush(PATIENCE).await };
+            tokio::pin!(flushed);
+            let survived = loop {
+                tokio::select! {
+                    done = &mut flushed => break done,
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {
+                        if site.engine.child.try_wait().unwrap().is_some() {
+                            break false;
+                        }
+                    }
+                }
+            };
+            drop(trap);
+            let context = format!("killed at {call} {count}");
+            if survived && site.engine.child.try_wait().unwrap().is_none() {
+                break;
+            }
+            killed += 1;
+            site.engine.restart();
+            assert!(pipeline.flush(PATIENCE).await, "{context}");
+            site.check(&context).await;
+        }
+    }
+    println!("{killed} kills, {:?}", pipeline.status().inserts);
+    assert!(killed >= 20, "the engine was killed {killed} times only");
+    site.check("at the end").await;
+}
