@@ -164,9 +164,12 @@ pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) 
 
 async fn finish(core: &Arc<Core>, cut: &Cut) {
     let number = cut.number;
+    // Before the book tells waiting flushes, so that whoever was told finds nothing pending.
+    {
+        let mut figures = core.figures();
+        figures.pending_records = figures.pending_records.saturating_sub(cut.records);
+    }
     core.book(move |book| book.done(number)).await;
-    let mut figures = core.figures();
-    figures.pending_records = figures.pending_records.saturating_sub(cut.records);
 }
 
 /// Inserts block `index` of a cut, under new numbers where the outcome was unknown, until it is stored.
