@@ -4,7 +4,7 @@
 -- param from
 -- param to
 -- param min_users: least people who must have begun | default 20 | range 1..1000000
--- param min_unfinished: least attempts or people that did not finish | default 5 | range 1..1000000
+-- param min_unfinished: least people who did not finish | default 5 | range 1..1000000
 -- param min_excess: least share by which it must surely be worse than comparable ones | default 0.05 | range 0..1
 -- param limit: most rows, the most worthwhile first | default 20 | range 1..1000
 -- column kind: name | feature or step | exact
@@ -13,6 +13,7 @@
 -- column score: people per week | people who would be kept each week, see caveats | exact
 -- column users: count | people who began the feature or reached the step; attempts of nobody count one each | exact
 -- column users_per_week: people per week | the same per week | exact
+-- column users_unfinished: count | those of them with an unfinished attempt, or lost at the step | exact
 -- column begun: count | attempts, or people at a step, whose end is known | exact
 -- column unfinished: count | those of them that did not finish, or did not reach the next step | exact
 -- column unfinished_rate: rate | unfinished / begun | exact
@@ -167,6 +168,7 @@ WITH
         SELECT
             'feature' AS kind, toString(f.name) AS name, '' AS next_step,
             count() AS users,
+            countIf(f.unfinished > 0) AS users_unfinished,
             sum(f.begun) AS begun,
             sum(f.unfinished) AS unfinished,
             unfinished / begun AS rate,
@@ -185,6 +187,7 @@ WITH
         SELECT
             'step' AS kind, s.name AS name, s.next_step AS next_step,
             countIf(v.level >= s.place) AS users,
+            countIf(v.level = s.place AND NOT v.is_open) AS users_unfinished,
             countIf(v.level >= s.place AND NOT (v.level = s.place AND v.is_open)) AS begun,
             countIf(v.level = s.place AND NOT v.is_open) AS unfinished,
             unfinished / begun AS rate,
@@ -240,6 +243,7 @@ SELECT
     round(excess_low * users / weeks, 3) AS score,
     users,
     round(users / weeks, 3) AS users_per_week,
+    users_unfinished,
     begun,
     unfinished,
     round(rate, 6) AS unfinished_rate,
@@ -255,7 +259,7 @@ SELECT
     if(empty(durations_ns), NULL, round(arraySort(durations_ns)[intDiv(length(durations_ns) + 1, 2)] / 1e6, 3))
         AS time_to_give_up_ms_p50
 FROM compared AS c
-WHERE length(others) >= 3 AND users >= {min_users:UInt32} AND unfinished >= {min_unfinished:UInt32}
+WHERE length(others) >= 3 AND users >= {min_users:UInt32} AND users_unfinished >= {min_unfinished:UInt32}
     AND c.excess_low > 0 AND c.excess_low >= {min_excess:Float64} AND c.excess_low >= 2 * spread
 ORDER BY score DESC, kind, name
 LIMIT {limit:UInt32}
