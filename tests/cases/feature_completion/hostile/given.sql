@@ -1,6 +1,6 @@
--- By hand: attempt 1 begins at the last millisecond of the range and ends after it: completed. Attempt 2 ends twice, the
--- first end holds: failed. Attempt 3 begins after the range. Attempt 1 of another feature and of another project are
--- other attempts. The quoted feature has only an open attempt, 23 hours old.
+-- By hand: attempt 1 begins at the last millisecond of the range and ends after it: completed. Attempt 2 ends twice,
+-- the first end holds: failed. Attempt 3 begins after the range. Attempt 1 of another feature and of another project
+-- are other attempts. The quoted feature has only an open attempt, 23 hours old.
 INSERT INTO events (project, name, kind, day, unit, time, attempt, outcome, duration_ns) VALUES
     (1, 'a', 'started', '2026-03-06', 1, '2026-03-06 23:59:59.999', 1, '', 0),
     (1, 'a', 'ended', '2026-03-07', 1, '2026-03-07 10:00:00.000', 1, 'completed', 36000001000000),

@@ -1,6 +1,6 @@
 -- By hand: search is used at the first and the last millisecond of the range (unit 5), twice by 1, once by 2, once by
--- nobody: 6 uses. Unit 5 is linked to 2 first and to 9 later, so the people are 1 and 2. Sessions 11, 12, 13.
--- signup is a foreign event of 3 and 4; checkout counts when it begins. One millisecond outside counts nothing.
+-- nobody: 6 uses. Unit 5 is linked to 2 first and to 9 later, so the people are 1 and 2. Sessions 11, 12, 13. signup
+-- is a foreign event of 3 and 4; checkout counts when it begins. One millisecond outside counts nothing.
 INSERT INTO events (project, name, kind, day, unit, session, time) VALUES
     (1, 'search', 'used', '2026-03-01', 5, 13, '2026-03-01 00:00:00.000'),
     (1, 'search', 'used', '2026-03-02', 1, 11, '2026-03-02 10:00:00.000'),

@@ -1,6 +1,6 @@
 -- The latest release puts a step between: only its order holds. By hand: 1 went through the old three steps without
--- review and is lost after address. Ids with quotes; a person without an id shows as hexadecimal; another project has the
--- same funnel, units and ids.
+-- review and is lost after address. Ids with quotes; a person without an id shows as hexadecimal; another project has
+-- the same funnel, units and ids.
 INSERT INTO catalog (project, kind, name, funnel, position, service, release, time) VALUES
     (1, 'step', 'checkout.cart', 'checkout', 0, 'shop', '1', '2026-02-01 00:00:00'),
     (1, 'step', 'checkout.address', 'checkout', 1, 'shop', '1', '2026-02-01 00:00:00'),

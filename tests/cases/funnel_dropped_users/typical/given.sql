@@ -1,6 +1,6 @@
--- By hand: 1 gets through. 2 is lost after cart (two entries). 3 reaches address, then pay a second more than a day after
--- the entry: lost after address. 4 enters six hours before now: still open. 5 reaches pay and address in the wrong order:
--- lost after address. 6 was anonymous and is 1. 7 never enters.
+-- By hand: 1 gets through. 2 is lost after cart (two entries). 3 reaches address, then pay a second more than a day
+-- after the entry: lost after address. 4 enters six hours before now: still open. 5 reaches pay and address in the
+-- wrong order: lost after address. 6 was anonymous and is 1. 7 never enters.
 INSERT INTO catalog (project, kind, name, funnel, position, service, release, time) VALUES
     (1, 'step', 'checkout.cart', 'checkout', 0, 'shop', '1', '2026-02-01 00:00:00'),
     (1, 'step', 'checkout.address', 'checkout', 1, 'shop', '1', '2026-02-01 00:00:00'),

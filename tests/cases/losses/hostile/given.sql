@@ -1,5 +1,5 @@
--- Rows that the ledger does not know of, a call site with quotes, another project's books. By hand: received 1, stored 3
--- events and 1 report: unexplained is -3, and says so.
+-- Rows that the ledger does not know of, a call site with quotes, another project's books. By hand: received 1,
+-- stored 3 events and 1 report: unexplained is -3, and says so.
 INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) VALUES
     (1, 1, 1, 'received', 'logs', '', 1, '2026-03-05 00:00:00'),
     (2, 1, 1, 'received', 'logs', '', 1000, '2026-03-05 00:00:00'),

@@ -1,5 +1,5 @@
--- Thirty queries of 0.1 to 3 ms that run once or twice a use, in two releases of the same speed, with a usual tail: the list is
--- empty.
+-- Thirty queries of 0.1 to 3 ms that run once or twice a use, in two releases of the same speed, with a usual tail:
+-- the list is empty.
 INSERT INTO query_histograms (project, fingerprint, day, time, start, stream, source, temporality, system, count, sum_ns,
     max_ns, buckets, instance, service, release)
 SELECT

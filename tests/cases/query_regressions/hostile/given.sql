@@ -1,5 +1,6 @@
--- A slower machine: in release 2 all six queries take twice as long, and one of them ten times. By hand: the drift is 2, so
--- only query 6 is slower: 10 against 1 x 2 ms. Another project has a regression of query 1; one release has a quote.
+-- A slower machine: in release 2 all six queries take twice as long, and one of them ten times. By hand: the drift is
+-- 2, so only query 6 is slower: 10 against 1 x 2 ms. Another project has a regression of query 1; one release has a
+-- quote.
 INSERT INTO query_histograms (project, fingerprint, day, time, start, stream, source, temporality, system, count, sum_ns,
     max_ns, buckets, instance, service, release) VALUES
     (1, 1, '2026-03-04', '2026-03-04 10:00:00', '2026-03-04 10:00:00', 0, 'sdk', 'delta', 'sqlite', 1000, 1000000000, 1000000, map(-638, 1000), 7, 'shop', '1'''),

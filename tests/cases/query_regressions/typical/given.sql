@@ -1,6 +1,6 @@
--- Releases 1 (4 March) and 2 (6 March). By hand: query 1 goes from 1 to 10 ms at 1,000 calls each: 9 more seconds a month,
--- 2.1 a week. Query 2 stays, query 3 goes from 1 to 1.2 ms: below min_ratio. Query 4 has too few calls. Query 5 became
--- faster. Query 6 is new.
+-- Releases 1 (4 March) and 2 (6 March). By hand: query 1 goes from 1 to 10 ms at 1,000 calls each: 9 more seconds a
+-- month, 2.1 a week. Query 2 stays, query 3 goes from 1 to 1.2 ms: below min_ratio. Query 4 has too few calls. Query
+-- 5 became faster. Query 6 is new.
 INSERT INTO query_histograms (project, fingerprint, day, time, start, stream, source, temporality, system, count, sum_ns,
     max_ns, buckets, instance, service, release) VALUES
     (1, 1, '2026-03-04', '2026-03-04 10:00:00', '2026-03-04 10:00:00', 0, 'sdk', 'delta', 'sqlite', 1000, 1000000000, 1000000, map(-638, 1000), 7, 'shop', '1'),

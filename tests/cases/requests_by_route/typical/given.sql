@@ -1,6 +1,6 @@
--- By hand, /a: 100, 200, 600 ms and one of weight 2 that failed after 50 ms: 5 requests, availability 3/5, in a week of
--- 604,800 s; fast up to 500 ms: 4/5; total 100 + 200 + 600 + 2 x 50 = 1,000 ms; ranks 3, 5, 5 of 50 50 100 200 600.
--- Unit 3 is person 1.
+-- By hand, /a: 100, 200, 600 ms and one of weight 2 that failed after 50 ms: 5 requests, availability 3/5, in a week
+-- of 604,800 s; fast up to 500 ms: 4/5; total 100 + 200 + 600 + 2 x 50 = 1,000 ms; ranks 3, 5, 5 of 50 50 100 200
+-- 600. Unit 3 is person 1.
 INSERT INTO requests (project, route, method, day, time, duration_ns, status_code, failed, weight, unit, service) VALUES
     (1, '/a', 'GET', '2026-03-05', '2026-03-05 10:00:00', 100000000, 200, 0, 1, 1, 's'),
     (1, '/a', 'GET', '2026-03-05', '2026-03-05 10:00:00', 200000000, 200, 0, 1, 3, 's'),

@@ -1,5 +1,6 @@
--- Texts that would break pasted SQL; fingerprint 0 collects what was beyond the limits; a fingerprint with the highest bit
--- set; another project with the same fingerprint and text; a release filter. By hand: two rows, 3 and 1 calls.
+-- Texts that would break pasted SQL; fingerprint 0 collects what was beyond the limits; a fingerprint with the
+-- highest bit set; another project with the same fingerprint and text; a release filter. By hand: two rows, 3 and 1
+-- calls.
 INSERT INTO query_histograms (project, fingerprint, day, time, start, stream, source, temporality, feature, code, system,
     count, sum_ns, max_ns, buckets, instance, service, release) VALUES
     (1, 0xfedcba9876543210, '2026-03-05', '2026-03-05 10:00:00', '2026-03-05 09:59:00', 1, 'sdk', 'delta', 'it''s',

@@ -1,8 +1,8 @@
--- Query a, from the SDK, by hand: 100 calls of about 1 ms (bucket -638: 2^(-638/64) s = 0.998 to 1.009 ms, middle 1.0034;
--- 0.1 s in all) and 1 of 5 s that failed: 5,100 ms, mean 50.495; p50, p95 and p99 (rank 51, 96, 100) are in the 1 ms
--- bucket, whose middle is 1.0035. Used in 2 scopes, 101 calls: 50.5 a use; people 1 and 2, of whom 3 is the same.
--- Query b, foreign spans of another process: 1.234567 ms and, with weight 2, 35.708 ms: 3 calls, 72.651 ms,
--- p50 = 35.708 (rank 2 of 3). The span of instance 7 on a sqlite database is a sample: its process sends metrics.
+-- Query a, from the SDK, by hand: 100 calls of about 1 ms (bucket -638: 2^(-638/64) s = 0.998 to 1.009 ms, middle
+-- 1.0034; 0.1 s in all) and 1 of 5 s that failed: 5,100 ms, mean 50.495; p50, p95 and p99 (rank 51, 96, 100) are in
+-- the 1 ms bucket, whose middle is 1.0035. Used in 2 scopes, 101 calls: 50.5 a use; people 1 and 2, of whom 3 is the
+-- same. Query b, foreign spans of another process: 1.234567 ms and, with weight 2, 35.708 ms: 3 calls, 72.651 ms, p50
+-- = 35.708 (rank 2 of 3). The span of instance 7 on a sqlite database is a sample: its process sends metrics.
 INSERT INTO query_histograms (project, fingerprint, day, time, start, stream, source, temporality, feature, code, system,
     namespace, error_type, count, sum_ns, min_ns, max_ns, buckets, instance, service, release) VALUES
     (1, 0xa, '2026-03-05', '2026-03-05 10:00:00', '2026-03-05 09:59:00', 1, 'sdk', 'delta', 'search', 'a.rs:1', 'sqlite',

@@ -1,5 +1,5 @@
--- Six features with different luck (5 to 10 of 200 fail) and a funnel that loses 10 % at each step: nothing stands out, the
--- list is empty.
+-- Six features with different luck (5 to 10 of 200 fail) and a funnel that loses 10 % at each step: nothing stands
+-- out, the list is empty.
 INSERT INTO events (project, name, kind, day, unit, time, attempt, outcome, duration_ns, error_type)
 SELECT
     1, concat('feature', toString(f)), k, '2026-03-05', person,

@@ -1,5 +1,5 @@
--- The rate of feature3 comes from two people who fail 60 times each, the other 198 fail never: one person's attempts are
--- alike, and two are too few, so nothing is named. Another project has the same feature with half of all failing.
+-- The rate of feature3 comes from two people who fail 60 times each, the other 198 fail never: one person's attempts
+-- are alike, and two are too few, so nothing is named. Another project has the same feature with half of all failing.
 INSERT INTO events (project, name, kind, day, unit, time, attempt, outcome, duration_ns, error_type)
 SELECT
     1, concat('feature', toString(f)), k, '2026-03-05', person,

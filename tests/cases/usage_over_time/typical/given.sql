@@ -1,4 +1,5 @@
--- By hand, in Kathmandu, whose days begin at 18:15 UTC: 2 on 2 March (18:15 to 18:14), 1 on the 3rd; ends do not count.
+-- By hand, in Kathmandu, whose days begin at 18:15 UTC: 2 on 2 March (18:15 to 18:14), 1 on the 3rd; ends do not
+-- count.
 INSERT INTO events (project, name, kind, day, unit, time, release) VALUES
     (1, 'a', 'used', '2026-03-01', 1, '2026-03-01 18:15:00.000', '1'),
     (1, 'a', 'started', '2026-03-02', 1, '2026-03-02 18:14:59.999', '1'),
