@@ -4,5 +4,6 @@
 
 pub mod binary;
 pub mod client;
+pub mod database;
 pub mod export;
 pub mod server;

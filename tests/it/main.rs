@@ -4,9 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that asked for it")]
 
+mod cases;
 mod durability;
 mod durability_insert;
 mod durability_support;
+mod migrations;
 mod power_cut;
 mod protocol;
 mod protocol_grpc;
