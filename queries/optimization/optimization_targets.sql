@@ -26,7 +26,7 @@
 -- column latest_duration_ms_p50: ms | median in that release | ± 0.55 %
 -- column uses: count | scopes, attempts, steps or traces that ran it | exact
 -- column calls_per_use: count | median of calls in one of them | exact
--- column calls_per_attempt: count | mean calls in an attempt that ran it; null: none did | exact
+-- column calls_per_attempt: ratio | mean calls in an attempt that ran it; null: none did | exact
 -- column users: count | people who waited for it | exact
 -- column unfinished_rate: rate | share of unfinished attempts among those that ran it; null: none did | exact
 -- column features: name | features it ran in, most time first, at most 5 | exact

@@ -23,7 +23,7 @@
 -- column duration_ms_max: ms | longest call | exact
 -- column users: count | people who waited for it | exact
 -- column sessions: count | sessions it ran in | exact
--- column calls_per_use: count | mean calls within one scope, attempt or step that used it; many say N+1 | exact
+-- column calls_per_use: ratio | mean calls within one scope, attempt or step that used it; many say N+1 | exact
 -- column features: name | features it ran in, most time first, at most 5 | exact
 -- column routes: name | routes it ran in, most time first, at most 5 | exact
 -- column code: name | code lines that ran it, most time first, at most 5 | exact

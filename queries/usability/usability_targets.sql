@@ -154,7 +154,7 @@ WITH
             u.name AS name,
             if(l.person != 0, l.person, u.unit) AS person, u.nobody AS nobody,
             sum(u.begun) AS begun,
-            begun - sum(u.completed) AS unfinished,
+            toUInt64(begun - sum(u.completed)) AS unfinished,
             sum(u.failed) AS failed, sum(u.abandoned) AS abandoned, sum(u.cancelled) AS cancelled,
             sum(u.panicked) AS panicked, sum(u.expired) AS expired,
             groupArrayArray(u.errors) AS errors,
