@@ -25,6 +25,9 @@ const CHUNK_SLOTS: u32 = 1024;
 /// Longest id of a user, session, tenant or route that a context keeps, in bytes; longer ones are cut at a character.
 const MAX_ID_BYTES: usize = 1024;
 
+/// Memory for ids that a slot gets at its first use: user, hashed session, tenant and route of usual length.
+const USUAL_TEXT_BYTES: usize = 128;
+
 /// Names a context; 0 is none. Cheap to copy into every record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct ContextId(pub(crate) u32);
@@ -207,6 +210,8 @@ impl ContextRef {
         let mut owned = OwnedContext(Self(id));
         let data = owned.data();
         data.text.clear();
+        // Memory of a slot once taken is kept, so scopes allocate only until each slot has been used.
+        data.text.reserve(USUAL_TEXT_BYTES);
         data.parts = [(0, 0); 4];
         if let Some((above, step)) = read(parent) {
             data.identity = above.identity;

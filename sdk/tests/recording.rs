@@ -364,3 +364,27 @@ fn identity_and_properties_are_events_of_their_own() {
     assert_eq!(events[1].attribute("gemba.anonymous.id"), Some(&Attribute::Text("device-1".into())));
     assert_eq!((events[2].user.as_str(), events[3].tenant.as_str()), ("u-7", "acme"));
 }
+
+/// Bytes of a record besides its text: header, type and length of the text, type and value of the number.
+const RECORD_BYTES: usize = 24 + 5 + 9;
+
+proptest::proptest! {
+    /// The model: every record comes out once, unchanged and in order, save those beyond half a ring (64 KiB).
+    #[test]
+    fn records_of_any_length_come_out_as_they_went_in(lengths in proptest::collection::vec(0_usize..40_000, 1..60)) {
+        let text: String = ('a'..='z').cycle().take(40_000).collect();
+        let events = captured(|| {
+            for (number, length) in lengths.iter().enumerate() {
+                gemba::feature!("model.used", text = &text[..*length], number = number);
+            }
+        });
+        let kept = lengths.iter().enumerate().filter(|(_, length)| *length + RECORD_BYTES <= 32 * 1024);
+        let expected: Vec<_> = kept
+            .map(|(number, length)| {
+                vec![("text", Attribute::Text(text[..*length].into())), ("number", Attribute::Unsigned(number as u64))]
+            })
+            .collect();
+        let seen: Vec<_> = events.into_iter().map(|event| event.attributes).collect();
+        proptest::prop_assert_eq!(seen, expected);
+    }
+}

@@ -1,0 +1,5 @@
+//! A key that is Gemba's own.
+
+fn main() {
+    gemba::feature!("search.filter", gemba.seq = 1);
+}
