@@ -363,12 +363,10 @@ impl<F: Future, J: FnOnce(&F::Output) -> Verdict> Future for Attempted<F, J> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         #[expect(unsafe_code, reason = "projects a pin to one field")]
         // SAFETY: `future` is never moved out of `self`; the other fields are not pinned.
-        let (this, future) = unsafe {
-            let this = self.get_unchecked_mut();
-            let future = Pin::new_unchecked(&mut *(&raw mut this.future));
-            ((&mut this.attempt, &this.inside, &mut this.judge), future)
+        let (future, attempt, inside, judge) = unsafe {
+            let Attempted { future, attempt, inside, judge } = self.get_unchecked_mut();
+            (Pin::new_unchecked(future), attempt, inside, judge)
         };
-        let (attempt, inside, judge) = this;
         if let Some(attempt) = attempt {
             // Until the poll returns, the only way out is a panic.
             attempt.if_dropped = IfDropped::Panicked;

@@ -204,7 +204,7 @@ impl ContextRef {
             REFUSED.fetch_add(1, Ordering::Relaxed);
             return None;
         };
-        let Some(slot) = slot(id) else { return None };
+        let slot = slot(id)?;
         slot.owners.store(1, Ordering::Relaxed);
         let mut inherited_step = ptr::null_mut();
         let mut owned = OwnedContext(Self(id));

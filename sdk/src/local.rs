@@ -121,10 +121,10 @@ pub(crate) fn write(
         // and the buffer has a capacity of slack behind it, so a record that begins before the end fits whole.
         unsafe {
             let at = local.buffer.get().add(place);
-            at.cast::<u32>().write_unaligned(word);
-            at.add(4).cast::<u32>().write_unaligned(context);
-            at.add(8).cast::<u64>().write_unaligned(ptr::from_ref(callsite) as u64);
-            at.add(16).cast::<u64>().write_unaligned(ticks);
+            at.cast::<[u8; 4]>().write_unaligned(word.to_ne_bytes());
+            at.add(4).cast::<[u8; 4]>().write_unaligned(context.to_ne_bytes());
+            at.add(8).cast::<[u8; 8]>().write_unaligned((ptr::from_ref(callsite) as u64).to_ne_bytes());
+            at.add(16).cast::<[u8; 8]>().write_unaligned(ticks.to_ne_bytes());
             values.encode(at.add(HEADER_BYTES));
         }
         let head = head + size as u64;

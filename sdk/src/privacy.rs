@@ -44,7 +44,8 @@ pub(crate) fn write_id(part: Part, id: &dyn fmt::Display, out: &mut impl Write) 
         Part::User => privacy.hashes_users,
         Part::Tenant | Part::Route => false,
     };
-    let written = if is_hashed {
+    // `out` is bounded memory and never fails by itself; a failing `Display` leaves what it wrote.
+    let _written = if is_hashed {
         let mut hashing = Hashing { hasher: SipHasher24::new_with_key(&privacy.key), is_empty: true };
         // An id that fails to print is as good as none.
         if write!(hashing, "{id}").is_err() || hashing.is_empty {
@@ -55,8 +56,6 @@ pub(crate) fn write_id(part: Part, id: &dyn fmt::Display, out: &mut impl Write) 
     } else {
         write!(out, "{id}")
     };
-    // `out` is bounded memory and never fails by itself; a failing `Display` leaves what it wrote.
-    let _ = written;
 }
 
 struct Hashing {

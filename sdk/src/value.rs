@@ -54,7 +54,7 @@ unsafe fn put_word(at: *mut u8, kind: u8, word: u64) -> *mut u8 {
     // SAFETY: the caller has room for nine bytes; the word's place need not be aligned.
     unsafe {
         at.write(kind);
-        at.add(1).cast::<u64>().write_unaligned(word);
+        at.add(1).cast::<[u8; 8]>().write_unaligned(word.to_ne_bytes());
         at.add(9)
     }
 }
@@ -77,22 +77,31 @@ pub(crate) unsafe fn copy_text(text: &[u8], to: *mut u8) {
                 to.add(length - 1).write(from.add(length - 1).read());
             }
             4..=7 => {
-                let (first, last) = (from.cast::<u32>(), from.add(length - 4).cast::<u32>());
-                to.cast::<u32>().write_unaligned(first.read_unaligned());
-                to.add(length - 4).cast::<u32>().write_unaligned(last.read_unaligned());
+                copy_ends::<[u8; 4]>(from, to, length);
             }
             8..=16 => {
-                let (first, last) = (from.cast::<u64>(), from.add(length - 8).cast::<u64>());
-                to.cast::<u64>().write_unaligned(first.read_unaligned());
-                to.add(length - 8).cast::<u64>().write_unaligned(last.read_unaligned());
+                copy_ends::<[u8; 8]>(from, to, length);
             }
             17..=32 => {
-                let (first, last) = (from.cast::<u128>(), from.add(length - 16).cast::<u128>());
-                to.cast::<u128>().write_unaligned(first.read_unaligned());
-                to.add(length - 16).cast::<u128>().write_unaligned(last.read_unaligned());
+                copy_ends::<[u8; 16]>(from, to, length);
             }
             _ => std::ptr::copy_nonoverlapping(from, to, length),
         }
+    }
+}
+
+/// Copies the first and the last bytes of `length`, as many each as `T` has; together they are all when `length` is at most
+/// twice that.
+#[expect(unsafe_code, reason = "copies through pointers into the ring")]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "two loads and two stores")]
+unsafe fn copy_ends<T>(from: *const u8, to: *mut u8, length: usize) {
+    let last = length - size_of::<T>();
+    // SAFETY: the caller has `length` bytes on both sides and `length` is at least the size of `T`, an array of bytes.
+    unsafe {
+        let (head, tail) = (from.cast::<T>().read_unaligned(), from.add(last).cast::<T>().read_unaligned());
+        to.cast::<T>().write_unaligned(head);
+        to.add(last).cast::<T>().write_unaligned(tail);
     }
 }
 
@@ -163,7 +172,7 @@ impl sealed::Encode for str {
         // SAFETY: the caller has room for `encoded_len` bytes.
         unsafe {
             at.write(TEXT);
-            at.add(1).cast::<u32>().write_unaligned(self.len() as u32);
+            at.add(1).cast::<[u8; 4]>().write_unaligned((self.len() as u32).to_ne_bytes());
             copy_text(self.as_bytes(), at.add(5));
             at.add(5 + self.len())
         }
@@ -241,7 +250,7 @@ impl<T: Value> Value for Option<T> {}
 
 /// Eight bytes without a type: ids, ticks and addresses that lead a record.
 #[derive(Debug, Clone, Copy)]
-pub struct Word(pub(crate) u64);
+pub(crate) struct Word(pub(crate) u64);
 
 impl sealed::Encode for Word {
     #[inline]
@@ -254,7 +263,7 @@ impl sealed::Encode for Word {
     unsafe fn encode(&self, at: *mut u8) -> *mut u8 {
         // SAFETY: the caller has room for eight bytes.
         unsafe {
-            at.cast::<u64>().write_unaligned(self.0);
+            at.cast::<[u8; 8]>().write_unaligned(self.0.to_ne_bytes());
             at.add(8)
         }
     }

@@ -33,7 +33,7 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the length of a tick is measured anew and the system's clock followed.
 const RECALIBRATE: Duration = Duration::from_secs(10);
 /// How often the catalogue is declared again (design: every 6 h).
-const REDECLARE: Duration = Duration::from_secs(6 * 60 * 60);
+const REDECLARE: Duration = Duration::from_hours(6);
 /// How often drops are reported.
 const REPORT_DROPS: Duration = Duration::from_secs(10);
 /// How long an anchor outlives its successor: a thread may be held up between reading the clock and publishing.
@@ -451,12 +451,15 @@ fn own(attributes: &mut Attributes<'_>, callsite: &Callsite, mut values: &[u8]) 
     }
 }
 
+/// What a count of drops belongs to: file and line of the call site (empty behind the rings), and the reason.
+type DropKey = (&'static str, u32, DropReason);
+
 /// What has been reported about drops, so that each is reported once.
 struct DropReports {
     /// Reported and acknowledged, by call site (file, line) and reason.
-    reported: Option<HashMap<(&'static str, u32, DropReason), u64>>,
+    reported: Option<HashMap<DropKey, u64>>,
     /// Sent, waiting for the answer: what becomes reported when it arrives.
-    waiting: Option<(Receipt, Vec<((&'static str, u32, DropReason), u64)>)>,
+    waiting: Option<(Receipt, Vec<(DropKey, u64)>)>,
     last: Option<(Instant, u64)>,
 }
 

@@ -94,7 +94,7 @@ impl Buffer {
             self.bytes.resize(end + width - 1, 0);
             self.bytes.copy_within(begin..end, length_at + width);
         }
-        let mut rest = length;
+        let mut rest = length as u64;
         for (index, byte) in self.bytes.iter_mut().skip(length_at).take(width).enumerate() {
             let more = if index + 1 < width { 0x80 } else { 0 };
             *byte = (rest & 0x7f) as u8 | more;

@@ -18,7 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause of our own; a server may ask for longer with Retry-After, up to [`MAX_ASKED`].
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause a server can ask for.
-const MAX_ASKED: Duration = Duration::from_secs(300);
+const MAX_ASKED: Duration = Duration::from_mins(5);
 /// Bytes of an answer that are read; an honest one is below 1 KiB.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 /// zstd level: 1 is the fastest of the ordinary levels; telemetry repeats itself, so it already shrinks tenfold.

@@ -265,7 +265,7 @@ struct Problems {
 impl Problems {
     fn tell(&self, problem: Problem) {
         /// Chosen: often enough to be seen, rare enough for any log.
-        const QUIET: Duration = Duration::from_secs(60);
+        const QUIET: Duration = Duration::from_mins(1);
         let kind = std::mem::discriminant(&problem);
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

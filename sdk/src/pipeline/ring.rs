@@ -116,7 +116,7 @@ impl Ring {
             // written again before the tail has moved on.
             let record = unsafe {
                 let at = self.buffer.add(place);
-                let size = (at.cast::<u32>().read_unaligned() & 0x00ff_ffff) as usize;
+                let size = (u32::from_ne_bytes(at.cast::<[u8; 4]>().read_unaligned()) & 0x00ff_ffff) as usize;
                 std::slice::from_raw_parts(at, size)
             };
             visit(record);
