@@ -373,11 +373,6 @@ pub(crate) fn current_feature(id: ContextId) -> Option<&'static Callsite> {
     read(id).and_then(|(data, _)| data.feature)
 }
 
-/// The attempt `id` is inside of, 0 for none; the caller holds a share in it or it is current.
-pub(crate) fn current_attempt(id: ContextId) -> u64 {
-    read(id).map_or(0, |(data, _)| data.attempt)
-}
-
 /// The test capture `id` belongs to, 0 for none.
 pub(crate) fn capture(id: ContextId) -> u32 {
     read(id).map_or(0, |(data, _)| data.capture)
@@ -394,7 +389,6 @@ pub(crate) struct Resolved<'a> {
     pub(crate) feature: Option<&'static str>,
     /// 0 for none.
     pub(crate) attempt: u64,
-    pub(crate) step: Option<&'static StepDeclaration>,
     pub(crate) trace: Trace,
     /// Non-zero: belongs to a test's capture.
     pub(crate) capture: u32,
@@ -452,7 +446,6 @@ pub(crate) fn resolve<'pass>(_pass: &'pass Retired, id: ContextId) -> Resolved<'
         route: part(Part::Route),
         feature: data.feature.map(Callsite::name),
         attempt: data.attempt,
-        step: current_step(id),
         trace: data.trace,
         capture: data.capture,
     }

@@ -108,7 +108,7 @@ pub fn flush(timeout: Duration) -> Result<(), FlushError> {
     }
 }
 
-/// Where everything recorded is by now: recorded = delivered + dropped + spooled + unconfirmed + pending.
+/// Where everything recorded is by now: recorded = delivered + dropped + unconfirmed + pending.
 ///
 /// Records still in a thread's ring are not counted yet; [`flush`] moves them on. All zero before the start.
 pub fn stats() -> pipeline::Stats {

@@ -20,7 +20,7 @@
 //!
 //! 1. A macro never blocks, panics or fails. After a thread's first record it neither allocates nor locks; it reads the clock
 //!    once and copies its values into a ring of its thread. Without `init!` it is one load.
-//! 2. Nothing is lost silently: recorded = delivered + dropped (by reason) + spooled + unconfirmed + pending
+//! 2. Nothing is lost silently: recorded = delivered + dropped (by reason) + unconfirmed + pending
 //!    ([`stats`]). What was dropped is reported with the data, by call site and reason.
 //! 3. Memory is bounded: rings, contexts and waiting batches have limits, and beyond them the newest is dropped and counted.
 //! 4. Everything else happens on two plain threads of its own. No async runtime is needed or touched.

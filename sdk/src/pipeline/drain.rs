@@ -196,7 +196,6 @@ pub(crate) fn close(ledger: &Ledger) {
     outbox.log(clock::wall_now_ns(), event::SDK_STOPPED, context::Trace::default(), |attributes| {
         attributes.unsigned(attribute::SDK_RECORDED, totals.recorded);
         attributes.unsigned(attribute::SDK_DELIVERED, totals.delivered);
-        attributes.unsigned(attribute::SDK_SPOOLED, totals.spooled);
         attributes.unsigned(attribute::SDK_UNCONFIRMED, totals.unconfirmed);
     });
     outbox.seal_due(true);

@@ -81,7 +81,6 @@ impl Ledger {
         Stats {
             recorded: self.recorded.load(Ordering::Relaxed) + at_callers,
             delivered: self.delivered.load(Ordering::Relaxed),
-            spooled: 0,
             unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
             dropped,
@@ -90,15 +89,13 @@ impl Ledger {
     }
 }
 
-/// Where everything recorded is: recorded = delivered + dropped + spooled + unconfirmed + pending.
+/// Where everything recorded is: recorded = delivered + dropped + unconfirmed + pending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Records taken or refused so far: events, declarations, points of metrics and spans.
     pub recorded: u64,
     /// Acknowledged by the server.
     pub delivered: u64,
-    /// On disk, to be sent at the next start.
-    pub spooled: u64,
     /// Sent without an answer when the process stopped: the server may or may not have them.
     pub unconfirmed: u64,
     /// Still on their way inside this process.
