@@ -147,9 +147,9 @@ function Chart({ times, values, label }) {
 const Evidence = ({ items }) => html`<div class="evidence">${items.filter(([, value]) => value != null && value !== "–" && value !== "").map(([label, value]) => html`<span>${label} <b>${value}</b></span>`)}</div>`;
 
 const UsabilityTargets = ({ rows }) => html`<ol class="rank">${rows.map((row) => html`<li><div>
-  <div class="what">${row.target} <span class="pill">${row.kind}</span></div>
+  <div class="what">${row.name}${row.next_step && html` → ${row.next_step}`} <span class="pill">${row.kind}</span></div>
   <${Evidence} items=${[
-    ["people who give up per week", count(row.score)],
+    ["people kept per week", count(row.score)],
     ["give up here", percent(row.unfinished_rate)],
     ["comparable", percent(row.comparable_rate)],
     ["people a week", count(row.users_per_week)],
@@ -157,15 +157,15 @@ const UsabilityTargets = ({ rows }) => html`<ol class="rank">${rows.map((row) =>
   ]} /></div></li>`)}</ol>`;
 
 const OptimizationTargets = ({ rows }) => html`<ol class="rank">${rows.map((row) => html`<li><div>
-  <div class="what">${row.summary} <span class="pill">${row.kind}</span></div>
+  <div class="what">${row.summary || row.fingerprint} <span class="pill">${row.reason.replaceAll("_", " ")}</span></div>
   <${Evidence} items=${[
     ["would give back a week", duration((row.score ?? 0) * 1000)],
     ["calls", short(row.calls)],
     ["p50", duration(row.duration_ms_p50)],
-    ["p99", duration(row.duration_ms_p99)],
+    ["p95", duration(row.duration_ms_p95)],
     ["people waiting", count(row.users)],
     ["features", (row.features ?? []).join(", ")],
-    ["calls per attempt", row.calls_per_attempt ? Number(row.calls_per_attempt).toFixed(1) : null],
+    ["calls in one use", row.calls_per_use > 1 ? Number(row.calls_per_use).toFixed(0) : null],
   ]} />
   ${row.text && html`<pre>${row.text}</pre>`}</div></li>`)}</ol>`;
 
@@ -287,8 +287,8 @@ function Queries({ view }) {
     <${Section} title="Slower since the newest release">
       <${Answered} state=${regressions} empty="No query got clearly slower.">${(rows) => html`<${Table} rows=${rows} columns=${[
         ["Query", (row) => html`<b>${row.summary || row.fingerprint}</b><br /><code>${row.text}</code>`],
-        ["Before", (row) => duration(row.duration_ms_p50_before), "number"], ["Now", (row) => duration(row.duration_ms_p50_after), "number"],
-        ["Release", (row) => `${row.release_before} → ${row.release_after}`], ["Calls now", (row) => short(row.calls_after), "number"],
+        ["Before", (row) => duration(row.base_duration_ms_p50), "number"], ["Now", (row) => duration(row.head_duration_ms_p50), "number"],
+        ["Release", (row) => `${row.base_release} → ${row.head_release}`], ["Calls now", (row) => short(row.head_calls), "number"],
       ]} />`}<//>
     <//>
     <${Trust} states=${[slow, regressions]} />`;

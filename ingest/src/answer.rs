@@ -185,11 +185,12 @@ impl Answer {
 }
 
 fn heading(column: &AnswerColumn) -> String {
-    // A unit that the name already ends in would say it twice.
-    if column.unit.is_empty() || column.unit == "text" || column.name.contains(column.unit.as_str()) {
-        column.name.clone()
-    } else {
+    // Counts, names and times need no unit, and one that the name already holds would be said twice.
+    let tells = column.unit.contains(" per ") || ["s", "bytes"].contains(&column.unit.as_str());
+    if tells && !column.name.contains(column.unit.as_str()) {
         format!("{} [{}]", column.name, column.unit)
+    } else {
+        column.name.clone()
     }
 }
 

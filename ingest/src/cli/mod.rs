@@ -5,6 +5,8 @@
 
 mod backup;
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 pub mod engine;
 mod funnel;
 pub mod import;
@@ -33,6 +35,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole product on real use of a small shop
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
+    /// One release of the demo's shop
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoShop(demo::ShopArgs),
     /// Take data, store it, answer questions
     Serve(serve::ServeArgs),
     Engine(engine::EngineArgs),
@@ -114,6 +123,10 @@ pub fn run() -> ExitCode {
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     match command {
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => block_on(demo::run(args)),
+        #[cfg(feature = "demo")]
+        Command::DemoShop(args) => block_on(demo::shop(args)),
         Command::Query(args) => query::run(&args),
         Command::Funnel(args) => funnel::run(&args),
         Command::Import(args) => import::run(&args),
