@@ -5,5 +5,6 @@
 pub mod binary;
 pub mod client;
 pub mod database;
+pub mod engine;
 pub mod export;
 pub mod server;

@@ -8,6 +8,7 @@ mod cases;
 mod durability;
 mod durability_insert;
 mod durability_support;
+mod engine;
 mod migrations;
 mod power_cut;
 mod protocol;
