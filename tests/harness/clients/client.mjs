@@ -31,7 +31,7 @@ for (const compression of [{}, { request: true, response: true }]) {
 
   for (const [query, code, type] of [
     ["SELECT * FROM missing", "60", "UNKNOWN_TABLE"],
-    ["SELEC 1", "62", "SYNTAX_ERROR"],
+    ["SELECT no_such_function(1)", "46", "UNKNOWN_FUNCTION"],
     ["SELECT throwIf(1, 'on purpose')", "395", "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"],
   ]) {
     await assert.rejects(client.query({ query }), (error) => {
