@@ -166,7 +166,6 @@ fn give_free(id: ContextId) {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the mask leaves 32 bits")]
 fn low(word: u64) -> u32 {
     (word & 0xffff_ffff) as u32
 }

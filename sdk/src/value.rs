@@ -236,12 +236,11 @@ impl<T: Value> sealed::Encode for Option<T> {
     unsafe fn encode(&self, at: *mut u8) -> *mut u8 {
         // SAFETY: the caller has room for `encoded_len` bytes, at least one.
         unsafe {
-            match self {
-                Some(value) => value.encode(at),
-                None => {
-                    at.write(ABSENT);
-                    at.add(1)
-                }
+            if let Some(value) = self {
+                value.encode(at)
+            } else {
+                at.write(ABSENT);
+                at.add(1)
             }
         }
     }

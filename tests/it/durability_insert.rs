@@ -101,11 +101,7 @@ impl Site {
     }
 
     fn pipeline(&self) -> Pipeline {
-        self.pipeline_with(self.config(), self.engine.client())
-    }
-
-    fn pipeline_with(&self, config: PipelineConfig, store: Client) -> Pipeline {
-        Pipeline::start(config, store, IdHasher::new([7; 16])).unwrap()
+        pipeline_with(self.config(), self.engine.client())
     }
 
     /// The next request of `events` events, and their ids.
@@ -169,8 +165,8 @@ async fn what_is_acknowledged_is_stored_and_the_log_is_empty_after_a_drain() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_cut_is_one_part() {
     let mut site = Site::start().await;
-    let pipeline = site
-        .pipeline_with(PipelineConfig { max_cut_age: Duration::from_mins(1), ..site.config() }, site.engine.client());
+    let pipeline =
+        pipeline_with(PipelineConfig { max_cut_age: Duration::from_mins(1), ..site.config() }, site.engine.client());
     site.engine.client().execute("SYSTEM STOP MERGES").await.unwrap();
     for _ in 0..40 {
         site.send(&pipeline, 2_000).await;
@@ -223,7 +219,7 @@ async fn while_clickhouse_is_away_memory_stays_flat_and_everything_is_stored_lat
     let mut site = Site::start().await;
     let config =
         PipelineConfig { max_waiting_bytes: 1 << 20, max_cut_rows: 2_000, segment_bytes: 1 << 20, ..site.config() };
-    let pipeline = site.pipeline_with(config, site.engine.client());
+    let pipeline = pipeline_with(config, site.engine.client());
     site.send(&pipeline, 100).await;
     site.engine.kill();
     for _ in 0..120 {
@@ -314,7 +310,7 @@ async fn an_insert_whose_answer_is_lost_is_proven_by_counting_and_not_sent_again
     let loses = Arc::new(AtomicBool::new(true));
     let lost = Arc::new(AtomicU64::new(0));
     let proxy = lossy_proxy(site.engine.address.clone(), Arc::clone(&loses), Arc::clone(&lost)).await;
-    let pipeline = site.pipeline_with(site.config(), Engine::client_at(&proxy));
+    let pipeline = pipeline_with(site.config(), Engine::client_at(&proxy));
     for _ in 0..5 {
         site.send(&pipeline, 200).await;
     }
@@ -393,8 +389,7 @@ async fn a_disk_without_room_refuses_new_data_and_keeps_the_old() {
     let pipeline = site.pipeline();
     site.send(&pipeline, 100).await;
     drop(pipeline);
-    let pipeline =
-        site.pipeline_with(PipelineConfig { min_free_bytes: u64::MAX, ..site.config() }, site.engine.client());
+    let pipeline = pipeline_with(PipelineConfig { min_free_bytes: u64::MAX, ..site.config() }, site.engine.client());
     while pipeline.status().refusing.is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -477,4 +472,8 @@ async fn an_insert_killed_at_any_write_sync_or_rename_is_stored_exactly_once() {
     println!("{killed} kills, {:?}", pipeline.status().inserts);
     assert!(killed >= 20, "the engine was killed {killed} times only");
     site.check("at the end").await;
+}
+
+fn pipeline_with(config: PipelineConfig, store: Client) -> Pipeline {
+    Pipeline::start(config, store, IdHasher::new([7; 16])).unwrap()
 }

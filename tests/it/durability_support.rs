@@ -173,7 +173,7 @@ impl Shared {
             }
             gate.busy += 1;
             drop(gate);
-            let ids: Vec<_> = (0..1 + die.roll(200)).map(|index| format!("{connection}-{batch}-{index}")).collect();
+            let ids: Vec<_> = (0..=die.roll(200)).map(|index| format!("{connection}-{batch}-{index}")).collect();
             let body = request(&ids, 1_790_000_000_000 + batch * 60_000);
             // Every fifth request is one of a client that gives no key.
             let key = (batch % 5 != 4).then(|| format!("{instance}-{batch}"));

@@ -2,7 +2,7 @@
 //!
 //! One binary, so that the engine's harness is linked once.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong in a helper ends the test that asked for it")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a helper ends the test that asked for it")]
 
 mod cases;
 mod durability;

@@ -349,9 +349,7 @@ impl Server {
     fn recover(&mut self, outside: &mut Outside) -> Result<(), gemba_ingest::log::LogError> {
         for cut in self.book.open_cuts().cloned().collect::<Vec<_>>() {
             let insert = cut.blocks[0].insert;
-            if !outside.stored.contains_key(&insert) {
-                outside.stored.insert(insert, self.read(cut.first, cut.end));
-            }
+            outside.stored.entry(insert).or_insert_with(|| self.read(cut.first, cut.end));
             self.book.done(cut.number)?;
         }
         self.cut(outside)

@@ -331,10 +331,10 @@ fn form(attempt: Attempt) -> Page {
 /// A form came back and was taken: the attempt its ticket stands for is complete.
 fn accepted(visit: &Visit) -> Page {
     // A person may send a ticket that is no ticket; the form counts all the same, the attempt stays open.
-    if let Ok(ticket) = visit.field("ticket").parse() {
-        if let Ok(attempt) = Attempt::resume(&ticket) {
-            attempt.complete();
-        }
+    if let Ok(ticket) = visit.field("ticket").parse()
+        && let Ok(attempt) = Attempt::resume(&ticket)
+    {
+        attempt.complete();
     }
     Page::default()
 }

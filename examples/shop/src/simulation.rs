@@ -297,10 +297,10 @@ impl Browser {
 
     /// One page in five sends somebody on to something extra, if it shows a link to it.
     async fn follow_a_link(&mut self, page: &Page) -> Result<(), VisitError> {
-        if self.random.f64() < 0.2 {
-            if let Some(link) = self.random.choice(&page.links).cloned() {
-                self.get(&format!("/extra?feature={link}")).await?;
-            }
+        if self.random.f64() < 0.2
+            && let Some(link) = self.random.choice(&page.links).cloned()
+        {
+            self.get(&format!("/extra?feature={link}")).await?;
         }
         Ok(())
     }

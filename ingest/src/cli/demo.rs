@@ -32,7 +32,7 @@ const VISITS_EACH: f64 = 1.5;
 
 /// Options of `gemba demo`.
 #[derive(Debug, clap::Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Print the answers and end, instead of staying up with the dashboard.
     #[arg(long)]
     pub exit: bool,
@@ -52,7 +52,7 @@ pub struct DemoArgs {
 
 /// Options of the hidden command that runs one release of the shop.
 #[derive(Debug, clap::Args)]
-pub struct ShopArgs {
+pub(super) struct ShopArgs {
     #[arg(long)]
     endpoint: String,
     #[arg(long, env = "GEMBA_KEY", hide_env_values = true)]
@@ -77,7 +77,7 @@ pub struct ShopArgs {
 ///
 /// # Errors
 /// Whatever keeps the shop or its visitors from working.
-pub async fn shop(args: ShopArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn shop(args: ShopArgs) -> Result<ExitCode, Failure> {
     let release = if args.second_release { Release::Two } else { Release::One };
     let run = Run {
         endpoint: args.endpoint,
@@ -95,12 +95,12 @@ pub async fn shop(args: ShopArgs) -> Result<ExitCode, Failure> {
         },
     };
     let on_terminal = std::io::stderr().is_terminal();
-    let mut shown = 0;
+    let mut shown = 0.0;
     let progress = |share: f64| {
-        let tenth = (share * 10.0).floor() as i32;
-        if on_terminal && tenth > shown {
-            shown = tenth;
-            note(&format!("\r  {} % of its days ", tenth * 10), false);
+        let percent = (share * 10.0).floor() * 10.0;
+        if on_terminal && percent > shown {
+            shown = percent;
+            note(&format!("\r  {percent} % of its days "), false);
         }
     };
     let report = gemba_shop::run(run, progress)
@@ -118,7 +118,7 @@ fn plants(seed: u64, clean: bool) -> Plants {
 ///
 /// # Errors
 /// Whatever keeps the server, the shop or a question from working.
-pub async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
+pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let started = Instant::now();
     let folder = tempfile::Builder::new().prefix("gemba-demo-").tempdir().map_err(|error| {
         Failure::new(format!("cannot make a folder: {error}"), "is the temporary folder full? TMPDIR names another")

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// Options of `gemba funnel`.
 #[derive(Debug, clap::Args)]
-pub struct FunnelArgs {
+pub(super) struct FunnelArgs {
     /// Steps in order: feature, FUNNEL.STEP or event names; a prefix (feature:, completed:, step:, event:) is exact.
     #[arg(required_unless_present = "request", value_name = "EVENT")]
     pub steps: Vec<String>,
@@ -84,7 +84,7 @@ struct Times {
 ///
 /// # Errors
 /// What the server refused, with its hint.
-pub fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
     let value = args.reader.connect()?.post("/api/v1/funnel", &question(args)?)?;
     let mut out = std::io::stdout().lock();
     if args.format == Format::Json {
@@ -99,7 +99,7 @@ pub fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
 ///
 /// # Errors
 /// When the answer is none of this version.
-pub fn table_of(value: Value) -> Result<Answer, Failure> {
+pub(super) fn table_of(value: Value) -> Result<Answer, Failure> {
     read_back(value).map(table)
 }
 

@@ -88,7 +88,8 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
             return Ok(());
         }
         let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let refused = sender.send(std::mem::take(batch), &format!("import-{identity}-{number}"))?;
+        let refused = sender.send(batch, &format!("import-{identity}-{number}"))?;
+        batch.clear();
         *number += 1;
         imported.accepted += records - refused.min(records);
         imported.refused += refused;
@@ -124,7 +125,8 @@ fn identity(file: &Path) -> Result<String, Failure> {
         }
         hash.update(&buffer[..read]);
     }
-    Ok(hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+    let digits: Vec<String> = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    Ok(digits.concat())
 }
 
 fn open(file: &Path) -> Result<File, Failure> {
@@ -137,11 +139,11 @@ fn cannot_read(file: &Path, error: &dyn std::fmt::Display) -> Failure {
 
 /// Hands every row of the file to `each`, with its number from 1.
 fn for_each_row(file: &Path, mut each: impl FnMut(u64, Row) -> Result<(), Failure>) -> Result<(), Failure> {
-    let name = file.to_string_lossy();
-    let plain = name.strip_suffix(".gz").unwrap_or(&name);
-    let reader: Box<dyn Read> =
-        if plain.len() < name.len() { Box::new(MultiGzDecoder::new(open(file)?)) } else { Box::new(open(file)?) };
-    if plain.ends_with(".csv") {
+    let name = file.to_string_lossy().to_ascii_lowercase();
+    let (plain, packed) = name.strip_suffix(".gz").map_or((name.as_str(), false), |plain| (plain, true));
+    let ending = plain.rsplit('.').next().unwrap_or_default();
+    let reader: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(open(file)?)) } else { Box::new(open(file)?) };
+    if ending == "csv" {
         let mut rows = csv::Reader::from_reader(reader);
         let headers = rows.headers().map_err(|error| cannot_read(file, &error))?.clone();
         for (index, row) in rows.records().enumerate() {
@@ -150,7 +152,7 @@ fn for_each_row(file: &Path, mut each: impl FnMut(u64, Row) -> Result<(), Failur
             each(number(index), Row(cells))?;
         }
         Ok(())
-    } else if plain.ends_with(".ndjson") || plain.ends_with(".jsonl") {
+    } else if ending == "ndjson" || ending == "jsonl" {
         for (index, line) in BufReader::new(reader).lines().enumerate() {
             let line = line.map_err(|error| cannot_read(file, &error))?;
             if line.trim().is_empty() {
@@ -194,7 +196,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one batch, again and again while the server is busy; how many of its records were refused.
-    fn send(&self, records: Vec<Value>, key: &str) -> Result<u64, Failure> {
+    fn send(&self, records: &[Value], key: &str) -> Result<u64, Failure> {
         let statements = self.args.mapping.is_of_statements();
         let mut resource = vec![json!({"key": attribute::SERVICE_NAME, "value": {"stringValue": self.args.service}})];
         if let Some(release) = &self.args.release {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// Whose questions are asked, and where.
 #[derive(Debug, Clone, clap::Args)]
-pub struct ReaderArgs {
+pub(super) struct ReaderArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Read key; without one, that of the project in the data folder's credentials.json
@@ -23,14 +23,14 @@ pub struct ReaderArgs {
 
 impl ReaderArgs {
     /// The server with the read key.
-    pub fn connect(&self) -> Result<Remote, Failure> {
+    pub(super) fn connect(&self) -> Result<Remote, Failure> {
         Remote::new(&self.remote, self.key.as_deref(), Credential::Read(&self.project))
     }
 }
 
 /// Options of `gemba query`.
 #[derive(Debug, clap::Args)]
-pub struct QueryArgs {
+pub(super) struct QueryArgs {
     /// The question; without one, all are listed.
     pub name: Option<String>,
     /// Parameters of the question, as name=value; `gemba query --format json` lists them.
@@ -68,7 +68,7 @@ struct Listed {
 ///
 /// # Errors
 /// What the server refused, with its hint.
-pub fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
     let remote = args.reader.connect()?;
     let mut out = std::io::stdout().lock();
     let Some(name) = &args.name else {

@@ -27,7 +27,7 @@ fn head(number: u64) -> EntryHead {
 }
 
 fn body(number: u64, length: usize) -> Vec<u8> {
-    (0..length).map(|index| u8::try_from((number as usize * 31 + index * 7) % 251).unwrap()).collect()
+    (0..length).map(|index| u8::try_from((usize::try_from(number).unwrap() * 31 + index * 7) % 251).unwrap()).collect()
 }
 
 fn open(dir: &Path) -> Log {
@@ -347,7 +347,7 @@ fn cuts_torn_at_any_byte_keep_what_was_durable() {
     let mut book = CutBook::open(Arc::new(OsDisk), dir.path()).unwrap();
     book.record(cut(0, 0, 10)).unwrap();
     let path = dir.path().join("cuts");
-    let durable = std::fs::metadata(&path).unwrap().len() as usize;
+    let durable = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     book.record(cut(1, 10, 20)).unwrap();
     drop(book);
     let whole = std::fs::read(&path).unwrap();
@@ -364,7 +364,7 @@ fn a_cut_broken_before_later_ones_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let mut book = CutBook::open(Arc::new(OsDisk), dir.path()).unwrap();
     let path = dir.path().join("cuts");
-    let at = std::fs::metadata(&path).unwrap().len() as usize + 50;
+    let at = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap() + 50;
     book.record(cut(0, 0, 10)).unwrap();
     book.record(cut(1, 10, 20)).unwrap();
     drop(book);

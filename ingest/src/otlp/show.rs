@@ -118,11 +118,10 @@ fn value(spec: &FieldSpec, field: Field<'_>, depth: usize, defaults: bool, out: 
             number => write!(out, "\"{number}\""),
         },
         (Kind::SFixed64, Field::Fixed64(bits)) => write!(out, "\"{}\"", signed(bits)),
-        (Kind::Fixed64, Field::Fixed64(number)) => write!(out, "\"{number}\""),
         (Kind::Int64, Field::Varint(number)) => write!(out, "\"{}\"", signed(number)),
         (Kind::Enum, Field::Varint(number)) => write!(out, "{}", signed(number)),
         (Kind::SInt32, Field::Varint(number)) => write!(out, "{}", zigzag32(number)),
-        (Kind::UInt64, Field::Varint(number)) => write!(out, "\"{number}\""),
+        (Kind::Fixed64, Field::Fixed64(number)) | (Kind::UInt64, Field::Varint(number)) => write!(out, "\"{number}\""),
         (Kind::Fixed32, Field::Fixed32(number)) => write!(out, "{number}"),
         // A field of another wire type than the schema's: unknown, and said so.
         _ => out.write_str("null"),

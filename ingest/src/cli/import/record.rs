@@ -63,10 +63,10 @@ impl Mapping {
     /// # Errors
     /// What is wrong with which column.
     pub fn record(&self, row: &Row) -> Result<Option<Value>, String> {
-        if let Some((column, value)) = &self.only {
-            if row.text(column)? != *value {
-                return Ok(None);
-            }
+        if let Some((column, value)) = &self.only
+            && row.text(column)? != *value
+        {
+            return Ok(None);
         }
         let time_ns = time_ns(row.0.get(&self.time).ok_or_else(|| format!("there is no column {:?}", self.time))?)
             .ok_or_else(|| format!("column {:?} holds no time: {}", self.time, row.0[&self.time]))?;
@@ -82,10 +82,10 @@ impl Mapping {
         let mapped =
             [Some(&self.time), self.event.as_ref(), self.user.as_ref(), self.session.as_ref(), self.tenant.as_ref()];
         for (column, cell) in &row.0 {
-            if !mapped.contains(&Some(column)) {
-                if let Some(value) = any_value(cell) {
-                    attributes.push(json!({"key": column, "value": value}));
-                }
+            if !mapped.contains(&Some(column))
+                && let Some(value) = any_value(cell)
+            {
+                attributes.push(json!({"key": column, "value": value}));
             }
         }
         let name = row.text(event)?;
