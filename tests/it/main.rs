@@ -10,6 +10,7 @@ mod durability_insert;
 mod durability_support;
 mod engine;
 mod migrations;
+mod native;
 mod power_cut;
 mod protocol;
 mod protocol_grpc;
