@@ -1,4 +1,4 @@
-//! What this build declares: features, funnel steps, and where they stand in the code.
+//! What this build declares: features, funnel steps, named queries, and where they stand in the code.
 //!
 //! In: the call sites the linker gathered. Out: one `gemba.catalog` record each, at the start and every 6 hours, so that the
 //! server can name what is declared and never used.
@@ -17,6 +17,12 @@ pub(crate) fn declare(outbox: &mut Outbox, time_ns: u64) {
         if seen.insert((site.name(), site.was())) {
             let code = (site.file(), site.line());
             declare_one(outbox, time_ns, CatalogKind::Feature, site.name(), None, site.was(), code);
+        }
+    }
+    for query in crate::query::QUERIES {
+        if seen.insert((query.name(), None)) {
+            let code = (query.file(), query.line());
+            declare_one(outbox, time_ns, CatalogKind::Query, query.name(), None, None, code);
         }
     }
     for step in FUNNELS.iter().copied().flatten() {

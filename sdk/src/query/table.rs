@@ -521,3 +521,84 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
     }
     is_complete
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::{Dialect, known};
+    use std::sync::atomic::AtomicU64;
+
+    fn measured(query: &'static Known) -> Measured {
+        Measured {
+            query,
+            code: Code::default(),
+            context: ContextId::NONE,
+            end_ticks: 1,
+            elapsed_ns: 1000,
+            rows: Some(1),
+            error: "",
+        }
+    }
+
+    /// Calls of a query in a table.
+    fn calls(table: &Table, query: &'static Known) -> u64 {
+        table.series.iter().filter(|series| ptr::eq(series.query, query)).map(|series| series.histogram.count()).sum()
+    }
+
+    #[test]
+    fn a_drain_beside_the_writer_misses_nothing_and_counts_nothing_twice() {
+        const CALLS: u64 = 200_000;
+        let query = known::by_name(Dialect::Generic, "table.race");
+        let cell = Cell::new();
+        let drained = AtomicU64::new(0);
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                for _ in 0..CALLS {
+                    cell.add(&measured(query));
+                }
+                is_done.store(true, Ordering::Release);
+            });
+            let mut spare: Box<Table> = Box::default();
+            loop {
+                let was_done = is_done.load(Ordering::Acquire);
+                match cell.exchange(spare) {
+                    Ok(mut taken) => {
+                        drained.fetch_add(calls(&taken, query), Ordering::Relaxed);
+                        taken.clear();
+                        spare = taken;
+                        if was_done {
+                            break;
+                        }
+                    }
+                    Err(unused) => spare = unused,
+                }
+            }
+        });
+        assert_eq!(drained.load(Ordering::Relaxed), CALLS);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_as_other() {
+        let mut table = Table::default();
+        let query = known::by_name(Dialect::Generic, "table.room");
+        for line in 0..u32::try_from(MAX_SERIES).unwrap() + 500 {
+            table.add(&Measured { code: Code { file: "f.rs", line }, ..measured(query) });
+        }
+        assert_eq!(table.series.len(), MAX_SERIES + 1);
+        assert_eq!(calls(&table, &OTHER), 500);
+        let total: u64 = table.series.iter().map(|series| series.histogram.count()).sum();
+        assert_eq!(total, MAX_SERIES as u64 + 500);
+    }
+
+    #[test]
+    fn a_cleared_table_is_empty_and_counts_anew() {
+        let query = known::by_name(Dialect::Generic, "table.clear");
+        let mut table = Table::default();
+        table.add(&measured(query));
+        table.clear();
+        assert!(table.is_empty() && table.ticks.is_none());
+        table.add(&measured(query));
+        assert_eq!(calls(&table, query), 1);
+    }
+}

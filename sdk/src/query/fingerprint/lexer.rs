@@ -412,7 +412,8 @@ impl<'a> Lexer<'a> {
         let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
         let len = rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
         let names = matches!(self.dialect, Dialect::ClickHouse | Dialect::Generic);
-        if names && len > 0 && rest.get(len) == Some(&b':') {
+        // Or cut off by the end of the text.
+        if names && len > 0 && matches!(rest.get(len), Some(b':') | None) {
             self.skip_until(|byte| byte == b'}');
             self.at = (self.at + 1).min(self.bytes.len());
             return Kind::Placeholder;
