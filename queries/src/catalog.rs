@@ -4,6 +4,7 @@
 //! the catalogue is built, with file and line; what can be wrong with a value is a [`ParamError`].
 
 use crate::error::{CatalogError, ParamError, Problem};
+use crate::funnel;
 use crate::header::{self, Entry, Header};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::param::{self, Allowed, Kind, Param};
@@ -76,8 +77,20 @@ pub struct Query {
     pub columns: Vec<Column>,
     /// What to keep in mind when reading the answer.
     pub caveats: Option<String>,
-    /// The statement, without the header, beginning with SELECT or WITH.
+    /// Who computes the answer.
+    pub engine: Engine,
+    /// The statement, without the header, beginning with SELECT or WITH. Where the engine is not ClickHouse it only
+    /// declares the types of parameters and columns and answers no row.
     pub sql: String,
+}
+
+/// Who computes the answer of a saved query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// ClickHouse, by the statement.
+    ClickHouse,
+    /// The exact funnel: `engine: funnel` in the header. See [`crate::funnel::saved`].
+    Funnel,
 }
 
 /// One column of an answer.
@@ -197,6 +210,20 @@ impl Query {
         check_tables(&tokens)?;
         let params = params(&header, &tokens)?;
         let columns = header.columns.iter().map(column).collect::<Result<_, _>>()?;
+        let engine = match header.engine.as_deref() {
+            None => Engine::ClickHouse,
+            Some("funnel") => match params.iter().find(|param| !funnel::saved::PARAMS.contains(&param.name.as_str())) {
+                None => Engine::Funnel,
+                Some(param) => {
+                    let problem = format!("parameter {} is none of a funnel", param.name);
+                    return Err((1, Problem::Engine(problem, funnel::saved::PARAMS.join(", "))));
+                }
+            },
+            Some(other) => {
+                let problem = format!("there is no engine {other:?}");
+                return Err((1, Problem::Engine(problem, funnel::saved::PARAMS.join(", "))));
+            }
+        };
         let Header { title, question, grain, caveats, .. } = header;
         Ok(Self {
             name: name.to_owned(),
@@ -207,6 +234,7 @@ impl Query {
             params,
             columns,
             caveats,
+            engine,
             sql: sql.trim_start().to_owned(),
         })
     }

@@ -40,10 +40,13 @@ pub enum Problem {
     TooLarge(usize),
     /// A line of the header begins with a word that means nothing there.
     #[error(
-        "header word {0:?} is unknown; known: title, question, grain, param NAME, column NAME, caveats; a line that \
-         goes on is indented by two spaces more"
+        "header word {0:?} is unknown; known: title, question, grain, param NAME, column NAME, caveats, engine; a line \
+         that goes on is indented by two spaces more"
     )]
     HeaderWord(String),
+    /// The header names an engine there is none of, or the query has parameters the engine does not know.
+    #[error("{0}; an engine is funnel, with the parameters {1}")]
+    Engine(String, String),
     /// Something the header must say is missing.
     #[error("the header lacks {0}")]
     Missing(&'static str),

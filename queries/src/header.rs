@@ -12,6 +12,7 @@ pub(crate) struct Header<'a> {
     pub(crate) question: String,
     pub(crate) grain: String,
     pub(crate) caveats: Option<String>,
+    pub(crate) engine: Option<String>,
     pub(crate) params: Vec<Entry<'a>>,
     pub(crate) columns: Vec<Entry<'a>>,
     /// Lines the header takes; the body begins after them.
@@ -40,6 +41,7 @@ pub(crate) fn read(text: &str) -> Result<Header<'_>, (usize, Problem)> {
             ("grain", None, None) if !content.starts_with("one row") => return fail(Problem::Grain),
             ("grain", None, None) => once(&mut header.grain, "grain", content),
             ("caveats", None, None) => once(header.caveats.get_or_insert_default(), "caveats", content),
+            ("engine", None, None) => once(header.engine.get_or_insert_default(), "engine", content),
             ("param", Some(name), None) => entry(&mut header.params, name, number, &content),
             ("column", Some(name), None) => entry(&mut header.columns, name, number, &content),
             _ => return fail(Problem::HeaderWord(word.to_owned())),

@@ -21,6 +21,6 @@ mod header;
 mod lex;
 pub mod param;
 
-pub use catalog::{BoundQuery, Catalog, Column, Query, ServerParams};
+pub use catalog::{BoundQuery, Catalog, Column, Engine, Query, ServerParams};
 pub use error::{CatalogError, ParamError, Problem};
 pub use param::{Allowed, Kind, Param};

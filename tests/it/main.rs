@@ -9,6 +9,8 @@ mod durability;
 mod durability_insert;
 mod durability_support;
 mod engine;
+mod funnel;
+mod funnel_data;
 mod migrations;
 mod native;
 mod power_cut;

@@ -31,6 +31,9 @@ pub struct FunnelAnswer {
     pub over_time: Vec<PeriodAnswer>,
     /// A unit that has not finished is open while a window of its ends after this instant; RFC 3339.
     pub as_of: String,
+    /// The units that dropped at the step asked for, latest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Vec<DroppedUnit>>,
 }
 
 /// One step.
@@ -90,14 +93,37 @@ pub struct PeriodAnswer {
 }
 
 /// A unit that dropped at a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct DroppedUnit {
     /// When it did the step it dropped at, in its reported chain; milliseconds since the Unix epoch.
     pub at_ms: i64,
     /// The unit.
+    #[serde(serialize_with = "as_hex")]
     pub unit: u64,
     /// Whether it still has time.
     pub open: bool,
+    /// Its id as sent; null where it is not known. Not filled in by the scan.
+    pub id: Option<String>,
+    /// `user`, `session`, `anonymous` or `tenant`. Not filled in by the scan.
+    pub id_kind: Option<String>,
+    /// What it did after that; null where nothing. Not filled in by the scan.
+    pub next: Option<Done>,
+    /// What it did last of all. Not filled in by the scan.
+    pub last: Option<Done>,
+}
+
+/// Something a unit did.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Done {
+    /// Name of the event.
+    pub event: String,
+    /// Milliseconds since the Unix epoch.
+    pub at_ms: i64,
+}
+
+/// 64 bits do not fit a JSON number everywhere.
+fn as_hex<S: serde::Serializer>(unit: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{unit:016x}"))
 }
 
 /// Group a unit belongs to.
@@ -197,19 +223,12 @@ pub(super) struct Tally {
     groups: HashMap<Group, GroupTally>,
     /// Units by level in each period; level 0 counts the excluded.
     periods: Vec<Vec<u64>>,
-    dropped: Option<Dropped>,
-}
-
-/// The units that dropped at a step latest.
-#[derive(Debug)]
-struct Dropped {
-    step: usize,
-    limit: usize,
-    latest: BinaryHeap<Reverse<DroppedUnit>>,
+    /// The latest of the units that dropped at the step asked for; the earliest of them on top.
+    dropped: BinaryHeap<Reverse<DroppedUnit>>,
 }
 
 impl Tally {
-    pub(super) fn new(funnel: &Funnel, dropped: Option<(usize, usize)>) -> Self {
+    pub(super) fn new(funnel: &Funnel) -> Self {
         let steps = funnel.steps.len();
         Self {
             without_unit: 0,
@@ -217,7 +236,7 @@ impl Tally {
             excluded: 0,
             groups: HashMap::new(),
             periods: vec![vec![0; steps + 1]; funnel.periods.len()],
-            dropped: dropped.map(|(step, limit)| Dropped { step, limit, latest: BinaryHeap::new() }),
+            dropped: BinaryHeap::new(),
         }
     }
 
@@ -237,22 +256,16 @@ impl Tally {
             (Some(_), None) => Group::NotReached,
         };
         self.groups.entry(group).or_insert_with(|| GroupTally::new(self.steps)).add(outcome, is_open);
-        if let Some(dropped) = &mut self.dropped
+        if let Some(dropped) = funnel.dropped
             && outcome.level == dropped.step + 1
-            && outcome.level < self.steps
         {
             let at_ms = outcome.times.last().copied().unwrap_or(0);
-            dropped.latest.push(Reverse(DroppedUnit { at_ms, unit, open: is_open }));
-            if dropped.latest.len() > dropped.limit {
-                dropped.latest.pop();
+            let left = DroppedUnit { at_ms, unit, open: is_open, id: None, id_kind: None, next: None, last: None };
+            self.dropped.push(Reverse(left));
+            if self.dropped.len() > dropped.limit {
+                self.dropped.pop();
             }
         }
-    }
-
-    /// The units that dropped, latest first.
-    pub(super) fn take_dropped(&mut self) -> Vec<DroppedUnit> {
-        let heap = self.dropped.take().map(|dropped| dropped.latest).unwrap_or_default();
-        heap.into_sorted_vec().into_iter().map(|Reverse(unit)| unit).collect()
     }
 
     pub(super) fn finish(self, funnel: &Funnel, values: &Values) -> FunnelAnswer {
@@ -278,6 +291,9 @@ impl Tally {
             breakdown,
             over_time: over_time.collect(),
             as_of: Timestamp::from_millisecond(funnel.as_of_ms).map_or_else(|_| String::new(), |at| at.to_string()),
+            dropped: funnel
+                .dropped
+                .map(|_| self.dropped.into_sorted_vec().into_iter().map(|Reverse(unit)| unit).collect()),
         }
     }
 }

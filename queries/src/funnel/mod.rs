@@ -52,6 +52,7 @@ mod overlap;
 mod period;
 pub mod reference;
 pub mod request;
+pub mod saved;
 pub mod scan;
 pub mod sql;
 mod unit;
@@ -61,11 +62,13 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{DroppedUnit, FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimesAnswer};
+pub use answer::{Done, DroppedUnit, FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimesAnswer};
 pub use native::{NativeError, NativeReader};
 pub use outcome::UnitOutcome;
-pub use request::{CohortRequest, ConditionRequest, ExclusionRequest, FunnelError, FunnelRequest, MatchRequest};
+pub use request::{
+    CohortRequest, ConditionRequest, DroppedRequest, ExclusionRequest, FunnelError, FunnelRequest, MatchRequest,
+};
 pub use scan::{FunnelScan, Row};
 pub use sql::{Columns, FunnelPlan};
 pub use unit::Event;
-pub use validate::{Funnel, MAX_STEPS, MIN_STEPS};
+pub use validate::{Dropped, Funnel, MAX_STEPS, MIN_STEPS};

@@ -90,6 +90,8 @@ pub fn answer(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) -> Fu
         breakdown: if funnel.breakdown.is_some() { group_answers(funnel, &whole) } else { Vec::new() },
         over_time: (0..funnel.periods.len()).map(|period| period_answer(funnel, &fates, period)).collect(),
         as_of: Timestamp::from_millisecond(funnel.as_of_ms).map_or_else(|_| String::new(), |at| at.to_string()),
+        // A list of units is no rule; the reference knows none.
+        dropped: None,
     }
 }
 

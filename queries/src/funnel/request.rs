@@ -66,6 +66,8 @@ pub struct FunnelRequest {
     pub interval: Option<String>,
     /// The time until which data are complete: RFC 3339, or a date (and time) in `tz`.
     pub as_of: Option<String>,
+    /// Asks for the units that dropped at a step.
+    pub dropped: Option<DroppedRequest>,
 }
 
 /// Which events fit a step.
@@ -97,6 +99,15 @@ pub struct ConditionRequest {
     pub op: String,
     /// What it is compared with; null where absent.
     pub value: Value,
+}
+
+/// Units that reached a step and not the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DroppedRequest {
+    /// Index of the step they reached, from 0.
+    pub step: i64,
+    /// How many, the latest first; 100 when absent.
+    pub limit: Option<i64>,
 }
 
 /// A set of people.
@@ -134,13 +145,11 @@ impl FunnelRequest {
             filter: fields.conditions("filter")?,
             hold: fields.list("hold", text_item)?,
             first_time: fields.flag("first_time")?,
-            cohort: match fields.take("cohort") {
-                Some(json) => Some(CohortRequest::parse(json)?),
-                None => None,
-            },
+            cohort: fields.take("cohort").map(CohortRequest::parse).transpose()?,
             tz: fields.text("tz")?,
             interval: fields.text("interval")?,
             as_of: fields.text("as_of")?,
+            dropped: fields.take("dropped").map(DroppedRequest::parse).transpose()?,
         };
         fields.close()?;
         Ok(request)
@@ -178,6 +187,18 @@ impl ConditionRequest {
         let value = fields.take("value").unwrap_or(Value::Null);
         fields.close()?;
         Ok(Self { attr, op, value })
+    }
+}
+
+impl DroppedRequest {
+    fn parse(json: Value) -> Result<Self, FunnelError> {
+        let mut fields = Fields::open(json, "dropped")?;
+        let step = fields.whole("step")?;
+        let step =
+            step.ok_or_else(|| FunnelError::new("dropped.step", "must be given: the index of a step, from 0"))?;
+        let limit = fields.whole("limit")?;
+        fields.close()?;
+        Ok(Self { step, limit })
     }
 }
 

@@ -7,7 +7,7 @@
 //! The rules are those in the documentation of [`super`]; [`super::chain`] and [`super::any_order`] say why the searches are
 //! exact and linear.
 
-use super::answer::{DroppedUnit, FunnelAnswer, Tally};
+use super::answer::{FunnelAnswer, Tally};
 use super::any_order::AnchorSearch;
 use super::chain::{Barrier, ChainSearch, Rules};
 use super::outcome::{Chain, UnitOutcome};
@@ -45,7 +45,7 @@ impl FunnelScan {
     /// A scan that has seen nothing.
     pub fn new(funnel: Funnel) -> Self {
         Self {
-            tally: Tally::new(&funnel, None),
+            tally: Tally::new(&funnel),
             funnel,
             values: Values::default(),
             unit: 0,
@@ -54,11 +54,6 @@ impl FunnelScan {
             events: Vec::new(),
             timeline: Timeline::default(),
         }
-    }
-
-    /// The same, and keeps the `limit` units that dropped at `step` latest.
-    pub fn with_dropped(funnel: Funnel, step: usize, limit: usize) -> Self {
-        Self { tally: Tally::new(&funnel, Some((step, limit))), ..Self::new(funnel) }
     }
 
     /// The number of a breakdown value, to be put into [`Event::value`].
@@ -86,13 +81,6 @@ impl FunnelScan {
     pub fn finish(mut self) -> FunnelAnswer {
         self.end_unit();
         self.tally.finish(&self.funnel, &self.values)
-    }
-
-    /// The answer, and the units that dropped at the step asked for, latest first.
-    pub fn finish_with_dropped(mut self) -> (FunnelAnswer, Vec<DroppedUnit>) {
-        self.end_unit();
-        let dropped = self.tally.take_dropped();
-        (self.tally.finish(&self.funnel, &self.values), dropped)
     }
 
     fn count_without_unit(&mut self, event: &Event) {

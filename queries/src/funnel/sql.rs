@@ -19,6 +19,13 @@ use std::fmt::Write as _;
 /// Kinds a user causes: what "any event" and "other event" mean.
 const VISIBLE: &str = "kind IN ('used', 'step', 'event')";
 
+/// The person behind a row joined with `links`.
+const PERSON: &str = "if(links.person = 0, fitting.unit, links.person)";
+
+/// Joins each row with the person its unit was first linked to.
+const LINKS: &str = "LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
+                     WHERE project = {project:UInt32} GROUP BY anonymous) AS links ON fitting.unit = links.anonymous";
+
 /// Which optional columns the rows of a plan have, in this order after the fixed ones.
 ///
 /// Fixed, in order: `unit_id` UInt64, `time_ms` Int64, `seq` UInt64, `instance_id` UInt64, `step_mask` UInt32.
@@ -141,12 +148,7 @@ impl Funnel {
 
     /// The outer statement: units resolved, cohort applied, ordered.
     fn resolved_rows(&self, inner: &str, columns: Columns, params: &mut Params) -> String {
-        let person = "if(links.person = 0, fitting.unit, links.person)";
-        let unit = match self.count_by {
-            CountBy::User => person.to_owned(),
-            CountBy::Session => format!("if(session != 0, session, {person})"),
-            CountBy::Tenant => "if(tenant = '', 0, greatest(sipHash64(tenant), 1))".to_owned(),
-        };
+        let unit = self.unit_expression();
         let mut sql = format!("SELECT {unit} AS unit_id, time_ms, seq, instance_id, step_mask");
         if columns.exclusions {
             sql.push_str(", exclusion_mask");
@@ -165,16 +167,13 @@ impl Funnel {
         }
         let _infallible = write!(sql, " FROM ({inner}) AS fitting");
         if self.count_by != CountBy::Tenant || self.cohort.is_some() {
-            sql.push_str(
-                " LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
-                 WHERE project = {project:UInt32} GROUP BY anonymous) AS links ON fitting.unit = links.anonymous",
-            );
+            let _infallible = write!(sql, " {LINKS}");
         }
         if let Some(users) = &self.cohort {
             let ids: Vec<String> = users.iter().map(|user| params.text(user)).collect();
             let _infallible = write!(
                 sql,
-                " WHERE {person} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = 'user' \
+                " WHERE {PERSON} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = 'user' \
                  AND id IN ({}))",
                 ids.join(", ")
             );
@@ -185,6 +184,51 @@ impl Funnel {
             " ORDER BY unit_id, time_ms"
         });
         sql
+    }
+
+    /// The unit of a row of `events` joined with `links`, 0 where it has none.
+    fn unit_expression(&self) -> &'static str {
+        match self.count_by {
+            CountBy::User => PERSON,
+            CountBy::Session => "if(session != 0, session, if(links.person = 0, fitting.unit, links.person))",
+            CountBy::Tenant => "if(tenant = '', 0, greatest(sipHash64(tenant), 1))",
+        }
+    }
+
+    /// The statement for what these units, each with the instant it dropped, did next and last: one row each, columns
+    /// `unit` UInt64, `at_ms` Int64, `id`, `id_kind`, `next_event`, `next_ms` Int64, `last_event`, `last_ms` Int64; empty and 0 where
+    /// there is none.
+    pub fn plan_dropped(&self, project: u32, units: &[(u64, i64)]) -> BoundQuery {
+        let list = |numbers: Vec<String>| format!("[{}]", numbers.join(","));
+        let mut params = Params::default();
+        params.add("project", project.to_string());
+        params.add("units", list(units.iter().map(|(unit, _)| unit.to_string()).collect()));
+        params.add("times", list(units.iter().map(|(_, at)| at.to_string()).collect()));
+        params.add("from_ms", self.from_ms.to_string());
+        let unit = self.unit_expression();
+        let (id, kind) = match self.count_by {
+            CountBy::Tenant => ("any(did.tenant)", "'tenant'"),
+            CountBy::User | CountBy::Session => ("any(names.id)", "any(names.kind)"),
+        };
+        let sql = format!(
+            "SELECT asked.unit AS unit, asked.at_ms AS at_ms, {id} AS id, {kind} AS id_kind, \
+             argMinIf(did.name, (did.time_ms, did.name), did.time_ms > asked.at_ms) AS next_event, \
+             minIf(did.time_ms, did.time_ms > asked.at_ms) AS next_ms, \
+             argMax(did.name, (did.time_ms, did.name)) AS last_event, max(did.time_ms) AS last_ms \
+             FROM (SELECT pair.1 AS unit, pair.2 AS at_ms FROM \
+             (SELECT arrayJoin(arrayZip({{units:Array(UInt64)}}, {{times:Array(Int64)}})) AS pair)) AS asked \
+             LEFT JOIN (SELECT {unit} AS unit_id, toString(fitting.name) AS name, fitting.time_ms AS time_ms, \
+             toString(fitting.tenant) AS tenant FROM \
+             (SELECT unit, session, tenant, name, toUnixTimestamp64Milli(time) AS time_ms FROM events \
+             WHERE project = {{project:UInt32}} AND {VISIBLE} \
+             AND day >= toDate(fromUnixTimestamp64Milli({{from_ms:Int64}}, 'UTC')) \
+             AND time >= fromUnixTimestamp64Milli({{from_ms:Int64}}, 'UTC')) AS fitting {LINKS} \
+             WHERE unit_id IN {{units:Array(UInt64)}}) AS did ON did.unit_id = asked.unit \
+             LEFT JOIN (SELECT unit, any(id) AS id, toString(any(kind)) AS kind FROM units \
+             WHERE project = {{project:UInt32}} AND unit IN {{units:Array(UInt64)}} GROUP BY unit) AS names \
+             ON names.unit = asked.unit GROUP BY unit, at_ms"
+        );
+        BoundQuery { sql, params: params.into_sorted(), range_ms: Some((self.from_ms, self.to_ms)) }
     }
 
     /// The step whose value stands for a unit that reached `level` steps; `None` when it did not reach that step.

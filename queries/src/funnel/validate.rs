@@ -41,6 +41,10 @@ pub const MAX_TEXT_BYTES: usize = 1024;
 pub const MAX_TOTAL_TEXT_BYTES: usize = 128 * 1024;
 /// Most people of a cohort given by id; bounded for the same reason.
 pub const MAX_COHORT_USERS: usize = 1000;
+/// Dropped units listed when no limit is given.
+pub const DEFAULT_DROPPED_LIMIT: usize = 100;
+/// Most dropped units listed: their numbers travel in the address line of a request to ClickHouse.
+pub const MAX_DROPPED_LIMIT: usize = 5000;
 /// Most periods of a conversion over time; chosen: three years of days.
 pub const MAX_PERIODS: usize = 1100;
 
@@ -184,6 +188,15 @@ pub struct Exclusion {
     pub to_step: usize,
 }
 
+/// Which units that dropped are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// The step they reached; there is a next one.
+    pub step: usize,
+    /// How many, the latest first.
+    pub limit: usize,
+}
+
 /// A step with the name it has in answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
@@ -235,6 +248,8 @@ pub struct Funnel {
     pub periods: Vec<i64>,
     /// A unit that has not finished counts as open while a window of its ends after this.
     pub as_of_ms: i64,
+    /// Units to be listed.
+    pub dropped: Option<Dropped>,
 }
 
 impl FunnelRequest {
@@ -293,6 +308,7 @@ impl FunnelRequest {
             hold: self.hold()?,
             first_time: self.first_time,
             cohort: self.cohort.as_ref().map(cohort).transpose()?,
+            dropped: self.dropped(steps.len())?,
             as_of_ms: time("as_of", self.as_of.as_deref(), now, &tz)?.unwrap_or(complete_until_ms),
             tz,
             interval,
@@ -373,6 +389,22 @@ impl FunnelRequest {
                 })
             }
         }
+    }
+
+    fn dropped(&self, steps: usize) -> Result<Option<Dropped>, FunnelError> {
+        let Some(asked) = self.dropped else { return Ok(None) };
+        let last = steps - 2;
+        let step = usize::try_from(asked.step)
+            .ok()
+            .filter(|step| *step <= last)
+            .ok_or_else(|| FunnelError::new("dropped.step", format!("must be 0 to {last}, given {}", asked.step)))?;
+        let default = i64::try_from(DEFAULT_DROPPED_LIMIT).unwrap_or(i64::MAX);
+        let limit = asked.limit.unwrap_or(default);
+        let limit =
+            usize::try_from(limit).ok().filter(|limit| (1..=MAX_DROPPED_LIMIT).contains(limit)).ok_or_else(|| {
+                FunnelError::new("dropped.limit", format!("must be 1 to {MAX_DROPPED_LIMIT}, given {limit}"))
+            })?;
+        Ok(Some(Dropped { step, limit }))
     }
 
     fn hold(&self) -> Result<Vec<String>, FunnelError> {

@@ -1,0 +1,131 @@
+//! Saved funnels: questions of the catalogue whose answer the exact funnel computes.
+//!
+//! In: the bound parameters of a query with `engine: funnel`. Out: a [`FunnelRequest`], and the rows of its answer. A team
+//! saves a funnel of its own as a file with such a header and its steps as the default of `steps`.
+
+use super::{FunnelAnswer, FunnelError, FunnelRequest, MatchRequest};
+use crate::catalog::BoundQuery;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+/// Parameters such a query may have.
+pub const PARAMS: [&str; 12] = [
+    "from",
+    "to",
+    "tz",
+    "steps",
+    "funnel",
+    "order",
+    "window_ms",
+    "count_by",
+    "first_time",
+    "breakdown",
+    "attribution",
+    "breakdown_limit",
+];
+
+/// Columns of the rows and their types in ClickHouse, in order.
+pub const COLUMNS: [(&str, &str); 12] = [
+    ("group", "String"),
+    ("value", "String"),
+    ("step", "UInt32"),
+    ("label", "String"),
+    ("count", "UInt64"),
+    ("rate_from_first", "Nullable(Float64)"),
+    ("rate_from_previous", "Nullable(Float64)"),
+    ("lost", "UInt64"),
+    ("open", "UInt64"),
+    ("time_ms_avg", "Nullable(Float64)"),
+    ("time_ms_p50", "Nullable(Int64)"),
+    ("time_ms_p90", "Nullable(Int64)"),
+];
+
+/// The declared funnel the steps are to be taken from, where the question names no steps.
+pub fn declared_funnel(bound: &BoundQuery) -> Option<&str> {
+    let text = |name: &str| given(bound, name).unwrap_or("");
+    (text("steps").is_empty() && !text("funnel").is_empty()).then(|| text("funnel"))
+}
+
+/// The statement for the steps of a declared funnel in order: those of the release that declared it latest. One column,
+/// `name`.
+pub fn declared_steps(project: u32, funnel: &str) -> BoundQuery {
+    let sql = "SELECT toString(name) AS name FROM catalog WHERE project = {project:UInt32} AND kind = 'step' \
+               AND funnel = {funnel:String} AND (service, release) IN \
+               (SELECT service, argMax(release, time) FROM catalog WHERE project = {project:UInt32} AND kind = 'step' \
+               AND funnel = {funnel:String} GROUP BY service) \
+               GROUP BY name ORDER BY min(position), name";
+    let params = vec![("funnel".to_owned(), funnel.to_owned()), ("project".to_owned(), project.to_string())];
+    BoundQuery { sql: sql.to_owned(), params, range_ms: None }
+}
+
+/// The funnel a saved question asks for. `declared` are the steps of the declared funnel, where one is named.
+///
+/// # Errors
+/// No steps, from either.
+pub fn request(bound: &BoundQuery, declared: &[String]) -> Result<FunnelRequest, FunnelError> {
+    let text = |name: &str| given(bound, name).filter(|text| !text.is_empty()).map(str::to_owned);
+    let steps: Vec<String> = match text("steps") {
+        Some(steps) => steps.split(',').map(|step| step.trim().to_owned()).collect(),
+        None => declared.to_vec(),
+    };
+    if steps.is_empty() {
+        let problem = match given(bound, "funnel").filter(|funnel| !funnel.is_empty()) {
+            Some(funnel) => format!("must name the steps: no release has declared a funnel {funnel:?}"),
+            None => "must name the steps, separated by commas, or funnel a declared funnel".to_owned(),
+        };
+        return Err(FunnelError::new("steps", problem));
+    }
+    let step = |event: String| MatchRequest { event: (event != "*").then_some(event), conditions: Vec::new() };
+    let number = |name: &str| given(bound, name).and_then(|text| text.parse().ok());
+    let time = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|at| at.to_string());
+    Ok(FunnelRequest {
+        steps: steps.into_iter().map(step).collect(),
+        order: text("order"),
+        window_ms: number("window_ms"),
+        from: bound.range_ms.and_then(|(from, _)| time(from)),
+        to: bound.range_ms.and_then(|(_, to)| time(to)),
+        count_by: text("count_by"),
+        first_time: given(bound, "first_time") == Some("true"),
+        breakdown: text("breakdown"),
+        attribution: text("attribution"),
+        breakdown_limit: number("breakdown_limit"),
+        tz: text("tz"),
+        ..FunnelRequest::default()
+    })
+}
+
+/// The rows of an answer, columns as in [`COLUMNS`]: the whole first, then group by group.
+pub fn rows(answer: &FunnelAnswer) -> Vec<Vec<Value>> {
+    let whole = std::iter::once(("whole", Value::Null, &answer.steps));
+    let groups = answer.breakdown.iter().map(|group| (group.group, group.value.clone(), &group.steps));
+    let mut rows = Vec::new();
+    for (group, value, steps) in whole.chain(groups) {
+        let value = match value {
+            Value::Null => String::new(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        for step in steps {
+            let times = step.time_from_previous_ms;
+            rows.push(vec![
+                json!(group),
+                json!(value),
+                json!(step.step),
+                json!(step.label),
+                json!(step.count),
+                json!(step.rate_from_first),
+                json!(step.rate_from_previous),
+                json!(step.lost),
+                json!(step.open),
+                json!(times.map(|times| times.avg)),
+                json!(times.map(|times| times.p50)),
+                json!(times.map(|times| times.p90)),
+            ]);
+        }
+    }
+    rows
+}
+
+fn given<'a>(bound: &'a BoundQuery, name: &str) -> Option<&'a str> {
+    bound.params.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}

@@ -1,0 +1,291 @@
+//! Funnels on the real engine: the statement, the stream and the scan together answer what the reference answers.
+
+use gemba_conventions::EventKind;
+use gemba_ingest::store::select::Limits;
+use gemba_ingest::store::{Client, funnel};
+use gemba_queries::funnel::reference::{self, PlainEvent, PlainLink};
+use gemba_queries::funnel::validate::Scalar;
+use gemba_queries::funnel::{Funnel, FunnelRequest};
+use gemba_tests::server::Server;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// "Now" of all questions, behind every event.
+pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
+
+/// Beginning of the random streams, 2026-01-01T00:00:00Z.
+const START_MS: i64 = 1_767_225_600_000;
+
+pub(crate) fn question(json: Value) -> Funnel {
+    FunnelRequest::parse(json).unwrap().validate(NOW_MS, NOW_MS).unwrap()
+}
+
+/// An event as a row of the table `events`.
+pub(crate) fn row(project: u32, event: &PlainEvent) -> Value {
+    let text = |key: &str| match event.attributes.get(key) {
+        Some(Scalar::Text(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let mut strings = BTreeMap::new();
+    let mut numbers = BTreeMap::new();
+    let mut bools = BTreeMap::new();
+    for (key, value) in event.attributes.iter().filter(|(key, _)| key.as_str() != "service.version") {
+        match value {
+            Scalar::Text(text) => drop(strings.insert(key, text)),
+            Scalar::Number(number) => drop(numbers.insert(key, number)),
+            Scalar::Flag(flag) => drop(bools.insert(key, flag)),
+        }
+    }
+    let (seq, instance) = event.seq.unwrap_or((0, 0));
+    json!({
+        "project": project, "name": event.name, "kind": event.kind.as_str(), "day": event.time_ms / 86_400_000,
+        "unit": event.unit.unwrap_or(0), "time": seconds(event.time_ms), "seq": seq, "instance": instance,
+        "session": event.session.unwrap_or(0), "tenant": event.tenant, "release": text("service.version"),
+        "strings": strings, "numbers": numbers, "bools": bools, "received": seconds(NOW_MS), "record": 1,
+    })
+}
+
+fn seconds(ms: i64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+/// Stores rows in one insert.
+pub(crate) async fn store(client: &Client, table: &str, rows: impl IntoIterator<Item = Value>) {
+    let mut text = String::new();
+    for row in rows {
+        text.push_str(&row.to_string());
+        text.push('\n');
+    }
+    let mut insert = client
+        .raw()
+        .insert_formatted_with(format!("INSERT INTO {table} FORMAT JSONEachRow"))
+        .with_setting("async_insert", "0")
+        .with_setting("wait_end_of_query", "1");
+    insert.send(text.into()).await.unwrap();
+    insert.end().await.unwrap();
+}
+
+/// Numbers without a pattern, always the same (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn time(&mut self, bound: u64) -> i64 {
+        i64::try_from(self.below(bound)).unwrap()
+    }
+
+    fn one_in(&mut self, chances: u64) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, list: &[T]) -> T {
+        list[usize::try_from(self.below(list.len() as u64)).unwrap()].clone()
+    }
+}
+
+/// Names that would break a statement that pasted them.
+const NAMES: [&str; 5] = ["a", "b'); --", "c\\ \"`", "x\u{0}\t\n", "\u{4e2d}\u{1F980}"];
+
+fn random_event(random: &mut Random) -> PlainEvent {
+    let mut attributes = BTreeMap::new();
+    let plans = [
+        None,
+        Some(Scalar::Text("5".to_owned())),
+        Some(Scalar::Number(5.0)),
+        Some(Scalar::Number(0.1)),
+        Some(Scalar::Flag(true)),
+        Some(Scalar::Text("it's \\ \u{0}".to_owned())),
+    ];
+    attributes.extend(random.pick(&plans).map(|plan| ("pl'an".to_owned(), plan)));
+    attributes.extend(
+        random
+            .pick(&[None, Some("1.0"), Some("2.0")])
+            .map(|release| ("service.version".to_owned(), Scalar::Text(release.to_owned()))),
+    );
+    if !random.one_in(4) {
+        attributes.insert("cart".to_owned(), Scalar::Number(f64::from(u32::try_from(random.below(2)).unwrap())));
+    }
+    let kinds = [EventKind::Event, EventKind::Event, EventKind::Event, EventKind::Used, EventKind::Step];
+    let others = [EventKind::Started, EventKind::Ended];
+    PlainEvent {
+        unit: (!random.one_in(12)).then(|| 1 + random.below(4)),
+        session: random.one_in(2).then(|| 1000 + random.below(2)),
+        tenant: random.pick(&["", "t", "u'"]).to_owned(),
+        time_ms: START_MS + random.time(12) + if random.one_in(6) { 86_400_000 } else { 0 },
+        seq: (!random.one_in(3)).then(|| (1 + random.below(4), 1 + random.below(2))),
+        kind: if random.one_in(6) { random.pick(&others) } else { random.pick(&kinds) },
+        name: random.pick(&NAMES).to_owned(),
+        attributes,
+    }
+}
+
+fn random_question(random: &mut Random) -> Value {
+    let step = |random: &mut Random| {
+        let name = random.pick(&NAMES[..3]);
+        match random.below(10) {
+            0 => json!({}),
+            1 => json!({"where": {"pl'an": 5}}),
+            2 => json!({"event": name, "where": {"pl'an": "5"}}),
+            3 => json!({"event": format!("completed:{name}")}),
+            4 => json!({"event": format!("feature:{name}")}),
+            5 => json!({"event": name, "where": [{"attr": "release", "op": "ne", "value": "1.0"}]}),
+            6 => {
+                json!({"event": name, "where": [{"attr": "pl'an", "op": "in", "value": [0.1, "it's \\ \u{0}", true]}]})
+            }
+            7 => json!({"where": [{"attr": "cart", "op": "le", "value": 0}, {"attr": "pl'an", "op": "set"}]}),
+            _ => json!({"event": name}),
+        }
+    };
+    let order = random.pick(&["ordered", "ordered", "strict", "any"]);
+    let steps: Vec<Value> = (0..2 + random.below(3)).map(|_| step(random)).collect();
+    let last = steps.len() - 1;
+    let from = START_MS + random.time(4);
+    let time = |ms: i64| jiff_time(ms);
+    let mut json = json!({
+        "order": order, "steps": steps, "window_ms": random.pick(&[1, 3, 6, 86_400_005]), "from": time(from),
+        "to": time(from + 1 + random.time(10)), "session_gap_ms": 1 + random.time(3),
+        "count_by": random.pick(&["user", "user", "session", "tenant"]), "as_of": time(START_MS + random.time(20)),
+        "attribution": random.pick(&["first", "last", "step:1"]), "breakdown_limit": 2,
+        "first_time": random.one_in(5),
+    });
+    if random.one_in(2) {
+        json["exclude"] = match order {
+            "any" => json!([{"event": NAMES[3], "from_step": 0, "to_step": last}]),
+            _ => {
+                json!([{"event": NAMES[3], "from_step": last - 1, "to_step": last}, {"event": NAMES[4], "from_step": 0, "to_step": 1}])
+            }
+        };
+    }
+    if random.one_in(2) {
+        json["breakdown"] = json!(random.pick(&["pl'an", "release", "cart"]));
+    }
+    if random.one_in(5) {
+        json["hold"] = json!(["cart"]);
+    }
+    if random.one_in(5) {
+        json["filter"] = json!([{"attr": "cart", "op": "set"}]);
+    }
+    json
+}
+
+fn jiff_time(ms: i64) -> String {
+    format!("2026-01-01T00:00:00.{:03}Z", ms - START_MS)
+}
+
+/// Exclusions that could fit a step are refused; the question is then asked without them.
+fn accepted(mut json: Value) -> Funnel {
+    match FunnelRequest::parse(json.clone()).unwrap().validate(NOW_MS, NOW_MS) {
+        Ok(funnel) => funnel,
+        Err(error) => {
+            assert!(error.field.starts_with("exclude"), "{error}");
+            json["exclude"] = json!([]);
+            question(json)
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_streams_are_answered_as_the_reference_answers() {
+    let server = Server::start().await;
+    let client = &server.running.app().store;
+    let mut random = Random(2026);
+    let mut cases = Vec::new();
+    for project in 1000..1200 {
+        let events: Vec<PlainEvent> = (0..4 + random.below(14)).map(|_| random_event(&mut random)).collect();
+        let links: Vec<PlainLink> = (0..random.below(3))
+            .map(|_| PlainLink {
+                anonymous: 1 + random.below(4),
+                person: 1 + random.below(4),
+                time_ms: START_MS + random.time(3),
+            })
+            .collect();
+        cases.push((project, accepted(random_question(&mut random)), events, links));
+    }
+    let rows = cases.iter().flat_map(|(project, _, events, _)| events.iter().map(|event| row(*project, event)));
+    store(client, "events", rows).await;
+    let link = |project: u32, link: &PlainLink| json!({"project": project, "anonymous": link.anonymous, "person": link.person, "time": seconds(link.time_ms)});
+    let links = cases.iter().flat_map(|(project, _, _, links)| links.iter().map(|item| link(*project, item)));
+    store(client, "identity_links", links).await;
+    let mut entered = 0;
+    for (project, funnel, events, links) in &cases {
+        let answer = funnel::answer(client, funnel, *project, Limits::default()).await.unwrap();
+        assert_eq!(answer, reference::answer(funnel, events, links), "project {project}: {funnel:#?}\n{events:#?}");
+        entered += answer.steps[0].count;
+    }
+    assert!(entered > 100, "the streams must enter the funnels, {entered} did");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cohort_holds_the_people_with_these_ids_and_what_is_linked_to_them() {
+    let server = Server::start().await;
+    let client = &server.running.app().store;
+    let mut events = Vec::new();
+    for unit in [1, 2, 3] {
+        for (name, time) in [("a", 0), ("b", 1)] {
+            events.push(PlainEvent {
+                unit: Some(unit),
+                session: None,
+                tenant: String::new(),
+                time_ms: START_MS + time,
+                seq: None,
+                kind: EventKind::Event,
+                name: name.to_owned(),
+                attributes: BTreeMap::new(),
+            });
+        }
+    }
+    store(client, "events", events.iter().map(|event| row(77, event))).await;
+    let unit = |unit: u64, id: &str| json!({"project": 77, "unit": unit, "kind": "user", "id": id});
+    store(client, "units", [unit(1, "ann's"), unit(2, "bob")]).await;
+    // Unit 3 was anonymous and turned out to be unit 1.
+    store(client, "identity_links", [json!({"project": 77, "anonymous": 3, "person": 1, "time": "1767225600"})]).await;
+    let ask = |more: Value| {
+        let mut json = json!({"steps": [{"event": "a"}, {"event": "b"}], "from": "2026-01-01", "to": "2026-02-01"});
+        for (key, value) in more.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        question(json)
+    };
+    let expected = [
+        (json!({}), 2),
+        (json!({"cohort": {"users": ["ann's"]}}), 1),
+        (json!({"cohort": {"users": ["nobody"]}}), 0),
+        (json!({"filter": {"user.id": "ann's"}}), 1),
+        (json!({"filter": [{"attr": "user.id", "op": "set", "value": false}]}), 1),
+    ];
+    for (more, people) in expected {
+        let answer = funnel::answer(client, &ask(more.clone()), 77, Limits::default()).await.unwrap();
+        assert_eq!(answer.steps[1].count, people, "{more}");
+    }
+    // Who dropped at the first step, and what they did then.
+    let json = json!({"steps": [{"event": "b"}, {"event": "a"}], "dropped": {"step": 0}});
+    let mut funnel = ask(json!({"dropped": {"step": 0}}));
+    funnel.steps = question(json).steps;
+    let late = [("c", 5), ("d", 9)].map(|(name, time)| PlainEvent {
+        name: name.to_owned(),
+        time_ms: START_MS + time,
+        ..events[0].clone()
+    });
+    store(client, "events", late.iter().map(|event| row(77, event))).await;
+    let dropped = funnel::answer(client, &funnel, 77, Limits::default()).await.unwrap().dropped.unwrap();
+    let told: Vec<Value> = dropped.iter().map(|unit| serde_json::to_value(unit).unwrap()).collect();
+    let person = |unit: &str, id: &str, next: Value, last: Value| json!({"at_ms": START_MS + 1, "unit": unit, "open": false, "id": id, "id_kind": "user", "next": next, "last": last});
+    let done = |event: &str, time: i64| json!({"event": event, "at_ms": START_MS + time});
+    assert_eq!(
+        told,
+        [
+            person("0000000000000002", "bob", Value::Null, done("b", 1)),
+            person("0000000000000001", "ann's", done("c", 5), done("d", 9)),
+        ]
+    );
+    // Another project sees nothing.
+    let other = funnel::answer(client, &ask(json!({})), 78, Limits::default()).await.unwrap();
+    assert_eq!(other.steps[0].count, 0);
+}
