@@ -3,8 +3,8 @@
 use gemba_conventions::EventKind;
 use gemba_ingest::store::select::Limits;
 use gemba_ingest::store::{Client, funnel};
+use gemba_queries::funnel::matcher::Scalar;
 use gemba_queries::funnel::reference::{self, PlainEvent, PlainLink};
-use gemba_queries::funnel::validate::Scalar;
 use gemba_queries::funnel::{Funnel, FunnelRequest};
 use gemba_tests::server::Server;
 use serde_json::{Value, json};

@@ -7,6 +7,7 @@ use crate::answer::{Format, UnknownFormat};
 use crate::control::{ControlError, MAX_NAME_BYTES};
 use crate::http::body::BodyError;
 use crate::store::StoreError;
+use crate::store::funnel::SavedError;
 use crate::throttle::Throttle;
 use gemba_queries::ParamError;
 use gemba_queries::funnel::FunnelError;
@@ -152,6 +153,15 @@ impl From<FunnelError> for ApiError {
         let code = if error.unknown_field { "unknown_field" } else { "invalid_field" };
         let hint = format!("mend {} and ask again", error.field);
         Self::new(StatusCode::BAD_REQUEST, code, error.to_string(), hint)
+    }
+}
+
+impl From<SavedError> for ApiError {
+    fn from(error: SavedError) -> Self {
+        match error {
+            SavedError::Question(error) => error.into(),
+            SavedError::Store(error) => error.into(),
+        }
     }
 }
 

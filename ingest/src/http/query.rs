@@ -15,6 +15,8 @@ use crate::store::{StoreError, funnel};
 use gemba::query::{Dialect, fingerprint};
 use gemba_queries::funnel::FunnelRequest;
 use gemba_queries::{BoundQuery, Query, ServerParams};
+use gemba_queries::funnel::{FunnelError, FunnelRequest};
+use gemba_queries::{BoundQuery, Engine, ParamError, Query, ServerParams};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -114,10 +116,17 @@ async fn ask(
     let bound = query.bind(given, &server)?;
     let until_ms = complete_until_ms(app, now_ms);
     let _turn = turn(app).await?;
-    let (selection, known_loss) = tokio::try_join!(
-        select::select(&app.store, &bound, Limits::default()),
-        known_loss(app, project, bound.range_ms)
-    )?;
+    let rows = async {
+        match query.engine {
+            Engine::ClickHouse => Ok(select::select(&app.store, &bound, Limits::default()).await?),
+            Engine::Funnel => {
+                let times = (now_ms, until_ms);
+                funnel::saved(&app.store, &bound, project.id.0, times, Limits::default()).await.map_err(ApiError::from)
+            }
+        }
+    };
+    let loss = async { Ok(known_loss(app, project, bound.range_ms).await?) };
+    let (selection, known_loss) = tokio::try_join!(rows, loss)?;
     let unit = |name: &str| query.columns.iter().find(|column| column.name == name).map(|column| column.unit.clone());
     let columns = selection
         .columns

@@ -45,6 +45,7 @@
 pub mod answer;
 mod any_order;
 mod chain;
+pub mod matcher;
 mod matching;
 mod native;
 mod outcome;

@@ -3,7 +3,7 @@
 //! In: two [`Matcher`]s. Out: false only when no event can fit both. Used to refuse an exclusion that could fit a step.
 //! Conservative: what is not plainly contradictory counts as possible.
 
-use super::validate::{Comparison, Condition, Matcher, NameKind, Scalar, Test};
+use super::matcher::{Comparison, Condition, Matcher, NameKind, Scalar, Test};
 use gemba_conventions::EventKind;
 
 /// The kinds of events a name, or the absence of one, means.

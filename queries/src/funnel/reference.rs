@@ -8,7 +8,8 @@
 //! It deliberately does not optimise, stream or talk to anything.
 
 use super::answer::{FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimesAnswer};
-use super::validate::{Attribution, Comparison, Condition, CountBy, Funnel, Matcher, NameKind, Order, Scalar, Test};
+use super::matcher::{Comparison, Condition, Matcher, NameKind, Scalar, Test};
+use super::validate::{Attribution, CountBy, Funnel, Order};
 use gemba_conventions::EventKind;
 use jiff::Timestamp;
 use std::collections::BTreeMap;

@@ -7,10 +7,9 @@
 //! Numbers travel as the 64 bits of their floating point form, because ClickHouse's default parser of decimal text may be
 //! one unit off in the last place and `eq` must mean equal.
 
+use super::matcher::{Comparison, Condition, Matcher, Scalar, Test};
 use super::overlap::kinds;
-use super::validate::{
-    Attribution, Comparison, Condition, CountBy, Exclusion, Funnel, Matcher, Order, Scalar, Step, Test,
-};
+use super::validate::{Attribution, CountBy, Exclusion, Funnel, Order, Step};
 use crate::catalog::BoundQuery;
 use gemba_conventions::attribute;
 use std::collections::BTreeMap;

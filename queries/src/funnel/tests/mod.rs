@@ -8,7 +8,8 @@ mod tables;
 
 use super::reference::{self, PlainEvent, PlainLink};
 use super::{Event, Funnel, FunnelAnswer, FunnelRequest, FunnelScan, Row};
-use crate::funnel::validate::{CountBy, Order, Scalar};
+use crate::funnel::matcher::Scalar;
+use crate::funnel::validate::{CountBy, Order};
 use gemba_conventions::EventKind;
 use std::collections::BTreeMap;
 

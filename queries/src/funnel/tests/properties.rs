@@ -5,7 +5,8 @@
 
 use super::{PlainEvent, PlainLink, reference, scanned};
 use crate::funnel::FunnelRequest;
-use crate::funnel::validate::{Funnel, Scalar};
+use crate::funnel::matcher::Scalar;
+use crate::funnel::validate::Funnel;
 use gemba_conventions::EventKind;
 use proptest::collection::vec;
 use proptest::option;

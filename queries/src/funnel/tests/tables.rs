@@ -4,7 +4,7 @@
 
 use super::{PlainEvent, answer, counts, event, funnel};
 use crate::funnel::FunnelAnswer;
-use crate::funnel::validate::Scalar;
+use crate::funnel::matcher::Scalar;
 use gemba_conventions::EventKind;
 use serde_json::{Value, json};
 
