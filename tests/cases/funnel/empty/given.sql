@@ -1,0 +1,1 @@
+-- No data: nobody entered, so there is no rate and no time.
