@@ -19,3 +19,4 @@ mod protocol_grpc;
 mod serve;
 mod statements;
 mod tenancy;
+mod tidy;

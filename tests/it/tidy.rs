@@ -81,8 +81,13 @@ fn every_rust_file_opens_by_saying_what_it_owns() {
 #[test]
 fn no_stub_and_no_postponed_work_is_committed() {
     // Spelled in two halves, so that this file does not find itself.
-    let forbidden =
-        [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:"), concat!("todo", "!("), concat!("unimplemented", "!(")];
+    let forbidden = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X:"),
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+    ];
     for file in files().iter().filter(|file| has_ending(file, &["rs", "sql", "sh", "toml", "js", "css"])) {
         if file.components().any(|part| part.as_os_str() == "vendor") {
             continue;
@@ -104,7 +109,9 @@ fn nothing_committed_names_a_machine_or_a_registry() {
         concat!("static.crates", ".io"),
     ];
     for file in files() {
-        if has_ending(&file, &["lock", "gz", "png", "bz2"]) || file.components().any(|part| part.as_os_str() == "vendor") {
+        if has_ending(&file, &["lock", "gz", "png", "bz2"])
+            || file.components().any(|part| part.as_os_str() == "vendor")
+        {
             continue;
         }
         let text = String::from_utf8_lossy(&fs::read(root().join(&file)).unwrap()).into_owned();
