@@ -6,6 +6,8 @@
 //! same three attributes; their batches are thrown away by an exporter that does nothing, ours go over HTTP to a server that
 //! answers 200.
 
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "a program that prints its measurements")]
+
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLoggerProvider};
@@ -121,7 +123,7 @@ fn gemba_lines() {
             "gemba: feature!, 3 attributes, in a scope",
             BURST,
             |number| {
-                gemba::feature!("bench.scope", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true))
+                gemba::feature!("bench.scope", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
             },
             flush,
         );

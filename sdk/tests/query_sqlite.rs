@@ -3,6 +3,8 @@
 //! Recording starts once in a process, so all claims share one start and one server; each tells its own records by its
 //! queries' texts or names.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
+
 mod support;
 
 use gemba::query::{Database, Dialect, QueryEnd, fingerprint};
@@ -244,7 +246,9 @@ fn queries_of_two_thousand_short_threads_are_all_counted() {
                 })
             })
             .collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     }
     flush();
     let total: u64 = points(&hex(sql)).iter().map(|(_, point)| point.count).sum();

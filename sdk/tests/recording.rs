@@ -1,5 +1,7 @@
 //! What code records is what a test sees: names, attributes, identity, outcomes.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::let_underscore_must_use, reason = "what goes wrong here ends the test")]
+
 use gemba::testing::{Attribute, Event, EventKind, Outcome, captured, captured_async};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -65,7 +67,7 @@ fn endings(events: &[Event]) -> Vec<(&str, Outcome, bool, &str, &str)> {
 #[test]
 fn every_kind_of_value_arrives_and_none_leaves_its_key_out() {
     let events = captured(|| {
-        let text = String::from("ä".repeat(20));
+        let text = "ä".repeat(20);
         let nothing: Option<u8> = None;
         gemba::feature!(
             "values.all",

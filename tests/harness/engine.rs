@@ -73,7 +73,7 @@ impl Answer {
 pub fn post(engine: &Supervisor, path_and_query: &str, password: &str, body: &[u8]) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        .timeout_global(Some(Duration::from_secs(60)))
+        .timeout_global(Some(Duration::from_mins(1)))
         .build()
         .into();
     let mut answer = agent

@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
 /// How long anything here may take before it counts as failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, PartialEq, clickhouse::Row, Serialize, Deserialize)]
 struct Visit {
@@ -337,7 +337,7 @@ fn blocks_in_clickhouses_own_framing_go_both_ways() {
     let engine = shared();
     post(engine, "/", "CREATE OR REPLACE TABLE framed (a UInt64) ENGINE = MergeTree ORDER BY a");
     let agent: ureq::Agent = ureq::Agent::new_with_defaults();
-    let mut send = |query: &str, body: &[u8]| {
+    let send = |query: &str, body: &[u8]| {
         let mut answer = agent
             .post(format!("{}/?{query}", engine.url()))
             .header("X-ClickHouse-Key", engine.password())

@@ -122,6 +122,7 @@ pub struct Done {
 }
 
 /// 64 bits do not fit a JSON number everywhere.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde calls")]
 fn as_hex<S: serde::Serializer>(unit: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{unit:016x}"))
 }

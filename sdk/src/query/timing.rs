@@ -111,6 +111,7 @@ impl Running {
         Self { query: Some(query()), code, start_ticks: clock::read(state), context: None }
     }
 
+    #[cfg(feature = "sqlx")]
     pub(crate) fn query(&self) -> Option<&'static Known> {
         self.query
     }
