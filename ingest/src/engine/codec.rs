@@ -196,11 +196,15 @@ impl<R: Read> BlockReader<R> {
         }
         let mut header = [0; BLOCK_HEADER];
         self.inner.read_exact(&mut header)?;
-        let [method, a, b, c, d, e, f, g, h] = header;
+        let [method, sizes @ ..] = header;
+        let (packed, clear) = sizes.split_at(4);
         let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-        let length = |bytes: [u8; 4]| usize::try_from(u32::from_le_bytes(bytes)).map_err(io::Error::other);
-        let (packed, clear) = (length([a, b, c, d])?, length([e, f, g, h])?);
-        if packed < BLOCK_HEADER || packed > MAX_BLOCK_BYTES || clear > MAX_BLOCK_BYTES {
+        let length = |bytes: &[u8]| {
+            let bytes = bytes.try_into().map_err(io::Error::other)?;
+            usize::try_from(u32::from_le_bytes(bytes)).map_err(io::Error::other)
+        };
+        let (packed, clear) = (length(packed)?, length(clear)?);
+        if !(BLOCK_HEADER..=MAX_BLOCK_BYTES).contains(&packed) || clear > MAX_BLOCK_BYTES {
             return Err(bad("compressed block with impossible sizes"));
         }
         let mut block = header.to_vec();

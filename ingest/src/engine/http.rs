@@ -10,7 +10,7 @@
 //! 2. A client that goes away cancels its statement.
 
 use std::convert::Infallible;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,21 +22,21 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Frame, Incoming};
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::codec::{BlockReader, Coding, Decoder, Encoder, is_known};
+use super::exception::{exception_code, exception_tag, exception_text, status_of};
 use super::host::{Event, Host, Job, Running};
 use super::library::Statistics;
 use super::request::{Fields, Request, authenticate, form_boundary, random_id, read_form};
+use super::result::{Next, Sender, Sent, Source, pump, send_spool, until_released};
 use super::socket::Flushes;
 
 /// Bytes of a result held back before the answer begins, so that most errors still get their status. ClickHouse's
 /// own buffer is as large (`DBMS_DEFAULT_BUFFER_SIZE`).
-const BUFFER_BYTES: usize = 1 << 20;
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// Largest form taken: ClickHouse's `http_max_multipart_form_data_size`, an eighth of it, since it waits in memory.
 const MAX_FORM_BYTES: usize = 128 << 20;
-/// Bytes read from a result at once. Chosen: a quarter of the pipe, so that the engine writes while we send.
-const PIECE_BYTES: usize = 256 << 10;
 /// Pieces of a body or of a result that may wait between two tasks.
 const QUEUE: usize = 4;
 /// How much of a body is read and thrown away after its statement failed, so that the client can read why instead of
@@ -471,209 +471,6 @@ fn set<B>(response: &mut Response<B>, name: &str, value: &str) {
     }
 }
 
-/// What comes next of a result.
-enum Next {
-    Data(Vec<u8>),
-    Ended(Result<Statistics, String>),
-}
-
-/// A result as it is made.
-struct Source {
-    pipe: Option<pipe::Receiver>,
-    events: mpsc::UnboundedReceiver<Event>,
-    release: Option<oneshot::Sender<()>>,
-    /// The statement's end, seen while the pipe still holds data.
-    ended: Option<Result<Statistics, String>>,
-}
-
-impl Source {
-    /// The next piece, or the end.
-    async fn next(&mut self) -> Next {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        loop {
-            if let (Some(_), Some(pipe)) = (&self.ended, &self.pipe) {
-                // Everything the engine wrote is in the pipe by now. After an error it keeps the pipe open, so the end
-                // is where nothing more is to be had. Read past tokio, which tries only when it has been told of data.
-                piece.resize(PIECE_BYTES, 0);
-                match rustix::io::read(pipe, &mut piece) {
-                    Ok(read) if read > 0 => {
-                        piece.truncate(read);
-                        return Next::Data(piece);
-                    }
-                    Err(rustix::io::Errno::INTR) => continue,
-                    _ => self.pipe = None,
-                }
-            }
-            if self.pipe.is_none() || self.ended.is_some() {
-                self.pipe = None;
-                self.release = None;
-                until_released(&mut self.events).await;
-                let lost = || Err("Code: 1001. DB::Exception: the statement was lost. (STD_EXCEPTION)".into());
-                return Next::Ended(self.ended.take().unwrap_or_else(lost));
-            }
-            let Some(pipe) = &self.pipe else { continue };
-            tokio::select! {
-                ready = pipe.readable() => match ready.and_then(|()| pipe.try_read_buf(&mut piece)) {
-                    Ok(read) if read > 0 => return Next::Data(piece),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    // All writers are gone: only the end is left to come.
-                    _ => self.ended = Some(self.end().await),
-                },
-                ended = Self::end_of(&mut self.events) => self.ended = Some(ended),
-            }
-        }
-    }
-
-    async fn end(&mut self) -> Result<Statistics, String> {
-        Self::end_of(&mut self.events).await
-    }
-
-    async fn end_of(events: &mut mpsc::UnboundedReceiver<Event>) -> Result<Statistics, String> {
-        loop {
-            match events.recv().await {
-                Some(Event::Ended(outcome)) => return outcome,
-                Some(_) => {}
-                None => return Err("Code: 1001. DB::Exception: the statement was lost. (STD_EXCEPTION)".into()),
-            }
-        }
-    }
-}
-
-/// Waits until the statement's connection is closed or its session free again, which the events' end tells: a client
-/// that has its answer may use its session at once.
-async fn until_released(events: &mut mpsc::UnboundedReceiver<Event>) {
-    while events.recv().await.is_some() {}
-}
-
-/// The way to the client.
-struct Sender {
-    parts: mpsc::Sender<Result<Bytes, io::Error>>,
-    encoder: io::Result<Encoder>,
-}
-
-impl Sender {
-    /// Sends a piece; false when the client is gone.
-    async fn send(&mut self, data: Vec<u8>) -> bool {
-        let encoded = match &mut self.encoder {
-            Ok(encoder) => encoder.push(data),
-            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-        };
-        match encoded {
-            Ok(data) if data.is_empty() => true,
-            other => self.parts.send(other.map(Bytes::from)).await.is_ok(),
-        }
-    }
-
-    async fn finish(self) {
-        let last = self.encoder.and_then(Encoder::finish);
-        if !matches!(&last, Ok(data) if data.is_empty()) {
-            // A client that is gone by now has all of the result or does not want it.
-            drop(self.parts.send(last.map(Bytes::from)).await);
-        }
-    }
-
-    /// Breaks the body off, so that no client takes it for whole.
-    async fn abort(self) {
-        drop(self.parts.send(Err(io::Error::other("the statement failed"))).await);
-    }
-}
-
-/// How sending a result ended.
-enum Sent {
-    /// The client has all of it.
-    All,
-    /// The statement failed in the middle, and the client has been told.
-    Failed,
-    /// The client is gone.
-    Gone,
-}
-
-/// Sends a result that waited in a file.
-async fn send_spool(mut spool: tempfile::SpooledTempFile, rest: Vec<u8>, sender: &mut Sender) -> Sent {
-    if spool.rewind().is_err() {
-        return Sent::Failed;
-    }
-    loop {
-        let mut piece = Vec::with_capacity(BUFFER_BYTES);
-        let limit = u64::try_from(BUFFER_BYTES).unwrap_or(u64::MAX);
-        match Read::by_ref(&mut spool).take(limit).read_to_end(&mut piece) {
-            Ok(0) => return if sender.send(rest).await { Sent::All } else { Sent::Gone },
-            Ok(_) if sender.send(piece).await => {}
-            Ok(_) => return Sent::Gone,
-            Err(_) => return Sent::Failed,
-        }
-    }
-}
-
-/// Sends a result as it is made. After an error in the middle the client gets the error behind the data, framed as
-/// ClickHouse 25.11 and later do it, and then a broken body.
-async fn pump(mut source: Source, held: Vec<u8>, sender: &mut Sender, tag: &str, version: &str) -> Sent {
-    if !sender.send(held).await {
-        return Sent::Gone;
-    }
-    loop {
-        let next = tokio::select! {
-            next = source.next() => next,
-            () = sender.parts.closed() => return Sent::Gone,
-        };
-        match next {
-            Next::Data(piece) => {
-                if !sender.send(piece).await {
-                    return Sent::Gone;
-                }
-            }
-            Next::Ended(Ok(_)) => return Sent::All,
-            Next::Ended(Err(message)) => {
-                let text = exception_text(&message, version);
-                let length = text.len();
-                let framed = format!("\r\n__exception__\r\n{tag}\r\n{text}{length} {tag}\r\n__exception__\r\n");
-                return if sender.send(framed.into_bytes()).await { Sent::Failed } else { Sent::Gone };
-            }
-        }
-    }
-}
-
-/// 16 letters no result holds by chance.
-fn exception_tag() -> String {
-    let mut bytes = [0; 16];
-    // Without randomness the tag can be guessed, which only matters to who writes it into their own data.
-    getrandom::fill(&mut bytes).ok();
-    bytes.iter().map(|byte| char::from(b'a' + byte % 26)).collect()
-}
-
-/// The number in `Code: N. ...`; 1001 (`STD_EXCEPTION`) when there is none.
-fn exception_code(message: &str) -> i32 {
-    message
-        .strip_prefix("Code: ")
-        .and_then(|rest| rest.split('.').next())
-        .and_then(|code| code.trim().parse().ok())
-        .unwrap_or(1001)
-}
-
-/// The engine's message in the words of a server: with its version, and a line end.
-fn exception_text(message: &str, version: &str) -> String {
-    let message = message.trim_end();
-    let message = message.strip_suffix(&format!(" (version {version})")).unwrap_or(message);
-    format!("{message} (version {version} (official build))\n")
-}
-
-/// Status of an error, as ClickHouse maps its codes (`exceptionCodeToHTTPStatus`).
-fn status_of(code: i32) -> StatusCode {
-    match code {
-        // Cannot parse, bad types, syntax.
-        6 | 25 | 26 | 27 | 36 | 38 | 41 | 43 | 44 | 51 | 53 | 62 | 70 | 72 | 117 | 167 | 168 | 321 | 427 | 441
-        | 457 | 467 => StatusCode::BAD_REQUEST,
-        // Unknown names.
-        16 | 46 | 47 | 50 | 56 | 60 | 63 | 73 | 78 | 81 | 115 | 336 | 372 => StatusCode::NOT_FOUND,
-        159 => StatusCode::REQUEST_TIMEOUT,
-        192 | 193 | 497 | 516 => StatusCode::FORBIDDEN,
-        194 => StatusCode::UNAUTHORIZED,
-        48 | 344 => StatusCode::NOT_IMPLEMENTED,
-        202 | 209 | 252 => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 /// Media type of a format, as ClickHouse names it.
 fn content_type(format: &str) -> &'static str {
     match format {
@@ -688,24 +485,5 @@ fn content_type(format: &str) -> &'static str {
         _ if format.starts_with("RowBinary") => "application/octet-stream",
         "Native" | "Parquet" | "Arrow" | "ArrowStream" | "ORC" | "Avro" | "MsgPack" => "application/octet-stream",
         _ => "text/plain; charset=UTF-8",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_reads_like_a_servers() {
-        let text = exception_text("Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE)", "26.7.2.1");
-        assert_eq!(
-            text,
-            "Code: 60. DB::Exception: Unknown table x. (UNKNOWN_TABLE) (version 26.7.2.1 (official build))\n"
-        );
-        let text = exception_text("Code: 27. DB::Exception: y. (Z) (version 26.7.2.1)", "26.7.2.1");
-        assert_eq!(text, "Code: 27. DB::Exception: y. (Z) (version 26.7.2.1 (official build))\n");
-        assert_eq!(exception_code(&text), 27);
-        assert_eq!(exception_code("odd"), 1001);
-        assert_eq!(status_of(60), StatusCode::NOT_FOUND);
     }
 }

@@ -230,13 +230,10 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
-fn hex(sum: Sha256) -> String {
-    sum.finalize().iter().fold(String::new(), |mut text, byte| {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(digit), 16));
-        }
-        text
-    })
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Takes the library out of the archive and checks both sums, reading the archive once.
@@ -259,11 +256,11 @@ fn unpack(package: &Package, archive: &Path, target: &Path) -> Result<(), Instal
         let mut file = File::create(target).map_err(io_error(target))?;
         io::copy(&mut hashing, &mut file).map_err(io_error(target))?;
         file.sync_all().map_err(io_error(target))?;
-        library_sum = Some(hex(hashing.sum));
+        library_sum = Some(hex(&hashing.sum.finalize()));
     }
     let mut source = tar.into_inner().into_inner();
     io::copy(&mut source, &mut io::sink()).map_err(io_error(archive))?;
-    check("the engine package", hex(source.sum), package.archive_sha256)?;
+    check("the engine package", hex(&source.sum.finalize()), package.archive_sha256)?;
     check("the engine library", library_sum.unwrap_or_else(|| "none".into()), package.library_sha256)
 }
 

@@ -13,12 +13,15 @@
 //! other program can take it in between, and a client that connects while the engine restarts waits instead of failing.
 
 pub mod codec;
+pub mod exception;
 pub mod host;
 pub mod http;
 pub mod install;
 pub mod library;
 pub mod process;
 pub mod request;
+pub mod result;
+mod run;
 pub mod socket;
 pub mod statement;
 
@@ -157,7 +160,7 @@ impl Supervisor {
             what: "no randomness for a password",
             source: io::Error::other(error.to_string()),
         })?;
-        let password = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let password = install::hex(&secret);
         let memory = config.max_memory_bytes.or_else(half_of_memory);
         let shared = Arc::new(Shared::default());
         let runner = Runner { program, library, data: config.data_dir, password: password.clone(), memory, listener };

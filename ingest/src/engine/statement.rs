@@ -194,6 +194,9 @@ pub fn begins_insert(text: &str) -> bool {
     Lexer::new(text).next().is_some_and(|token| is_word(text, &token, "INSERT"))
 }
 
+/// First words of statements whose result may be written to a file.
+const READS: [&str; 8] = ["SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"];
+
 /// Reads a statement.
 ///
 /// # Errors
@@ -235,7 +238,6 @@ pub fn plan(text: &str) -> Result<Plan, Refusal> {
         }
     }
     let (clause, format) = trailing_format(text, tokens).unwrap_or((last.at.end, None));
-    const READS: [&str; 8] = ["SELECT", "WITH", "FROM", "SHOW", "DESCRIBE", "DESC", "EXPLAIN", "EXISTS"];
     let reads = first.kind == Kind::Sign(b'(') || READS.iter().any(|word| is_word(text, first, word));
     let writes =
         tokens.iter().filter(top).any(|token| is_word(text, token, "INSERT")) && !is_word(text, first, "EXPLAIN");
@@ -347,7 +349,7 @@ fn reads_processes(text: &str, tokens: &[Token], index: usize) -> Option<Range<u
     let reads = reader.kind == Kind::Sign(b',') || ["FROM", "JOIN"].iter().any(|word| is_word(text, reader, word));
     let [system, dot, table] = tokens.get(index..index + 3)? else { return None };
     (reads && is_word(text, system, "system") && dot.kind == Kind::Sign(b'.') && is_word(text, table, "processes"))
-        .then(|| system.at.start..table.at.end)
+        .then_some(system.at.start..table.at.end)
 }
 
 #[cfg(test)]
