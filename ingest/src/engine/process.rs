@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
@@ -95,6 +95,11 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ProcessError {
     |source| ProcessError::Io { what, source }
 }
 
+/// How long a supervised engine waits for the folder: as long as an orphan may hold it, and some.
+const FOLDER_TIMEOUT: Duration = Duration::from_secs(25);
+/// A lock has nothing to be woken by that knows a time limit.
+const FOLDER_PAUSE: Duration = Duration::from_millis(25);
+
 /// Takes the data folder. The lock lives as long as the file returned.
 fn take_folder(data: &Path) -> Result<File, ProcessError> {
     fs::create_dir_all(data).map_err(io_error(format!("cannot create {}", data.display())))?;
@@ -117,6 +122,18 @@ fn take_folder(data: &Path) -> Result<File, ProcessError> {
     file.rewind().map_err(failed())?;
     writeln!(file, "{}", std::process::id()).map_err(failed())?;
     Ok(file)
+}
+
+/// Takes the data folder, waiting for an engine whose server was killed and that is still ending: the server that follows
+/// may be quicker than its last statements.
+fn take_folder_of_an_orphan(data: &Path) -> Result<File, ProcessError> {
+    let deadline = Instant::now() + FOLDER_TIMEOUT;
+    loop {
+        match take_folder(data) {
+            Err(ProcessError::Held { .. }) if Instant::now() < deadline => std::thread::sleep(FOLDER_PAUSE),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A version as numbers, so that 26.10 is newer than 26.9.
@@ -179,7 +196,7 @@ pub fn run(config: ProcessConfig, report: impl FnOnce(SocketAddr)) -> Result<(),
         watch_parent(stop.clone());
     }
     let data = std::path::absolute(&config.data).map_err(io_error("no current folder"))?;
-    let lock = take_folder(&data)?;
+    let lock = if supervised { take_folder_of_an_orphan(&data)? } else { take_folder(&data)? };
     let library = Library::load(&config.library)?;
     check_version(&data, &library.version())?;
     let backups = data.join("backups");
