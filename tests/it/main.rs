@@ -17,6 +17,7 @@ mod power_cut;
 mod protocol;
 mod protocol_grpc;
 mod serve;
+mod serve_cli;
 mod statements;
 mod tenancy;
 mod tidy;

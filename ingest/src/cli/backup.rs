@@ -1,4 +1,4 @@
-//! `gemba backup FILE`: everything in ClickHouse, into one file, with the numbers of rows beside it.
+//! `gemba backup NAME`: everything in ClickHouse, with the numbers of rows beside it.
 //!
 //! Works on the embedded engine while no server runs on the data folder, or on a ClickHouse server. What the log still
 //! holds is stored first, so that the file holds everything that was acknowledged.
@@ -15,8 +15,8 @@ use std::process::ExitCode;
 /// Arguments of `gemba backup`.
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
-    /// Name of the backup: a file in the folder `backups` of the data folder, or where the ClickHouse server keeps its
-    /// backups
+    /// Name of the backup; with `.zip` it is one file. It lies in `engine/backups` of the data folder, or where the
+    /// ClickHouse server keeps its backups
     name: String,
     #[command(flatten)]
     store: StoreArgs,

@@ -57,7 +57,7 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Look for what is wrong, and say what to do
     Check(check::CheckArgs),
-    /// Save all data to a file
+    /// Save all data under a name
     Backup(backup::BackupArgs),
     /// Bring saved data back
     Restore(restore::RestoreArgs),

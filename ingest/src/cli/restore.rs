@@ -1,4 +1,4 @@
-//! `gemba restore FILE`: brings a backup back into an empty database, and checks every table's rows against it.
+//! `gemba restore NAME`: brings a backup back into an empty database, and checks every table's rows against it.
 
 use super::serve::StoreArgs;
 use super::store::{OpenStore, with_store};
