@@ -37,6 +37,20 @@ async fn stored(data: &Path, sql: &str) -> u64 {
     number
 }
 
+/// Copies a folder with all below it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
 /// A data folder with so many events stored, and its keys.
 async fn folder_with(count: usize) -> (tempfile::TempDir, Keys) {
     let folder = tempfile::tempdir().unwrap();
@@ -53,7 +67,8 @@ async fn projects_are_managed_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
     let server = Process::start(data, &[]);
-    let url = ["--url", server.url.as_str()];
+    let address = server.url.clone();
+    let url = ["--url", address.as_str()];
     let run = |arguments: &[&str]| json(&[arguments, &url, &["--json"]].concat(), data);
 
     let made = run(&["project", "create", "shop"]);
@@ -129,17 +144,16 @@ async fn check_finds_nothing_wrong_in_a_good_folder_stopped_or_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_comes_back_whole_in_a_new_folder_with_its_keys() {
     let (folder, keys) = folder_with(7).await;
-    let saved = json(&["backup", "one.zip", "--json"], folder.path());
+    let saved = json(&["backup", "one", "--json"], folder.path());
     assert_eq!(saved["rows"]["events"], 7);
 
     let other = tempfile::tempdir().unwrap();
     let backups = other.path().join("engine/backups");
-    std::fs::create_dir_all(&backups).unwrap();
-    std::fs::copy(folder.path().join("engine/backups/one.zip"), backups.join("one.zip")).unwrap();
-    let restored = json(&["restore", "one.zip", "--json"], other.path());
+    copy(&folder.path().join("engine/backups/one"), &backups.join("one"));
+    let restored = json(&["restore", "one", "--json"], other.path());
     assert_eq!(restored["rows"], saved["rows"]);
-    assert!(complaint(&["restore", "one.zip"], other.path()).contains("holds data already"));
-    assert!(complaint(&["restore", "none.zip"], folder.path()).contains("holds data already"));
+    assert!(complaint(&["restore", "one"], other.path()).contains("holds data already"));
+    assert!(complaint(&["restore", "none"], folder.path()).contains("holds data already"));
     assert!(complaint(&["backup", "../escape"], folder.path()).contains("is not a name of a backup"));
 
     let server = Process::start(other.path(), &[]);

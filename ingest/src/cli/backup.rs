@@ -15,8 +15,8 @@ use std::process::ExitCode;
 /// Arguments of `gemba backup`.
 #[derive(Debug, Args)]
 pub(super) struct BackupArgs {
-    /// Name of the backup; with `.zip` it is one file. It lies in `engine/backups` of the data folder, or where the
-    /// ClickHouse server keeps its backups
+    /// Name of the backup: a folder in `engine/backups` of the data folder, or where the ClickHouse server keeps its
+    /// backups
     name: String,
     #[command(flatten)]
     store: StoreArgs,

@@ -17,10 +17,10 @@ const MAX_ANSWER_BYTES: u64 = 256 << 20;
 #[derive(Debug, Clone, Args)]
 pub struct RemoteArgs {
     /// Address of the running server
-    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
+    #[arg(long, global = true, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     pub url: String,
     /// Data folder of the server; its credentials.json is read when no key is given
-    #[arg(long, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
+    #[arg(long, global = true, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
     pub data: PathBuf,
 }
 

@@ -17,17 +17,18 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Clone, Args)]
 pub(super) struct StoreArgs {
     /// Folder of the log, the keys and the embedded engine's data; made if missing
-    #[arg(long, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
+    #[arg(long, global = true, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
     pub(super) data: PathBuf,
     /// HTTP interface of a ClickHouse server to use instead of the embedded engine
-    #[arg(long, env = "GEMBA_CLICKHOUSE", value_name = "URL")]
+    #[arg(long, global = true, env = "GEMBA_CLICKHOUSE", value_name = "URL")]
     clickhouse: Option<String>,
     /// User of that server
-    #[arg(long, env = "GEMBA_CLICKHOUSE_USER", default_value = "default", value_name = "USER")]
+    #[arg(long, global = true, env = "GEMBA_CLICKHOUSE_USER", default_value = "default", value_name = "USER")]
     clickhouse_user: String,
     /// Password of that user
     #[arg(
         long,
+        global = true,
         env = "GEMBA_CLICKHOUSE_PASSWORD",
         default_value = "",
         hide_default_value = true,
@@ -36,10 +37,10 @@ pub(super) struct StoreArgs {
     )]
     clickhouse_password: String,
     /// Database of that server; it must exist
-    #[arg(long, env = "GEMBA_CLICKHOUSE_DATABASE", default_value = "default", value_name = "NAME")]
+    #[arg(long, global = true, env = "GEMBA_CLICKHOUSE_DATABASE", default_value = "default", value_name = "NAME")]
     clickhouse_database: String,
     /// Memory of the embedded engine, bytes
-    #[arg(long, env = "GEMBA_ENGINE_MEMORY", value_name = "BYTES")]
+    #[arg(long, global = true, env = "GEMBA_ENGINE_MEMORY", value_name = "BYTES")]
     engine_memory: Option<u64>,
 }
 

@@ -50,7 +50,9 @@ impl ArchiveError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Name(_) => "use letters, digits, dots, - and _",
-            Self::Store(_) => "ClickHouse's message says why; backups of the embedded engine lie in `engine/backups` of the data folder",
+            Self::Store(_) => {
+                "ClickHouse's message says why; backups of the embedded engine lie in `engine/backups` of the data folder"
+            }
             Self::NotEmpty { .. } => "restore into a new data folder or an empty database",
             Self::Incomplete { .. } => "the backup is damaged or was not made whole; take another",
         }
