@@ -89,6 +89,9 @@ pub(super) struct ServeArgs {
     /// Connections at once on one address
     #[arg(long, env = "GEMBA_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<usize>,
+    /// Do not record Gemba's own use in the project `gemba`
+    #[arg(long, env = "GEMBA_NO_OWN_USE")]
+    no_own_use: bool,
     /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start
     #[arg(long, env = "GEMBA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
@@ -126,11 +129,24 @@ impl ServeArgs {
     }
 }
 
+/// Records which parts of Gemba are used, in its own project `gemba` of this very server and nowhere else: without the
+/// environment, whose `GEMBA_ENDPOINT` may mean another server.
+fn record_own_use(running: &serve::Running) -> Option<gemba::Guard> {
+    let config = gemba::Config::new("gemba")
+        .endpoint(running.url())
+        .key(running.app().control.own_key())
+        .release(env!("CARGO_PKG_VERSION"))
+        .without_environment()
+        .on_error(|problem| tracing::debug!(?problem, "own use is not recorded"));
+    config.start().inspect_err(|error| tracing::warn!(%error, "own use is not recorded")).ok()
+}
+
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     // Before anything is started, so that a signal at any moment takes the orderly way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let records_own_use = !args.no_own_use;
     let config = args.config()?;
     let running = tokio::select! {
         started = serve::start(config) => started?,
@@ -139,11 +155,14 @@ pub(super) async fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     };
     let grpc = running.grpc_address().map(|address| format!(", gRPC on {address}")).unwrap_or_default();
     say(&format!("gemba serves on {}{grpc}, data in {}", running.url(), running.data().display()))?;
+    let own_use = records_own_use.then(|| record_own_use(&running)).flatten();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: finishing requests, storing what is acknowledged");
+    // Delivered while the server still takes data; it waits for the server's own answers, so not on its threads.
+    drop(tokio::task::spawn_blocking(move || drop(own_use)).await);
     // What could not be stored in time lies in the log, so the end is orderly either way.
     running.stop().await;
     Ok(ExitCode::SUCCESS)

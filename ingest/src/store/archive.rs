@@ -126,7 +126,9 @@ async fn count_rows(store: &Client) -> Result<BTreeMap<String, u64>, StoreError>
 
 /// A statement that may take as long as the data is large.
 async fn unbounded(store: &Client, sql: &str) -> Result<(), StoreError> {
-    Ok(store.raw().query_raw(sql).with_setting("wait_end_of_query", "1").execute().await?)
+    let statement = store.raw().query_raw(sql).with_setting("wait_end_of_query", "1");
+    // A restored table is created with its column types, which are ours to choose.
+    Ok(statement.with_setting("allow_suspicious_low_cardinality_types", "1").execute().await?)
 }
 
 #[cfg(test)]
