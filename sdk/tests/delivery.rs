@@ -3,7 +3,14 @@
 //! Recording starts once in a process, so every claim runs in a process of its own: the test starts this very program again
 //! with `child` as the only test and the scenario in its environment, and plays the server itself.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::let_underscore_must_use,
+    clippy::mem_forget,
+    clippy::exit,
+    reason = "what goes wrong here ends the test, and some hosts leave without goodbye"
+)]
 
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::{

@@ -1,6 +1,11 @@
 //! What code records is what a test sees: names, attributes, identity, outcomes.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::let_underscore_must_use, reason = "what goes wrong here ends the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::let_underscore_must_use,
+    reason = "what goes wrong here ends the test"
+)]
 
 use gemba::testing::{Attribute, Event, EventKind, Outcome, captured, captured_async};
 use std::future::Future;
