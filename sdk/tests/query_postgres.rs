@@ -2,6 +2,8 @@
 //!
 //! Starts a private cluster from the server binaries of Debian's package `postgresql`, on a socket in a folder of its own.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
+
 mod support;
 
 use gemba::query::{Dialect, fingerprint};
