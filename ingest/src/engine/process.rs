@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::host::Host;
@@ -215,8 +216,10 @@ pub fn run(config: ProcessConfig, report: impl FnOnce(SocketAddr)) -> Result<(),
         let listener = bind(&config.listen).await?;
         let address = listener.local_addr().map_err(io_error("the socket has no address"))?;
         let interface = Arc::new(Interface { host: Arc::clone(&host), password: config.password });
+        // Heard from here on: whoever is told the address may tell this process to stop at once.
+        let signals = Signals::listen().map_err(io_error("cannot listen for signals"))?;
         report(address);
-        serve(listener, interface, stop, stopped).await;
+        serve(listener, interface, signals, stop, stopped).await;
         Ok(host.stop(STOP_TIMEOUT).await)
     });
     match outcome {
@@ -255,11 +258,12 @@ async fn bind(listen: &Listen) -> Result<TcpListener, ProcessError> {
 async fn serve(
     listener: TcpListener,
     interface: Arc<Interface>,
+    mut signals: Signals,
     stop: watch::Sender<bool>,
     mut stopped: watch::Receiver<bool>,
 ) {
     tokio::spawn(async move {
-        wait_for_signal().await;
+        signals.received().await;
         stop.send_replace(true);
     });
     let graceful = hyper_util::server::graceful::GracefulShutdown::new();
@@ -294,15 +298,23 @@ async fn serve(
     drop(tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await);
 }
 
-async fn wait_for_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, caught from the moment the value exists.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the first of them.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 
