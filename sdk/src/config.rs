@@ -80,6 +80,7 @@ pub struct Config {
     is_disabled: bool,
     reads_environment: bool,
     attributes: Vec<(String, String)>,
+    declares_in: Option<String>,
     ring_bytes: usize,
     max_rings: usize,
     max_queue_bytes: usize,
@@ -114,6 +115,7 @@ impl Config {
             is_disabled: false,
             reads_environment: true,
             attributes: Vec::new(),
+            declares_in: None,
             ring_bytes: ring::DEFAULT_CAPACITY,
             max_rings: ring::DEFAULT_MAX_RINGS,
             // Chosen: about 100,000 records, minutes of a busy service, without hurting the host.
@@ -159,6 +161,13 @@ impl Config {
     /// A further resource attribute.
     pub fn attribute(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.push((key.into(), value.into()));
+        self
+    }
+
+    /// Keeps the catalogue to what is declared in source files whose names (as `file!()` gives them) begin so. For a
+    /// program that holds several services, each of which would else declare the features of all.
+    pub fn declares_in(mut self, files: impl Into<String>) -> Self {
+        self.declares_in = Some(files.into());
         self
     }
 
@@ -236,6 +245,9 @@ impl Config {
     pub fn start(self) -> Result<Guard, InitError> {
         let lookup = |name: &str| if self.reads_environment { environment_variable(name) } else { None };
         let settings = self.settings(&lookup)?;
+        if let Some(files) = self.declares_in {
+            crate::catalog::keep_to(files);
+        }
         crate::guard::start(settings)
     }
 

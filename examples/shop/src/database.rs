@@ -8,7 +8,7 @@ use crate::statements;
 use gemba::sqlx::Timed;
 use serde::Serialize;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{ConnectOptions as _, Row, SqlitePool};
 use std::path::Path;
 
 /// Customers below this number are businesses, with a long history.
@@ -303,6 +303,8 @@ async fn connect(file: &Path, connections: u32) -> Result<SqlitePool, sqlx::Erro
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // The shop's data are made up; a power cut may take them.
-        .synchronous(SqliteSynchronous::Off);
+        .synchronous(SqliteSynchronous::Off)
+        // Gemba times every statement; sqlx need not warn of the long one that fills the tables.
+        .disable_statement_logging();
     SqlitePoolOptions::new().min_connections(connections).max_connections(connections).connect_with(options).await
 }

@@ -87,6 +87,8 @@ pub async fn run(run: Run, progress: impl FnMut(f64)) -> Result<Report, RunError
         .key(&run.key)
         .release(run.release.version())
         .environment("demo")
+        // The demo runs the shop from the server's own binary, whose features are not the shop's.
+        .declares_in("examples/shop/")
         .start()?;
     let database = Database::open(&run.file, run.plants).await?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;

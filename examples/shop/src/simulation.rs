@@ -227,7 +227,7 @@ impl Browser {
         let cart = self.get("/cart").await?;
         self.follow_a_link(&cart).await?;
         if self.random.f64() < 0.4 {
-            let code = self.random.u32(0..60_000);
+            let code = self.random.u32(0..300_000);
             self.post(&format!("/voucher?code=V{code}")).await?;
         }
         if self.gives_up_anyway() {

@@ -136,6 +136,8 @@ fn record_own_use(running: &serve::Running) -> Option<gemba::Guard> {
         .endpoint(running.url())
         .key(running.app().control.own_key())
         .release(env!("CARGO_PKG_VERSION"))
+        // The binary also holds the demo's shop.
+        .declares_in("ingest/")
         .without_environment()
         .on_error(|problem| tracing::debug!(?problem, "own use is not recorded"));
     config.start().inspect_err(|error| tracing::warn!(%error, "own use is not recorded")).ok()
