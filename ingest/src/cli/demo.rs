@@ -25,6 +25,8 @@ use std::time::Instant;
 const PROJECT: &str = "default";
 /// Days of use before now; a range of seven days, the default of every question, sees them all.
 const DAYS: u64 = 7;
+/// The range every question of the demo is asked for: all of its use, and nothing before.
+const RANGE: [(&str, &str); 1] = [("from", "now - 7d")];
 /// The last visits begin this long before now, so that every attempt has had its time.
 const QUIET_MS: u64 = 2 * 3_600_000;
 /// Visits a person pays in each release, on average.
@@ -262,7 +264,7 @@ fn print_tables(remote: &Remote) -> Result<(), Failure> {
     let columns = ["event", "count", "rate_from_previous", "lost", "open", "time_from_previous_ms_p50"];
     print_list(&mut out, "The checkout, step by step", &funnel.excerpt(&columns, 5), "")?;
     for shown in SHOWN {
-        let answer: Answer = read_back(remote.get(&format!("/api/v1/queries/{}", shown.query))?)?;
+        let answer: Answer = read_back(remote.get_with(&format!("/api/v1/queries/{}", shown.query), &RANGE)?)?;
         print_list(&mut out, shown.heading, &answer.excerpt(shown.columns, shown.rows), shown.none)?;
     }
     Ok(())
@@ -276,7 +278,7 @@ fn print_list(out: &mut impl Write, heading: &str, answer: &Answer, none: &str) 
 fn print_json(remote: &Remote) -> Result<(), Failure> {
     let mut answers = json!({"funnel": remote.post("/api/v1/funnel", &checkout())?});
     for shown in SHOWN {
-        answers[shown.query] = remote.get(&format!("/api/v1/queries/{}", shown.query))?;
+        answers[shown.query] = remote.get_with(&format!("/api/v1/queries/{}", shown.query), &RANGE)?;
     }
     Ok(writeln!(std::io::stdout().lock(), "{answers}")?)
 }
