@@ -190,7 +190,8 @@ async fn a_named_query_counts_once_and_learns_the_text_inside_it() {
     let declared = logs("gemba.query.declared");
     let own = declared.iter().rfind(|record| text(record, "gemba.query.name") == "orders.named").unwrap();
     assert_eq!(text(own, "db.query.text"), "SELECT ? FROM orders WHERE id = ?");
-    // A task that moves between two threads in the middle of its scope leaves a line on each.
+    // A flush sends the usage of scopes still open, and the claims of this file share a process: another claim's flush
+    // may cut this scope's usage into two records. Their calls add up all the same.
     let own_lines = usage.iter().filter(|line| line.0 == text(own, "gemba.query.fingerprint"));
     assert_eq!(own_lines.map(|line| line.1).sum::<i64>(), 3, "{usage:?}");
     assert!(points(&hex("SELECT 'named' FROM orders WHERE id = ?")).is_empty(), "counted under its name only");
