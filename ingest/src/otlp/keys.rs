@@ -1,6 +1,7 @@
 //! The attributes that mean something to Gemba, found by comparing bytes: first the length, then the few of that length.
 
 use super::value::Value;
+use crate::rows::same;
 use gemba_conventions::attribute as name;
 
 macro_rules! keys {
@@ -120,7 +121,11 @@ pub(super) fn lookup(name: &str) -> Option<Key> {
     static ORDERED: [(&str, Key); ALL.len()] = BY_LENGTH.0;
     static STARTS: [usize; MAX_LENGTH + 2] = BY_LENGTH.1;
     let (start, end) = (*STARTS.get(name.len())?, *STARTS.get(name.len() + 1)?);
-    ORDERED.get(start..end)?.iter().find(|(candidate, _)| *candidate == name).map(|(_, key)| *key)
+    ORDERED
+        .get(start..end)?
+        .iter()
+        .find(|(candidate, _)| same(candidate.as_bytes(), name.as_bytes()))
+        .map(|(_, key)| *key)
 }
 
 /// A set of keys.

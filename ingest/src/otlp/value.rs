@@ -59,6 +59,10 @@ impl<'a> Value<'a> {
     /// Reads an `AnyValue`. Of several fields the last wins, as in any oneof.
     #[inline]
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, ValueError> {
+        // One short string and nothing else is what most values are.
+        if let Some((text, [])) = short(STRING, bytes) {
+            return utf8(text).map(Self::Text);
+        }
         let mut value = Self::Empty;
         for field in Message::new(bytes) {
             value = match field? {
@@ -160,9 +164,28 @@ pub(super) fn elements(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], Malfo
     })
 }
 
+/// First byte of field 1 (`AnyValue.string_value`, `KeyValue.key`) and field 2 (`KeyValue.value`), length-delimited.
+const STRING: u8 = 0x0a;
+const VALUE: u8 = 0x12;
+
+/// The bytes of a field of at most 127 bytes that begins here, and what follows it.
+#[inline]
+fn short(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [first, length @ 0..=0x7f, rest @ ..] if *first == tag => rest.split_at_checked(usize::from(*length)),
+        _ => None,
+    }
+}
+
 /// Reads a `KeyValue`.
 #[inline]
 pub(super) fn key_value(bytes: &[u8]) -> Result<(&str, Value<'_>), ValueError> {
+    // A short key, then a short value, is what most writers write.
+    if let Some((key, rest)) = short(STRING, bytes)
+        && let Some((value, [])) = short(VALUE, rest)
+    {
+        return Ok((utf8(key)?, Value::read(value)?));
+    }
     let (mut key, mut value) = ("", Value::Empty);
     for field in Message::new(bytes) {
         match field? {

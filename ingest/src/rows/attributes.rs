@@ -4,6 +4,7 @@
 //! can be, and rendered into one shared text where they cannot (arrays, bytes, large integers), so a record costs no
 //! allocation once the buffers have grown.
 
+use super::dictionary::same;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -161,7 +162,7 @@ impl<'a> Attributes<'a> {
     #[inline]
     fn position(&self, key: &str) -> Option<usize> {
         if self.entries.len() <= MAX_SCANNED_KEYS {
-            self.entries.iter().position(|entry| entry.key == key)
+            self.entries.iter().position(|entry| same(entry.key.as_bytes(), key.as_bytes()))
         } else {
             self.positions.get(key).copied()
         }

@@ -8,7 +8,7 @@
 //! 2. The bytes depend only on the values and their order.
 
 use super::attributes::{Attributes, Cell};
-use super::dictionary::{NumberDictionary, WordDictionary};
+use super::dictionary::{NumberDictionary, WordDictionary, same};
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
@@ -218,7 +218,7 @@ impl LowCardinality {
     #[inline]
     fn push_like(&mut self, guess: usize, value: &str) {
         let index = match self.indexes.get(guess) {
-            Some(&index) if self.words.word(index) == value.as_bytes() => index,
+            Some(&index) if same(self.words.word(index), value.as_bytes()) => index,
             _ => self.words.index(value.as_bytes()),
         };
         self.indexes.push(index);

@@ -18,6 +18,7 @@ mod tables;
 
 pub(crate) use crate::otlp::FingerprintCache;
 pub(crate) use attributes::Attributes;
+pub(crate) use dictionary::same;
 pub(crate) use tables::{
     CatalogRow, EventRow, IdentityLinkRow, PropertyRow, QueryHistogramRow, QuerySampleRow, QueryTextRow, QueryUsageRow,
     RequestRow, ResourceRow, SdkReportRow, SetAsideRow, UnitRow,
