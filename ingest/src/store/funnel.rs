@@ -91,7 +91,7 @@ async fn run(
         while let Some(piece) = receiver.blocking_recv() {
             reader.push(&piece, &mut scan)?;
         }
-        reader.finish()?;
+        reader.finish(&mut scan)?;
         Ok(scan)
     });
     while let Some(piece) = pieces.next().await? {

@@ -51,25 +51,37 @@ impl NativeReader {
     /// Takes a piece of the answer.
     pub fn push(&mut self, piece: &[u8], scan: &mut FunnelScan) -> Result<(), NativeError> {
         self.pending.extend_from_slice(piece);
+        self.read(scan)
+    }
+
+    /// Says that the answer is over.
+    ///
+    /// # Errors
+    /// [`NativeError::Truncated`] when a block is not whole.
+    pub fn finish(mut self, scan: &mut FunnelScan) -> Result<(), NativeError> {
+        self.needs = 0;
+        self.read(scan)?;
+        if self.pending.is_empty() { Ok(()) } else { Err(NativeError::Truncated) }
+    }
+
+    fn read(&mut self, scan: &mut FunnelScan) -> Result<(), NativeError> {
         let mut used = 0;
         while self.pending.len() - used >= self.needs.max(1) {
-            let mut input = Input { bytes: &self.pending[used..], at: 0 };
+            let rest = &self.pending[used..];
+            let mut input = Input { bytes: rest, at: 0 };
             match read_block(&mut input, self.columns, scan) {
                 Ok(()) => {
                     used += input.at;
                     self.needs = 0;
                 }
-                Err(Stop::Needs(bytes)) => self.needs = bytes,
+                // Strings tell their lengths one by one, so a block of them is tried again only when it has grown by an
+                // eighth: each byte is then looked at a few times and not once for every piece.
+                Err(Stop::Needs(bytes)) => self.needs = bytes.max(rest.len() + rest.len() / 8),
                 Err(Stop::Wrong(error)) => return Err(error),
             }
         }
         self.pending.drain(..used);
         Ok(())
-    }
-
-    /// Says that the answer is over.
-    pub fn finish(self) -> Result<(), NativeError> {
-        if self.pending.is_empty() { Ok(()) } else { Err(NativeError::Truncated) }
     }
 }
 

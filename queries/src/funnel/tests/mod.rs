@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "JSON written in place reads best")]
 
+mod native;
 mod properties;
 mod requests;
 mod tables;
