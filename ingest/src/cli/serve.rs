@@ -140,7 +140,9 @@ fn record_own_use(running: &serve::Running) -> Option<gemba::Guard> {
         .declares_in("ingest/")
         .without_environment()
         .on_error(|problem| tracing::debug!(?problem, "own use is not recorded"));
-    config.start().inspect_err(|error| tracing::warn!(%error, "own use is not recorded")).ok()
+    let guard = config.start().inspect_err(|error| tracing::warn!(%error, "own use is not recorded")).ok()?;
+    running.app().record_own_use();
+    Some(guard)
 }
 
 /// Serves until SIGTERM or SIGINT.

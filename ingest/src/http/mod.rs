@@ -72,6 +72,8 @@ pub struct App {
     pub counters: Counters,
     /// True from the moment the server began to stop.
     draining: AtomicBool,
+    /// Whether requests of the API are recorded as Gemba's own use.
+    own_use: AtomicBool,
     /// Requests with data in flight; whoever stops waits for 0.
     in_flight: watch::Sender<usize>,
 }
@@ -98,6 +100,7 @@ impl App {
             cors_origins: config.cors_origins.clone(),
             counters: Counters::default(),
             draining: AtomicBool::new(false),
+            own_use: AtomicBool::new(false),
             in_flight: watch::Sender::new(0),
         }
     }
@@ -110,6 +113,16 @@ impl App {
     /// Whether the server is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// From here on requests of the API are recorded through the SDK, which the caller has started.
+    pub fn record_own_use(&self) {
+        self.own_use.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether requests of the API are recorded.
+    pub fn records_own_use(&self) -> bool {
+        self.own_use.load(Ordering::Relaxed)
     }
 
     /// Counts a request with data until the value is dropped; `None` once the server is stopping.

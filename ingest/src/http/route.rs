@@ -5,7 +5,7 @@
 use super::error::ApiError;
 use super::{App, Request, Response, admin, dashboard, grpc, health, metrics, otlp, query};
 use crate::otlp::Signal;
-use gemba::attempt;
+use gemba::{Attempt, attempt};
 use http::{Method, header};
 use std::sync::Arc;
 
@@ -49,18 +49,31 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
     let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
     let (route, answer) = match first {
         "flush" if further.is_empty() => ("/api/v1/flush", health::flush(app, request).await),
-        "queries" => ("/api/v1/queries", attempt!("query.ask").run_async(query::queries(app, further, request)).await),
+        "queries" => {
+            ("/api/v1/queries", observed(app, || attempt!("query.ask"), query::queries(app, further, request)).await)
+        }
         "funnel" if further.is_empty() => {
-            ("/api/v1/funnel", attempt!("funnel.ask").run_async(query::funnel(app, request)).await)
+            ("/api/v1/funnel", observed(app, || attempt!("funnel.ask"), query::funnel(app, request)).await)
         }
         "fingerprint" if further.is_empty() => ("/api/v1/fingerprint", query::fingerprint_of(app, request).await),
         "project" if further.is_empty() => ("/api/v1/project", query::project(app, &request)),
-        "projects" => {
-            ("/api/v1/projects", attempt!("project.manage").run_async(admin::projects(app, further, request)).await)
-        }
+        "projects" => (
+            "/api/v1/projects",
+            observed(app, || attempt!("project.manage"), admin::projects(app, further, request)).await,
+        ),
         _ => ("other", Err(ApiError::not_found(request.uri().path()))),
     };
     (route, answer.unwrap_or_else(ApiError::into_response))
+}
+
+/// Answers as an attempt of Gemba's own use, where this server records it. A program that runs a server beside its own
+/// use of the SDK does not find the server's features among its own.
+async fn observed(
+    app: &App,
+    attempt: impl FnOnce() -> Attempt,
+    answer: impl Future<Output = Result<Response, ApiError>>,
+) -> Result<Response, ApiError> {
+    if app.records_own_use() { attempt().run_async(answer).await } else { answer.await }
 }
 
 fn signal_of(path: &str) -> Option<Signal> {
