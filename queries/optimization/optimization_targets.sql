@@ -215,18 +215,26 @@ WITH
     by_release AS
     (
         SELECT
-            d.fingerprint AS fingerprint, d.service AS service, d.release AS release, d.calls AS calls,
-            arraySum(range -> (range.1 + range.2) / 2 * range.3, d.ordered) AS total_ns,
-            count() OVER () AS comparisons,
-            normal(0.05 / comparisons) AS z,
-            at_rank(d.ordered, d.running, ceil(d.calls / 2)) AS p50,
+            z.fingerprint AS fingerprint, z.service AS service, release, calls, total_ns, first_seen,
             (p50.1 + p50.2) / 2 AS p50_ns,
             -- Confidence bounds of a median by order statistics: ranks n/2 -+ z sqrt(n)/2.
-            at_rank(d.ordered, d.running, greatest(1, floor((d.calls - z * sqrt(d.calls)) / 2))).1 AS p50_low_ns,
-            at_rank(d.ordered, d.running, ceil((d.calls + z * sqrt(d.calls)) / 2) + 1).2 AS p50_high_ns,
-            r.first_seen AS first_seen
-        FROM distributions AS d
-        LEFT JOIN releases AS r ON r.service = d.service AND r.release = d.release
+            at_rank(ordered, running, greatest(1, floor((calls - certainty * sqrt(calls)) / 2))).1 AS p50_low_ns,
+            at_rank(ordered, running, ceil((calls + certainty * sqrt(calls)) / 2) + 1).2 AS p50_high_ns
+        FROM
+        (
+            SELECT *, normal(error) AS certainty
+            FROM
+            (
+                SELECT
+                    d.fingerprint AS fingerprint, d.service AS service, d.release AS release, d.calls AS calls,
+                    d.ordered AS ordered, d.running AS running, r.first_seen AS first_seen,
+                    arraySum(range -> (range.1 + range.2) / 2 * range.3, d.ordered) AS total_ns,
+                    at_rank(d.ordered, d.running, ceil(d.calls / 2)) AS p50,
+                    0.05 / count() OVER () AS error
+                FROM distributions AS d
+                LEFT JOIN releases AS r ON r.service = d.service AND r.release = d.release
+            )
+        ) AS z
     ),
     -- The best and the latest release of each query; 20 calls are the least that say anything of a median.
     extremes AS
@@ -244,50 +252,67 @@ WITH
     (
         SELECT
             fingerprint, service, best, latest,
-            if(count() OVER (PARTITION BY service) < 5, 1, greatest(1,
-                quantileExact(0.5)(latest.2 / greatest(best.2, 1)) OVER (PARTITION BY service))) AS drift,
             latest.1 = newest AND latest.3 > best.3 * drift AND latest.2 >= 1.5 * best.2 * drift AS is_regression,
             greatest(0, latest.5 - latest.4 * best.2 * drift) / 1e9
                 / least(weeks, greatest(1 / 7, (toFloat64({to:DateTime64(3, 'UTC')})
                     - toFloat64(greatest(latest.6, {from:DateTime64(3, 'UTC')}))) / 604800)) AS seconds_back
-        FROM extremes AS e
-        INNER JOIN
+        FROM
         (
-            SELECT service, argMax(release, (first_seen, release)) AS newest FROM releases GROUP BY service
-        ) AS n ON n.service = e.service
-        WHERE best.2 > 0
+            SELECT
+                fingerprint, service, best, latest,
+                argMax(latest.1, latest.6) OVER (PARTITION BY service) AS newest,
+                if(count() OVER (PARTITION BY service) < 5, 1, greatest(1,
+                    quantileExact(0.5)(latest.2 / greatest(best.2, 1)) OVER (PARTITION BY service))) AS drift
+            FROM extremes
+            WHERE best.2 > 0
+        )
     ),
     whole AS
     (
         SELECT
-            fingerprint, service,
-            sum(r.calls) AS calls,
-            arraySort(range -> (range.1, range.2), groupArray((r.low, r.high, r.calls))) AS ordered,
-            arrayCumSum(range -> range.3, ordered) AS running,
-            arraySum(range -> (range.1 + range.2) / 2 * range.3, ordered) AS total_ns,
-            at_rank(ordered, running, ceil(calls / 2)) AS p50,
-            at_rank(ordered, running, ceil(0.95 * calls)) AS p95,
+            *,
             (p50.1 + p50.2) / 2 AS p50_ns,
             (p95.1 + p95.2) / 2 AS p95_ns,
-            arraySum(range -> greatest(0, (range.1 + range.2) / 2 - p50_ns) * range.3, ordered) AS tail_ns
-        FROM ranges AS r
-        GROUP BY fingerprint, service
+            0.05 / count() OVER () AS error
+        FROM
+        (
+            SELECT
+                *,
+                arraySum(range -> (range.1 + range.2) / 2 * range.3, ordered) AS total_ns,
+                at_rank(ordered, running, ceil(calls / 2)) AS p50,
+                at_rank(ordered, running, ceil(0.95 * calls)) AS p95
+            FROM
+            (
+                SELECT
+                    fingerprint, service,
+                    sum(r.calls) AS calls,
+                    arraySort(range -> (range.1, range.2), groupArray((r.low, r.high, r.calls))) AS ordered,
+                    arrayCumSum(range -> range.3, ordered) AS running
+                FROM ranges AS r
+                GROUP BY fingerprint, service
+            )
+        )
     ),
     compared AS
     (
         SELECT
             *,
-            count() OVER () AS comparisons,
-            at_rank(ordered, running,
-                greatest(1, floor((calls - normal(0.05 / comparisons) * sqrt(calls)) / 2))).1 AS p50_low_ns,
-            sum(total_ns) OVER (PARTITION BY service) AS service_ns,
-            groupArray((fingerprint, p50_ns, p95_ns / greatest(p50_ns, 1))) OVER (PARTITION BY service) AS all_queries,
-            arrayFilter(query -> query.1 != fingerprint, all_queries) AS others,
+            at_rank(ordered, running, greatest(1, floor((calls - certainty * sqrt(calls)) / 2))).1 AS p50_low_ns,
+            arraySum(range -> greatest(0, (range.1 + range.2) / 2 - p50_ns) * range.3, ordered) AS tail_ns,
             if(length(others) < 3, 0, arraySort(arrayMap(query -> query.2, others))[intDiv(length(others) + 1, 2)])
                 AS typical_ns,
             if(length(others) < 3, 0, arraySort(arrayMap(query -> query.3, others))[intDiv(length(others) + 1, 2)])
                 AS typical_tail
-        FROM whole
+        FROM
+        (
+            SELECT
+                *,
+                normal(error) AS certainty,
+                sum(total_ns) OVER (PARTITION BY service) AS service_ns,
+                arrayFilter(query -> query.1 != fingerprint,
+                    groupArray((fingerprint, p50_ns, p95_ns / greatest(p50_ns, 1))) OVER (PARTITION BY service)) AS others
+            FROM whole
+        )
     ),
     -- One row per scope, attempt or step that ran a query, or per trace of foreign spans.
     uses AS
@@ -341,32 +366,35 @@ WITH
     ),
     candidates AS
     (
-        SELECT
-            c.fingerprint AS fingerprint, c.service AS service, c.calls AS calls, c.total_ns AS total_ns,
-            c.service_ns AS service_ns, c.p50_ns AS p50_ns, c.p95_ns AS p95_ns, c.typical_ns AS typical_ns,
-            r.best AS best, r.latest AS latest, w.uses AS uses, w.calls_per_use AS calls_per_use,
-            w.calls_per_attempt AS calls_per_attempt, w.users AS users, w.by_feature AS by_feature,
-            w.by_code AS by_code,
-            if(w.people_are_known, least(1, w.waited_ns / c.total_ns), 1) AS waited,
-            arrayReverseSort([
-                (if(r.is_regression, r.seconds_back, 0), 'regression'),
-                (if(w.uses >= 20 AND w.calls_per_use >= {min_calls_per_use:UInt32},
-                    w.total_ns * (1 - w.uses / w.calls) / 1e9 / weeks, 0), 'n_plus_one'),
-                (if(c.calls >= 20 AND c.p50_low_ns >= {min_duration_ms:Float64} * 1e6
-                    AND c.p50_low_ns >= 3 * c.typical_ns AND c.total_ns >= 0.05 * c.service_ns,
-                    greatest(0, c.total_ns - c.calls * c.typical_ns) / 1e9 / weeks, 0), 'hot'),
-                (if(c.calls >= 100 AND c.p95_ns >= 5e7 AND c.p95_ns >= 10 * c.p50_ns
-                    AND c.p95_ns / greatest(c.p50_ns, 1) >= 5 * c.typical_tail,
-                    c.tail_ns / 1e9 / weeks, 0), 'tail')
-            ])[1] AS most,
-            most.1 * waited AS score
-        FROM compared AS c
-        LEFT JOIN regressions AS r ON r.fingerprint = c.fingerprint AND r.service = c.service
-        LEFT JOIN waiting AS w ON w.fingerprint = c.fingerprint AND w.service = c.service
-        WHERE c.fingerprint != 0 AND score > 0 AND score >= {min_seconds:Float64}
-            AND (w.users >= {min_users:UInt32} OR NOT w.people_are_known)
+        SELECT *, waited * most.1 AS score
+        FROM
+        (
+            SELECT
+                c.fingerprint AS fingerprint, c.service AS service, c.calls AS calls, c.total_ns AS total_ns,
+                c.service_ns AS service_ns, c.p50_ns AS p50_ns, c.p95_ns AS p95_ns, c.typical_ns AS typical_ns,
+                r.best AS best, r.latest AS latest, w.uses AS uses, w.calls_per_use AS calls_per_use,
+                w.calls_per_attempt AS calls_per_attempt, w.users AS users, w.by_feature AS by_feature,
+                w.by_code AS by_code,
+                if(w.people_are_known, least(1, w.waited_ns / c.total_ns), 1) AS waited,
+                arrayReverseSort([
+                    (if(r.is_regression, r.seconds_back, 0), 'regression'),
+                    (if(w.uses >= 20 AND w.calls_per_use >= {min_calls_per_use:UInt32},
+                        w.total_ns * (1 - w.uses / w.calls) / 1e9 / weeks, 0), 'n_plus_one'),
+                    (if(c.calls >= 20 AND c.p50_low_ns >= {min_duration_ms:Float64} * 1e6
+                        AND c.p50_low_ns >= 3 * c.typical_ns AND c.total_ns >= 0.05 * c.service_ns,
+                        greatest(0, c.total_ns - c.calls * c.typical_ns) / 1e9 / weeks, 0), 'hot'),
+                    (if(c.calls >= 100 AND c.p95_ns >= 5e7 AND c.p95_ns >= 10 * c.p50_ns
+                        AND c.p95_ns / greatest(c.p50_ns, 1) >= 5 * c.typical_tail,
+                        c.tail_ns / 1e9 / weeks, 0), 'tail')
+                ])[1] AS most
+            FROM compared AS c
+            LEFT JOIN regressions AS r ON r.fingerprint = c.fingerprint AND r.service = c.service
+            LEFT JOIN waiting AS w ON w.fingerprint = c.fingerprint AND w.service = c.service
+            WHERE c.fingerprint != 0 AND (w.users >= {min_users:UInt32} OR NOT w.people_are_known)
+        )
+        WHERE score > 0 AND score >= {min_seconds:Float64}
     ),
-    -- What became of the attempts that ran one of them.
+    -- What became of the attempts that ran a query.
     outcomes AS
     (
         SELECT
@@ -376,7 +404,7 @@ WITH
         FROM
         (
             SELECT DISTINCT fingerprint, service, attempt FROM uses
-            WHERE attempt != 0 AND fingerprint IN (SELECT fingerprint FROM candidates)
+            WHERE attempt != 0
         ) AS a
         INNER JOIN
         (

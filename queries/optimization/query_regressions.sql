@@ -213,9 +213,7 @@ WITH
             at_rank(base_ordered, base_running, ceil(base_calls / 2)) AS base_p50,
             at_rank(head_ordered, head_running, ceil(head_calls / 2)) AS head_p50,
             at_rank(base_ordered, base_running, ceil(0.95 * base_calls)) AS base_p95,
-            at_rank(head_ordered, head_running, ceil(0.95 * head_calls)) AS head_p95,
-            (base_p50.1 + base_p50.2) / 2 AS base_ns,
-            (head_p50.1 + head_p50.2) / 2 AS head_ns
+            at_rank(head_ordered, head_running, ceil(0.95 * head_calls)) AS head_p95
         FROM distributions AS d
         INNER JOIN chosen AS c ON c.service = d.service
         WHERE c.base != '' AND c.base != c.head
@@ -226,28 +224,46 @@ WITH
     (
         SELECT
             *,
-            countIf(base_calls >= 20 AND head_calls >= 20) OVER () AS comparisons,
-            normal(0.05 / greatest(comparisons, 1)) AS z,
-            if(countIf(base_calls >= 20 AND head_calls >= 20) OVER (PARTITION BY service) < 5, 1,
-                greatest(1, quantileExactIf(0.5)(head_ns / greatest(base_ns, 1),
-                    base_calls >= 20 AND head_calls >= 20) OVER (PARTITION BY service))) AS drift,
-            -- Confidence bounds of a median by order statistics: ranks n/2 -+ z sqrt(n)/2.
-            at_rank(base_ordered, base_running, greatest(1, floor((base_calls - z * sqrt(base_calls)) / 2))).1
-                AS base_low,
-            at_rank(base_ordered, base_running,
-                least(base_calls, ceil((base_calls + z * sqrt(base_calls)) / 2) + 1)).2 AS base_high,
-            at_rank(head_ordered, head_running, greatest(1, floor((head_calls - z * sqrt(head_calls)) / 2))).1
-                AS head_low,
-            at_rank(head_ordered, head_running,
-                least(head_calls, ceil((head_calls + z * sqrt(head_calls)) / 2) + 1)).2 AS head_high,
             head_calls / weeks * (head_ns - base_ns * drift) / 1e9 AS seconds_more,
             multiIf(
-                base_calls < 20 OR head_calls < 20, 'unclear',
+                NOT is_comparable, 'unclear',
                 head_low > base_high * drift AND head_ns >= base_ns * drift * {min_ratio:Float64}
                     AND seconds_more >= {min_seconds:Float64}, 'slower',
                 head_high < base_low AND base_ns >= head_ns * {min_ratio:Float64}, 'faster',
                 'unclear') AS verdict
-        FROM pairs
+        FROM
+        (
+            SELECT
+                *,
+                -- Confidence bounds of a median by order statistics: ranks n/2 -+ z sqrt(n)/2.
+                greatest(1, floor((base_calls - certainty * sqrt(base_calls)) / 2)) AS base_low_rank,
+                ceil((base_calls + certainty * sqrt(base_calls)) / 2) + 1 AS base_high_rank,
+                greatest(1, floor((head_calls - certainty * sqrt(head_calls)) / 2)) AS head_low_rank,
+                ceil((head_calls + certainty * sqrt(head_calls)) / 2) + 1 AS head_high_rank,
+                at_rank(base_ordered, base_running, base_low_rank).1 AS base_low,
+                at_rank(base_ordered, base_running, base_high_rank).2 AS base_high,
+                at_rank(head_ordered, head_running, head_low_rank).1 AS head_low,
+                at_rank(head_ordered, head_running, head_high_rank).2 AS head_high
+            FROM
+            (
+                SELECT
+                    *,
+                    normal(error) AS certainty,
+                    if(countIf(is_comparable) OVER (PARTITION BY service) < 5, 1,
+                        greatest(1, quantileExactIf(0.5)(head_ns / greatest(base_ns, 1), is_comparable)
+                            OVER (PARTITION BY service))) AS drift
+                FROM
+                (
+                    SELECT
+                        *,
+                        (base_p50.1 + base_p50.2) / 2 AS base_ns,
+                        (head_p50.1 + head_p50.2) / 2 AS head_ns,
+                        base_calls >= 20 AND head_calls >= 20 AS is_comparable,
+                        0.05 / greatest(1, countIf(is_comparable) OVER ()) AS error
+                    FROM pairs
+                )
+            )
+        )
     ),
     texts AS
     (

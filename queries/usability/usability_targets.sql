@@ -212,19 +212,6 @@ WITH
     (
         SELECT
             *,
-            count() OVER () AS comparisons,
-            normal(0.05 / comparisons) AS z,
-            groupArray((kind, name, rate, independent)) OVER () AS everything,
-            arrayFilter(other -> (other.1, other.2) != (kind, name), everything) AS all_others,
-            arrayFilter(other -> other.1 = kind, all_others) AS of_kind,
-            if(length(of_kind) >= 3, of_kind, all_others) AS others,
-            arraySort(arrayMap(other -> other.3, others)) AS rates,
-            (rates[intDiv(length(rates) + 1, 2)] + rates[intDiv(length(rates), 2) + 1]) / 2 AS median,
-            arraySort(arrayMap(x -> abs(x - median), rates)) AS deviations,
-            1.4826 * (deviations[intDiv(length(rates) + 1, 2)] + deviations[intDiv(length(rates), 2) + 1]) / 2
-                AS spread,
-            -- A median is as uncertain as a mean of 1 / 1.57 of the observations.
-            arraySum(arrayMap(other -> other.4, others)) / 1.57 AS others_independent,
             -- Newcombe's interval for the difference, from Wilson's for each rate.
             (rate + z * z / (2 * independent)
                 - z * sqrt(rate * (1 - rate) / independent + z * z / (4 * independent * independent)))
@@ -232,9 +219,41 @@ WITH
             (median + z * z / (2 * others_independent)
                 + z * sqrt(median * (1 - median) / others_independent
                     + z * z / (4 * others_independent * others_independent)))
-                / (1 + z * z / others_independent) AS median_high,
-            rate - median - sqrt(pow(rate - rate_low, 2) + pow(median_high - median, 2)) AS excess_low
-        FROM candidates
+                / (1 + z * z / others_independent) AS median_high
+        FROM
+        (
+            SELECT
+                *,
+                normal(error) AS z,
+                arraySort(arrayMap(x -> abs(x - median), rates)) AS deviations,
+                1.4826 * (deviations[intDiv(length(rates) + 1, 2)] + deviations[intDiv(length(rates), 2) + 1]) / 2
+                    AS spread,
+                -- A median is as uncertain as a mean of 1 / 1.57 of the observations.
+                arraySum(arrayMap(other -> other.4, others)) / 1.57 AS others_independent
+            FROM
+            (
+                SELECT
+                    *,
+                    arraySort(arrayMap(other -> other.3, others)) AS rates,
+                    (rates[intDiv(length(rates) + 1, 2)] + rates[intDiv(length(rates), 2) + 1]) / 2 AS median
+                FROM
+                (
+                    SELECT
+                        *,
+                        if(length(of_kind) >= 3, of_kind, all_others) AS others
+                    FROM
+                    (
+                        SELECT
+                            *,
+                            0.05 / count() OVER () AS error,
+                            arrayFilter(other -> (other.1, other.2) != (kind, name),
+                                groupArray((kind, name, rate, independent)) OVER ()) AS all_others,
+                            arrayFilter(other -> other.1 = kind, all_others) AS of_kind
+                        FROM candidates
+                    )
+                )
+            )
+        )
     )
 SELECT
     kind,
@@ -258,7 +277,10 @@ SELECT
     arraySort(x -> (-countEqual(errors, x), x), arrayDistinct(errors))[1] AS top_error,
     if(empty(durations_ns), NULL, round(arraySort(durations_ns)[intDiv(length(durations_ns) + 1, 2)] / 1e6, 3))
         AS time_to_give_up_ms_p50
-FROM compared AS c
+FROM
+(
+    SELECT *, rate - median - sqrt(pow(rate - rate_low, 2) + pow(median_high - median, 2)) AS excess_low FROM compared
+) AS c
 WHERE length(others) >= 3 AND users >= {min_users:UInt32} AND users_unfinished >= {min_unfinished:UInt32}
     AND c.excess_low > 0 AND c.excess_low >= {min_excess:Float64} AND c.excess_low >= 2 * spread
 ORDER BY score DESC, kind, name
