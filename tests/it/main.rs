@@ -19,5 +19,6 @@ mod protocol_grpc;
 mod serve;
 mod serve_cli;
 mod statements;
+mod targets;
 mod tenancy;
 mod tidy;
