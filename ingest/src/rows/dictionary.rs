@@ -199,7 +199,8 @@ mod tests {
         let text: Vec<u8> = (0..40).collect();
         for length in 0..=text.len() {
             let left = &text[..length];
-            assert!(same(left, &left.to_vec()), "{length}");
+            let copy = left.to_vec();
+            assert!(same(left, &copy), "{length}");
             assert!(length == 0 || !same(left, &left[1..]));
             for at in 0..length {
                 let mut right = left.to_vec();
