@@ -1,7 +1,7 @@
-//! Embeds the saved queries: writes one `(folder, name, text)` entry for each `.sql` file in the four folders.
+//! Embeds the saved queries and the parts they share: writes one `(folder, name, text)` entry for each `.sql` file.
 //!
-//! In: the folders beside this file. Out: `builtin.rs` in the build's output folder, sorted by folder and name. It
-//! does not look into the files; the catalogue does, and a test reads every one.
+//! In: the folders beside this file. Out: `builtin.rs` and `parts.rs` in the build's output folder, sorted by folder and
+//! name. It does not look into the files; the catalogue does, and a test reads every one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,11 +10,19 @@ use std::{env, fs, io};
 /// The folders, one a purpose; [`crate::catalog::FOLDERS`] repeats them for readers of the crate.
 const FOLDERS: [&str; 4] = ["usability", "optimization", "reliability", "trust"];
 
+/// What queries share, see [`crate::parts`].
+const PARTS: [&str; 1] = ["parts"];
+
 fn main() -> io::Result<()> {
+    embed(&FOLDERS, "builtin.rs")?;
+    embed(&PARTS, "parts.rs")
+}
+
+fn embed(folders: &[&str], file: &str) -> io::Result<()> {
     let root = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
     let mut code = String::from("&[\n");
-    for folder in FOLDERS {
+    for folder in folders {
         let dir = Path::new(&root).join(folder);
         println!("cargo::rerun-if-changed={}", dir.display());
         if !dir.exists() {
@@ -35,5 +43,5 @@ fn main() -> io::Result<()> {
         }
     }
     code.push_str("]\n");
-    fs::write(Path::new(&out).join("builtin.rs"), code)
+    fs::write(Path::new(&out).join(file), code)
 }

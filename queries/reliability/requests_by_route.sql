@@ -22,13 +22,8 @@
 -- column users: count | people who waited | exact
 -- caveats: Counts the server spans a service sends; what its tracing samples away without saying so is missing.
 --   Durations are exact to 6 digits.
+-- parts: links
 WITH
-    links AS
-    (
-        SELECT anonymous, argMin(person, (time, person)) AS person
-        FROM identity_links WHERE project = {project:UInt32}
-        GROUP BY anonymous
-    ),
     by_duration AS
     (
         SELECT

@@ -8,6 +8,8 @@ use crate::funnel;
 use crate::header::{self, Entry, Header};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::param::{self, Allowed, Kind, Param};
+use crate::parts;
+use crate::rules::{check_statement, check_tables};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -25,27 +27,6 @@ pub const SERVER_PARAMS: [&str; 3] = ["project", "now", "pending"];
 
 /// Parameters every query accepts; one that has no use for them checks and ignores them.
 pub const COMMON_PARAMS: [&str; 3] = ["from", "to", "tz"];
-
-/// The tables a saved query may read.
-pub const TABLES: [&str; 14] = [
-    "events",
-    "query_usage",
-    "query_histograms",
-    "query_texts",
-    "query_samples",
-    "requests",
-    "identity_links",
-    "properties",
-    "catalog",
-    "sdk_reports",
-    "set_aside",
-    "units",
-    "resources",
-    "ledger",
-];
-
-/// Table functions that read nothing but their arguments.
-const HARMLESS_FUNCTIONS: [&str; 4] = ["numbers", "values", "generate_series", "view"];
 
 /// Largest file of a saved query, in bytes; chosen, ten times the longest built-in one.
 const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -200,11 +181,10 @@ impl Query {
             return Err((1, Problem::TooLarge(MAX_FILE_BYTES)));
         }
         let header = header::read(text)?;
-        let body: Vec<&str> = text.lines().skip(header.lines).collect();
-        let sql = body.join("\n").trim_end().to_owned();
-        let mut tokens = tokens(&sql);
+        let assembled = parts::assemble(&header, text)?;
+        let mut tokens = tokens(&assembled.sql);
         for token in &mut tokens {
-            token.line += header.lines;
+            token.line = assembled.line(token.line);
         }
         check_statement(&tokens, header.lines)?;
         check_tables(&tokens)?;
@@ -235,7 +215,7 @@ impl Query {
             columns,
             caveats,
             engine,
-            sql: sql.trim_start().to_owned(),
+            sql: assembled.sql,
         })
     }
 
@@ -296,154 +276,6 @@ fn range(params: &[(String, String)]) -> Result<Option<(i64, i64)>, ParamError> 
         return Err(ParamError::EmptyRange { from: show(from), to: show(to) });
     }
     Ok(Some((from, to)))
-}
-
-/// One statement, a SELECT, without a format of its own.
-fn check_statement(tokens: &[Token<'_>], header_lines: usize) -> Result<(), (usize, Problem)> {
-    let line = tokens.first().map_or(header_lines + 1, |token| token.line);
-    let begins = tokens.first().is_some_and(|token| token.kind.is_word("SELECT") || token.kind.is_word("WITH"));
-    if !begins {
-        return Err((line, Problem::NotOneSelect));
-    }
-    let forbidden =
-        |token: &&Token<'_>| token.kind.is(';') || token.kind.is_word("FORMAT") || token.kind.is_word("OUTFILE");
-    tokens.iter().find(forbidden).map_or(Ok(()), |token| Err((token.line, Problem::NotOneSelect)))
-}
-
-/// Every table is one of ours and filtered by project where it is read.
-fn check_tables(tokens: &[Token<'_>]) -> Result<(), (usize, Problem)> {
-    let common_table = |name: &str| {
-        tokens.windows(3).any(|three| {
-            matches!(three, [first, second, third] if first.kind == TokenKind::Word(name) && second.kind.is_word("AS")
-                && third.kind.is('('))
-        })
-    };
-    for (index, token) in tokens.iter().enumerate() {
-        if !(token.kind.is_word("FROM") || token.kind.is_word("JOIN"))
-            || is_argument(tokens, index)
-            || is_fill(tokens, index)
-            || is_array_join(tokens, index)
-        {
-            continue;
-        }
-        let rest = tokens.get(index + 1..).unwrap_or_default();
-        let source = rest.first().map_or(TokenKind::Punctuation(';'), |next| next.kind);
-        let after = rest.get(1).map(|next| next.kind);
-        match source {
-            TokenKind::Punctuation('(') => {}
-            TokenKind::Word(name) if after.is_some_and(|after| after.is('(')) => {
-                if !HARMLESS_FUNCTIONS.iter().any(|harmless| name.eq_ignore_ascii_case(harmless)) {
-                    return Err((token.line, unknown(name)));
-                }
-            }
-            TokenKind::Word(name) if TABLES.contains(&name) => {
-                if token.kind.is_word("JOIN") || !is_filtered(rest) {
-                    return Err((token.line, Problem::NoProjectFilter(name.to_owned())));
-                }
-            }
-            TokenKind::Word(name) if common_table(name) && !after.is_some_and(|after| after.is('.')) => {}
-            TokenKind::Word(name) | TokenKind::Identifier(name) => return Err((token.line, unknown(name))),
-            _ => return Err((token.line, unknown("what follows FROM"))),
-        }
-        // `FROM a, b` would read a second source past this check.
-        if is_listed(rest) {
-            return Err((token.line, unknown("a list of sources after FROM, use JOIN; it")));
-        }
-    }
-    Ok(())
-}
-
-fn unknown(name: &str) -> Problem {
-    Problem::UnknownTable(name.to_owned(), TABLES.join(", "))
-}
-
-/// Whether the FROM at `index` belongs to `extract(.. FROM ..)`, `trim(.. FROM ..)` or `substring(.. FROM ..)`: then the
-/// parenthesis around it opens after a function's name and no SELECT stands between.
-fn is_argument(tokens: &[Token<'_>], index: usize) -> bool {
-    let mut depth = 0_usize;
-    for at in (0..index).rev() {
-        let Some(token) = tokens.get(at) else { return false };
-        if token.kind.is(')') {
-            depth += 1;
-        } else if token.kind.is('(') {
-            if depth == 0 {
-                let before = at.checked_sub(1).and_then(|before| tokens.get(before));
-                return before.is_some_and(|before| {
-                    ["extract", "trim", "substring"].iter().any(|function| before.kind.is_word(function))
-                });
-            }
-            depth -= 1;
-        } else if depth == 0 && token.kind.is_word("SELECT") {
-            return false;
-        }
-    }
-    false
-}
-
-/// Whether the JOIN at `index` belongs to `ARRAY JOIN`, which reads no table.
-fn is_array_join(tokens: &[Token<'_>], index: usize) -> bool {
-    let before = index.checked_sub(1).and_then(|at| tokens.get(at));
-    before.is_some_and(|token| token.kind.is_word("ARRAY"))
-        && tokens.get(index).is_some_and(|token| token.kind.is_word("JOIN"))
-}
-
-/// Whether the FROM at `index` belongs to `ORDER BY .. WITH FILL FROM ..`.
-fn is_fill(tokens: &[Token<'_>], index: usize) -> bool {
-    let before = |back: usize| index.checked_sub(back).and_then(|at| tokens.get(at));
-    before(1).is_some_and(|token| token.kind.is_word("FILL"))
-        && before(2).is_some_and(|token| token.kind.is_word("WITH"))
-}
-
-/// Whether `source`, the tokens after FROM, goes `TABLE [FINAL] [AS alias] (WHERE | PREWHERE) project =
-/// {project:UInt32}`, with only AND behind it at the same depth.
-fn is_filtered(source: &[Token<'_>]) -> bool {
-    let mut rest = source.iter().skip(1).peekable();
-    rest.next_if(|token| token.kind.is_word("FINAL"));
-    if rest.next_if(|token| token.kind.is_word("AS")).is_some() {
-        rest.next();
-    }
-    let mut expect = |fits: &dyn Fn(TokenKind<'_>) -> bool| rest.next().is_some_and(|token| fits(token.kind));
-    if !(expect(&|kind| kind.is_word("WHERE") || kind.is_word("PREWHERE"))
-        && expect(&|kind| kind.is_word("project"))
-        && expect(&|kind| kind.is('='))
-        && expect(&|kind| kind == TokenKind::Param { name: "project", kind: "UInt32" }))
-    {
-        return false;
-    }
-    let mut depth = 0_usize;
-    for (position, token) in rest.enumerate() {
-        let kind = token.kind;
-        let ends = ["GROUP", "ORDER", "LIMIT", "UNION", "HAVING", "SETTINGS", "WINDOW", "QUALIFY"];
-        if kind.is('(') {
-            depth += 1;
-        } else if depth == 0 && (kind.is(')') || ends.iter().any(|end| kind.is_word(end))) {
-            return true;
-        } else if kind.is(')') {
-            depth -= 1;
-        } else if depth == 0 && (kind.is_word("OR") || kind.is('?') || position == 0 && !kind.is_word("AND")) {
-            return false;
-        }
-    }
-    true
-}
-
-/// Whether a comma at the depth of FROM follows before the clause ends.
-fn is_listed(source: &[Token<'_>]) -> bool {
-    let mut depth = 0_usize;
-    let ends = ["WHERE", "PREWHERE", "GROUP", "ORDER", "LIMIT", "UNION", "HAVING", "SETTINGS", "ARRAY", "SELECT"];
-    for token in source {
-        if token.kind.is('(') {
-            depth += 1;
-        } else if token.kind.is(')') {
-            let Some(less) = depth.checked_sub(1) else { return false };
-            depth = less;
-        } else if depth == 0 && token.kind.is(',') {
-            return true;
-        } else if depth == 0 && ends.iter().any(|end| token.kind.is_word(end)) {
-            return false;
-        }
-    }
-    false
 }
 
 /// The parameters of the body, each with what the header says of it, in the header's order.

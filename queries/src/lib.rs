@@ -20,6 +20,8 @@ pub mod funnel;
 mod header;
 mod lex;
 pub mod param;
+mod parts;
+mod rules;
 
 pub use catalog::{BoundQuery, Catalog, Column, Engine, Query, ServerParams};
 pub use error::{CatalogError, ParamError, Problem};

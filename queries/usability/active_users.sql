@@ -11,13 +11,8 @@
 -- column events: count | uses, attempts begun, funnel steps and named events | exact
 -- column events_without_user: count | those of them that carry neither user nor session | exact
 -- caveats: The first and the last day hold only what lies in the time looked at.
+-- parts: links
 WITH
-    links AS
-    (
-        SELECT anonymous, argMin(person, (time, person)) AS person
-        FROM identity_links WHERE project = {project:UInt32}
-        GROUP BY anonymous
-    ),
     by_unit AS
     (
         SELECT

@@ -23,13 +23,8 @@
 -- column time_to_finish_ms_p50: ms | median time of the completed ones, by nearest rank | exact
 -- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose
 --   process died stay open.
+-- parts: links
 WITH
-    links AS
-    (
-        SELECT anonymous, argMin(person, (time, person)) AS person
-        FROM identity_links WHERE project = {project:UInt32}
-        GROUP BY anonymous
-    ),
     -- One row per attempt. An end whose beginning never arrived tells when it began by its duration; one second of
     -- slack, since the duration is finer than the time of the row.
     attempts AS

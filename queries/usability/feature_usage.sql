@@ -16,15 +16,9 @@
 -- column last_used: time | latest use in the time looked at | exact
 -- caveats: An attempt counts as a use when it begins, whatever becomes of it; feature_completion says that. Ends of
 --   attempts and funnel steps are no uses.
+-- parts: links
 WITH
-    -- The first link of an anonymous unit holds; without one the unit is its own person.
-    links AS
-    (
-        SELECT anonymous, argMin(person, (time, person)) AS person
-        FROM identity_links WHERE project = {project:UInt32}
-        GROUP BY anonymous
-    ),
-    -- Grouped by unit first, so that the join with the links is small.
+    -- Grouped by unit first, so that the join with the links is small; without a link a unit is its own person.
     by_unit AS
     (
         SELECT
