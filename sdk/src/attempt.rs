@@ -11,7 +11,7 @@ use crate::local::{self, RecordKind};
 use crate::scope::{self, Entered};
 use crate::value::{Values, Word};
 use crate::{clock, event, state};
-use gemba_conventions::{self as conventions, is_valid_name};
+use gemba_conventions::{self as conventions, DropReason, is_valid_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -95,6 +95,7 @@ pub(crate) enum EndReason {
     None = 0,
     Shutdown = 1,
     Unwinding = 2,
+    Ignored = 3,
 }
 
 impl EndReason {
@@ -103,6 +104,7 @@ impl EndReason {
         match code {
             1 => "shutdown",
             2 => "unwinding",
+            3 => "ignored",
             _ => "",
         }
     }
@@ -142,6 +144,8 @@ pub struct Attempt {
     /// 0 when it was begun elsewhere (resumed from a ticket).
     start_ticks: u64,
     start_wall_ns: u64,
+    /// The thread's [`local::position`] after the beginning was recorded.
+    begun_at: u64,
     context: ContextRef,
     if_dropped: IfDropped,
 }
@@ -158,6 +162,7 @@ impl Attempt {
             id,
             start_ticks,
             start_wall_ns: clock::wall_ns(start_ticks),
+            begun_at: local::position(),
             context,
             if_dropped: IfDropped::Abandoned,
         }
@@ -169,6 +174,7 @@ impl Attempt {
             id: 0,
             start_ticks: 0,
             start_wall_ns: 0,
+            begun_at: 0,
             context: ContextRef::NONE,
             if_dropped: IfDropped::Abandoned,
         }
@@ -283,6 +289,7 @@ impl Attempt {
             id: ticket.id,
             start_ticks: 0,
             start_wall_ns: ticket.start_wall_ns,
+            begun_at: 0,
             context: ContextRef::share(scope::current()),
             if_dropped: IfDropped::Abandoned,
         })
@@ -296,6 +303,16 @@ impl Attempt {
         let mut inside = ContextRef::below(self.context.id())?;
         inside.set_attempt(self.callsite, self.id);
         Some(inside.publish())
+    }
+
+    /// Begun a moment ago, and this thread has recorded nothing since: nobody can have attempted anything meanwhile, so the
+    /// guard was bound to `_` or forgotten.
+    fn is_ignored(&self) -> bool {
+        /// Chosen: far above what a begin and a drop take unoptimised (about 1 microsecond), far below what a person does.
+        const MOMENT_NS: u64 = 10_000;
+        self.start_ticks != 0
+            && self.begun_at == local::position()
+            && clock::elapsed_ns(self.start_ticks, clock::now()) < MOMENT_NS
     }
 
     fn judged(&mut self, verdict: Verdict) {
@@ -340,6 +357,10 @@ impl Drop for Attempt {
             // A guard cannot know whether the panic that unwinds past it is its own; the reason lets queries tell.
             IfDropped::Abandoned if std::thread::panicking() => {
                 self.end(conventions::Outcome::Abandoned, true, EndReason::Unwinding, "");
+            }
+            IfDropped::Abandoned if self.is_ignored() => {
+                self.callsite.count(DropReason::GuardIgnored);
+                self.end(conventions::Outcome::Abandoned, true, EndReason::Ignored, "");
             }
             IfDropped::Abandoned => self.end(conventions::Outcome::Abandoned, true, EndReason::None, ""),
         }

@@ -39,12 +39,14 @@ pub struct Callsite {
     keys: &'static [&'static str],
     file: &'static str,
     line: u32,
-    /// Records dropped on the caller's thread, by [`REASONS`].
-    dropped: [AtomicU64; REASONS.len()],
+    /// What a caller's thread counted here, by [`REASONS`].
+    counted: [AtomicU64; REASONS.len()],
 }
 
-/// The reasons that a caller's thread can drop for, in the order of the counters.
-pub(crate) const REASONS: [DropReason; 3] = [DropReason::RingFull, DropReason::NoRing, DropReason::TooLarge];
+/// The reasons that a caller's thread can count for, in the order of the counters. An ignored guard is a mistake in the code
+/// and no lost record.
+pub(crate) const REASONS: [DropReason; 4] =
+    [DropReason::RingFull, DropReason::NoRing, DropReason::TooLarge, DropReason::GuardIgnored];
 
 impl Callsite {
     /// Describes a call site; used by the macros.
@@ -55,7 +57,7 @@ impl Callsite {
         keys: &'static [&'static str],
         (file, line): (&'static str, u32),
     ) -> Self {
-        Self { kind, name, was, keys, file, line, dropped: [const { AtomicU64::new(0) }; REASONS.len()] }
+        Self { kind, name, was, keys, file, line, counted: [const { AtomicU64::new(0) }; REASONS.len()] }
     }
 
     /// The feature's name; empty for a step, whose name comes with the record.
@@ -84,18 +86,18 @@ impl Callsite {
         self.line
     }
 
-    /// Counts one record of this call site that found no room.
+    /// Counts one record of this call site that found no room, or one guard that was ignored.
     #[cold]
-    pub(crate) fn count_dropped(&self, reason: DropReason) {
-        let counters = REASONS.iter().zip(&self.dropped);
+    pub(crate) fn count(&self, reason: DropReason) {
+        let counters = REASONS.iter().zip(&self.counted);
         for (_, counter) in counters.filter(|(of, _)| **of == reason) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Records dropped here so far, by reason.
-    pub(crate) fn dropped(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        REASONS.iter().zip(&self.dropped).map(|(reason, count)| (*reason, count.load(Ordering::Relaxed)))
+    /// What was counted here so far, by reason.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        REASONS.iter().zip(&self.counted).map(|(reason, count)| (*reason, count.load(Ordering::Relaxed)))
     }
 }
 

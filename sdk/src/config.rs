@@ -6,9 +6,10 @@
 use crate::guard::{Guard, InitError};
 use crate::pipeline::ring;
 use crate::privacy::{self, Privacy};
-use gemba_conventions::attribute;
+use gemba_conventions::{DropReason, attribute};
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,28 @@ pub enum Problem {
         /// Records in the batch that found no room.
         records: u64,
     },
+    /// The spool on disk cannot be used; records wait in memory instead.
+    SpoolFailed {
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
+    /// The guard of an attempt is dropped at once, as by `let _ = attempt!(..)`: it says nothing about how the attempt
+    /// ended. Told once for a place in the code.
+    GuardIgnored {
+        /// The feature's name.
+        feature: &'static str,
+        /// Source file.
+        file: &'static str,
+        /// Line in it.
+        line: u32,
+    },
+    /// The oldest spooled records made room for newer ones or were too old, or were damaged; they are dropped and counted.
+    SpoolDropped {
+        /// [`SpoolFull`](DropReason::SpoolFull) or [`SpoolTorn`](DropReason::SpoolTorn).
+        reason: DropReason,
+        /// Records in the batch.
+        records: u64,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -47,6 +70,15 @@ impl fmt::Display for Problem {
             Self::Refused { status, records } => write!(f, "the server refused {records} records with status {status}"),
             Self::Rejected { records } => write!(f, "the server rejected {records} records"),
             Self::QueueFull { records } => write!(f, "no room for {records} records while the server is away"),
+            Self::SpoolFailed { kind } => write!(f, "the spool cannot be used ({kind}); records wait in memory"),
+            Self::GuardIgnored { feature, file, line } => write!(
+                f,
+                "the attempt at {feature:?} in {file}:{line} is dropped at once and counts as abandoned: bind it to a name, \
+                 or call `run` or `run_async`"
+            ),
+            Self::SpoolDropped { reason, records } => {
+                write!(f, "{records} spooled records are dropped ({})", reason.as_str())
+            }
         }
     }
 }
@@ -56,8 +88,8 @@ pub(crate) type OnError = Arc<dyn Fn(Problem) + Send + Sync>;
 
 /// How the SDK records and where it sends.
 ///
-/// `GEMBA_ENDPOINT`, `GEMBA_KEY`, `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY` and `GEMBA_DISABLED` win over
-/// what is said here; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the
+/// `GEMBA_ENDPOINT`, `GEMBA_KEY`, `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_SPOOL_DIR`,
+/// `GEMBA_SPOOL_MAX_BYTES` and `GEMBA_DISABLED` win over what is said here; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the
 /// host's own OpenTelemetry is never used by itself, else user ids would reach somebody's tracing vendor.
 ///
 /// ```no_run
@@ -84,6 +116,9 @@ pub struct Config {
     ring_bytes: usize,
     max_rings: usize,
     max_queue_bytes: usize,
+    spool: Option<PathBuf>,
+    max_spool_bytes: u64,
+    max_spool_age: Duration,
     send_interval: Duration,
     shutdown_timeout: Duration,
     request_timeout: Duration,
@@ -120,6 +155,11 @@ impl Config {
             max_rings: ring::DEFAULT_MAX_RINGS,
             // Chosen: about 100,000 records, minutes of a busy service, without hurting the host.
             max_queue_bytes: 16 * 1024 * 1024,
+            spool: None,
+            // Chosen: about 8 million records, a day of a busy service, on any disk.
+            max_spool_bytes: 256 * 1024 * 1024,
+            // Chosen: a long weekend with room to spare; older figures change answers that were read and acted on.
+            max_spool_age: Duration::from_hours(7 * 24),
             send_interval: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
@@ -213,6 +253,30 @@ impl Config {
         self
     }
 
+    /// Keeps batches in this folder while the server is away or the process ends without it; this process or a later one of
+    /// the same service and environment sends them, each stored once. Default: none, because a library writes nothing to a
+    /// disk unasked: the files hold what would have been sent (user ids among it), readable by their owner only.
+    ///
+    /// Processes and services may share it. A folder that cannot be used is told to [`on_error`](Self::on_error), and
+    /// records wait in memory as without it.
+    pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.spool = Some(folder.into());
+        self
+    }
+
+    /// Bytes of the files a process keeps in its [`spool`](Self::spool), those it took over included; default 256 MiB.
+    /// Beyond it the oldest are dropped and counted.
+    pub fn max_spool_bytes(mut self, bytes: u64) -> Self {
+        self.max_spool_bytes = bytes;
+        self
+    }
+
+    /// How long a batch may wait in the [`spool`](Self::spool); default 7 days. Older ones are dropped and counted.
+    pub fn max_spool_age(mut self, age: Duration) -> Self {
+        self.max_spool_age = age;
+        self
+    }
+
     /// How long a record may wait for more before it is sent; default 1 s.
     pub fn send_interval(mut self, interval: Duration) -> Self {
         self.send_interval = interval;
@@ -269,10 +333,13 @@ impl Config {
         }
         let is_disabled = lookup("GEMBA_DISABLED").map_or(self.is_disabled, |word| is_true(&word));
         let hash_key = pick("GEMBA_HASH_KEY", &self.hash_key);
+        let resource = self.resource(lookup);
+        let spool = self.spool_settings(lookup, &resource)?;
         Ok(Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             key,
-            resource: self.resource(lookup),
+            resource,
+            spool,
             privacy: Privacy {
                 key: hash_key.map_or(privacy::DEFAULT_KEY, |key| privacy::key_of(&key)),
                 hashes_users: self.hashes_users,
@@ -286,6 +353,28 @@ impl Config {
             request_timeout: self.request_timeout,
             on_error: self.on_error.clone(),
         })
+    }
+
+    fn spool_settings(
+        &self,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        resource: &[(String, String)],
+    ) -> Result<Option<SpoolSettings>, InitError> {
+        const MAX_BYTES: &str = "GEMBA_SPOOL_MAX_BYTES";
+        let max_bytes = match lookup(MAX_BYTES) {
+            Some(value) => value.parse().map_err(|_| InitError::InvalidNumber { name: MAX_BYTES, value })?,
+            None => self.max_spool_bytes,
+        };
+        let Some(folder) = lookup("GEMBA_SPOOL_DIR").map(PathBuf::from).or_else(|| self.spool.clone()) else {
+            return Ok(None);
+        };
+        // Services may share the folder, and each may send with a key of its own: a batch waits for its own kind.
+        let of = |key| resource.iter().find(|(of, _)| of == key).map_or("", |(_, value)| value.as_str());
+        let name = match (of(attribute::SERVICE_NAME), of(attribute::ENVIRONMENT)) {
+            (service, "") => file_name(service),
+            (service, environment) => format!("{}@{}", file_name(service), file_name(environment)),
+        };
+        Ok(Some(SpoolSettings { folder: folder.join(name), max_bytes, max_age: self.max_spool_age }))
     }
 
     /// The resource: what the environment says for OpenTelemetry, then what is said here, then `GEMBA_*`; sorted by key.
@@ -323,10 +412,37 @@ pub(crate) struct Settings {
     pub(crate) ring_bytes: usize,
     pub(crate) max_rings: usize,
     pub(crate) max_queue_bytes: usize,
+    pub(crate) spool: Option<SpoolSettings>,
     pub(crate) send_interval: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) request_timeout: Duration,
     pub(crate) on_error: Option<OnError>,
+}
+
+/// Where batches wait on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolSettings {
+    /// The service's own.
+    pub(crate) folder: PathBuf,
+    /// Of all files together.
+    pub(crate) max_bytes: u64,
+    pub(crate) max_age: Duration,
+}
+
+/// `text` as the name of a folder: what could mean something to a file system is percent-encoded.
+fn file_name(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut name = String::new();
+    for (index, byte) in text.bytes().enumerate() {
+        let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || (byte == b'.' && index > 0);
+        if is_plain {
+            name.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _always = write!(name, "%{byte:02X}");
+        }
+    }
+    name
 }
 
 fn environment_variable(name: &str) -> Option<String> {
@@ -394,6 +510,21 @@ mod tests {
             ("service.version", "0.3"),
         ];
         assert_eq!(told, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn a_spool_folder_is_the_services_own_and_a_name_cannot_leave_it() {
+        let spool = |config: Config, size: &'static str| {
+            let lookup =
+                move |name: &str| (name == "GEMBA_SPOOL_MAX_BYTES" && !size.is_empty()).then(|| size.to_owned());
+            config.settings(&lookup).map(|settings| settings.spool)
+        };
+        assert!(spool(Config::new("shop"), "").unwrap().is_none(), "nothing is written unasked");
+        let told = spool(Config::new("../shop").environment("eu/1").spool("/var/spool"), "4096").unwrap().unwrap();
+        assert_eq!(told.folder, PathBuf::from("/var/spool/%2E.%2Fshop@eu%2F1"));
+        assert_eq!(told.max_bytes, 4096);
+        let wrong = spool(Config::new("shop"), "lots").err();
+        assert!(matches!(wrong, Some(InitError::InvalidNumber { .. })), "{wrong:?}");
     }
 
     #[test]

@@ -27,6 +27,14 @@ pub enum InitError {
     /// The key holds characters that no header can carry.
     #[error("the key holds a space or another character that a header cannot carry")]
     InvalidKey,
+    /// An environment variable holds no number.
+    #[error("{name} is {value:?}, which is no number")]
+    InvalidNumber {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// Recording has been started in this process before; it can be started once.
     #[error("recording has been started in this process before")]
     AlreadyStarted,
@@ -108,7 +116,7 @@ pub fn flush(timeout: Duration) -> Result<(), FlushError> {
     }
 }
 
-/// Where everything recorded is by now: recorded = delivered + dropped + unconfirmed + pending.
+/// Where everything is by now: recorded + adopted = delivered + dropped + unconfirmed + pending + spooled.
 ///
 /// Records still in a thread's ring are not counted yet; [`flush`] moves them on. All zero before the start.
 pub fn stats() -> pipeline::Stats {

@@ -20,9 +20,10 @@
 //!
 //! 1. A macro never blocks, panics or fails. After a thread's first record it neither allocates nor locks; it reads the clock
 //!    once and copies its values into a ring of its thread. Without `init!` it is one load.
-//! 2. Nothing is lost silently: recorded = delivered + dropped (by reason) + unconfirmed + pending
+//! 2. Nothing is lost silently: recorded = delivered + dropped (by reason) + unconfirmed + pending + spooled
 //!    ([`stats`]). What was dropped is reported with the data, by call site and reason.
-//! 3. Memory is bounded: rings, contexts and waiting batches have limits, and beyond them the newest is dropped and counted.
+//! 3. Memory is bounded: rings, contexts and waiting batches have limits, and beyond them the newest is dropped and counted;
+//!    with a [`spool`](Config::spool) what waits goes to disk instead, and a later process sends what this one could not.
 //! 4. Everything else happens on two plain threads of its own. No async runtime is needed or touched.
 //! 5. A scope is seen by what runs inside it and by nothing else, however tasks share threads.
 //!
@@ -32,7 +33,8 @@
 //! - A library opened at run time (`dlopen`) is missing from the catalogue, and must not be closed while records of it may be
 //!   on their way.
 //! - A forked child records nothing; start recording after the fork, in the process that works.
-//! - `kill -9` takes what has not been sent yet, at most a second of records; the server sees the gap in the batch numbers.
+//! - `kill -9` takes what has been neither sent nor spooled yet: a second of records, and while a server hangs what comes
+//!   during one request. The server sees the gap in the batch numbers.
 //!
 //! # Modules
 //!

@@ -86,6 +86,12 @@ pub(crate) fn context() -> ContextId {
     ContextId(LOCAL.with(|local| local.context.get()))
 }
 
+/// Bytes this thread has recorded; the same as before when nothing has been recorded on it since.
+#[inline]
+pub(crate) fn position() -> u64 {
+    LOCAL.with(|local| local.head.get())
+}
+
 /// Makes `context` current and gives back the one before.
 #[inline]
 pub(crate) fn swap_context(context: ContextId) -> ContextId {
@@ -139,13 +145,13 @@ pub(crate) fn write(
 #[inline(never)]
 fn make_room(local: &Local, callsite: &'static Callsite, size: usize) -> bool {
     if local.ring.get().is_none() && !attach(local) {
-        callsite.count_dropped(DropReason::NoRing);
+        callsite.count(DropReason::NoRing);
         return false;
     }
     let Some(ring) = local.ring.get() else { return false };
     let needed = local.head.get().saturating_add(size as u64);
     if size as u64 > ring.capacity() / 2 {
-        callsite.count_dropped(DropReason::TooLarge);
+        callsite.count(DropReason::TooLarge);
         return false;
     }
     // Acquire: the reader is done with the bytes before we write over them.
@@ -163,7 +169,7 @@ fn make_room(local: &Local, callsite: &'static Callsite, size: usize) -> bool {
     let full = tail + ring.capacity();
     local.limit.set(full);
     if needed > full {
-        callsite.count_dropped(DropReason::RingFull);
+        callsite.count(DropReason::RingFull);
         return false;
     }
     true

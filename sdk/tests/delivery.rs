@@ -12,20 +12,15 @@
     reason = "what goes wrong here ends the test, and some hosts leave without goodbye"
 )]
 
+mod support;
+
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
-};
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use support::server::{Figures, Reply, Server, attribute, named, ok, print_figures, reported_drops, stored, text};
 
 const SCENARIO: &str = "DELIVERY_SCENARIO";
 const EVENTS: u64 = 300;
@@ -34,114 +29,12 @@ gemba::funnel! {
     enum Signup = "signup" { Form = "form", Mail = "mail" (was = "email") }
 }
 
-/// One request as the server saw it.
-#[derive(Debug, Clone)]
-struct Request {
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-    at: Instant,
-}
-
-impl Request {
-    fn key(&self) -> &str {
-        &self.headers["idempotency-key"]
-    }
-
-    fn inflated(&self) -> Vec<u8> {
-        assert_eq!(self.headers["content-encoding"], "zstd");
-        zstd::stream::decode_all(&self.body[..]).unwrap()
-    }
-
-    fn logs(&self) -> ExportLogsServiceRequest {
-        ExportLogsServiceRequest::decode(&self.inflated()[..]).unwrap()
-    }
-}
-
-/// How the server answers one request.
-#[derive(Debug, Clone)]
-enum Reply {
-    Status(u16, &'static str, Vec<u8>),
-    /// Reads the request and closes the connection.
-    Reset,
-}
-
-fn ok() -> Reply {
-    Reply::Status(200, "", Vec::new())
-}
-
-/// Answers requests by the script, one after the other, then as `rest` says.
-struct Server {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Request>>>,
-}
-
-impl Server {
-    fn start(script: Vec<Reply>, rest: Reply) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
-        let (shared, script) = (Arc::clone(&seen), Arc::new(Mutex::new(script.into_iter())));
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let (seen, script, rest) = (Arc::clone(&shared), Arc::clone(&script), rest.clone());
-                std::thread::spawn(move || serve(&connection.unwrap(), &seen, &script, &rest));
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn requests(&self) -> Vec<Request> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-fn serve(connection: &TcpStream, seen: &Mutex<Vec<Request>>, script: &Mutex<std::vec::IntoIter<Reply>>, rest: &Reply) {
-    let mut reader = BufReader::new(connection);
-    while let Some(request) = read_request(&mut reader) {
-        seen.lock().unwrap().push(request);
-        let reply = script.lock().unwrap().next().unwrap_or_else(|| rest.clone());
-        match reply {
-            Reply::Status(status, headers, body) => {
-                let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
-                let mut connection = connection;
-                // The client may be gone by now; then there is nobody to tell.
-                let _ = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&body));
-            }
-            Reply::Reset => return,
-        }
-    }
-}
-
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
-    let mut line = String::new();
-    if reader.read_line(&mut line).ok()? == 0 {
-        return None;
-    }
-    let path = line.split(' ').nth(1)?.to_owned();
-    let mut headers = BTreeMap::new();
-    loop {
-        line.clear();
-        reader.read_line(&mut line).ok()?;
-        let Some((name, value)) = line.trim().split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
-    reader.read_exact(&mut body).ok()?;
-    Some(Request { path, headers, body, at: Instant::now() })
-}
-
-/// What the child printed about itself.
-#[derive(Debug, Default, PartialEq)]
-struct Figures(BTreeMap<String, u64>);
-
-impl Figures {
-    fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or(0)
-    }
-}
-
 fn run_child(scenario: &str, address: SocketAddr) -> Figures {
+    run_child_and_listen(scenario, address).0
+}
+
+/// The child's figures and what it said on stderr.
+fn run_child_and_listen(scenario: &str, address: SocketAddr) -> (Figures, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["child", "--exact", "--nocapture"])
         .env(SCENARIO, scenario)
@@ -150,9 +43,9 @@ fn run_child(scenario: &str, address: SocketAddr) -> Figures {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    let words = text.split_whitespace().filter_map(|word| word.strip_prefix("figure:"));
-    Figures(words.filter_map(|word| word.split_once('=')).map(|(k, v)| (k.to_owned(), v.parse().unwrap())).collect())
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}\n{told}");
+    (Figures::in_text(&text), told)
 }
 
 /// The process the other tests start; by itself it has no scenario and ends at once.
@@ -187,6 +80,14 @@ fn child() {
             assert!(thread.join().is_err());
             record_all();
         }
+        "ignored" => {
+            for _ in 0..100 {
+                let _ = gemba::attempt!("ignored.guard");
+            }
+            let held = gemba::attempt!("held.guard");
+            gemba::feature!("inside.held");
+            drop(held);
+        }
         "refused" => {
             record_all();
             guard.flush(Duration::from_secs(10)).unwrap();
@@ -201,17 +102,7 @@ fn child() {
     }
     drop(guard);
     gemba::feature!("after.stop");
-    let stats = gemba::stats();
-    assert_eq!(
-        stats.recorded,
-        stats.delivered + stats.dropped_total() + stats.unconfirmed + stats.pending,
-        "{stats:?}"
-    );
-    println!("figure:recorded={} figure:delivered={}", stats.recorded, stats.delivered);
-    println!("figure:unconfirmed={} figure:pending={}", stats.unconfirmed, stats.pending);
-    for (reason, count) in stats.dropped {
-        println!("figure:{reason}={count}");
-    }
+    print_figures();
 }
 
 fn record_all() {
@@ -241,55 +132,6 @@ fn fork_and_record() {
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
         assert_eq!(status, 0);
     }
-}
-
-fn attribute<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    let found = attributes.iter().find(|attribute| attribute.key == key)?;
-    found.value.as_ref().and_then(|AnyValue { value }| value.as_ref())
-}
-
-fn text<'a>(attributes: &'a [KeyValue], key: &str) -> &'a str {
-    match attribute(attributes, key) {
-        Some(Value::StringValue(text)) => text,
-        other => panic!("{key}: {other:?}"),
-    }
-}
-
-/// Log records by idempotency key, each key once: what a server that forgets repeats has.
-fn stored(requests: &[Request]) -> Vec<LogRecord> {
-    let mut keys = BTreeSet::new();
-    let logs = requests.iter().filter(|request| request.path == "/v1/logs" && keys.insert(request.key().to_owned()));
-    logs.flat_map(|request| request.logs().resource_logs)
-        .flat_map(|resource| resource.scope_logs)
-        .flat_map(|scope| scope.log_records)
-        .collect()
-}
-
-/// Points of `gemba.sdk.dropped`, summed by reason.
-fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
-    let mut keys = BTreeSet::new();
-    for request in
-        requests.iter().filter(|request| request.path == "/v1/metrics" && keys.insert(request.key().to_owned()))
-    {
-        let export = ExportMetricsServiceRequest::decode(&request.inflated()[..]).unwrap();
-        for metric in export.resource_metrics.into_iter().flat_map(|r| r.scope_metrics).flat_map(|s| s.metrics) {
-            assert_eq!(metric.name, "gemba.sdk.dropped");
-            let Some(Data::Sum(sum)) = metric.data else { panic!("not a sum") };
-            assert!(sum.is_monotonic);
-            assert_eq!(sum.aggregation_temporality, 1, "delta");
-            for point in sum.data_points {
-                let Some(number_data_point::Value::AsInt(count)) = point.value else { panic!("not an integer") };
-                *sums.entry(text(&point.attributes, "gemba.reason").to_owned()).or_default() +=
-                    u64::try_from(count).unwrap();
-            }
-        }
-    }
-    sums
-}
-
-fn named<'a>(records: &'a [LogRecord], event_name: &str) -> Vec<&'a LogRecord> {
-    records.iter().filter(|record| record.event_name == event_name).collect()
 }
 
 #[test]
@@ -437,6 +279,31 @@ fn a_panicking_thread_loses_nothing() {
     let ended = named(&records, "gemba.feature.ended");
     assert!(ended.iter().any(|record| text(&record.attributes, "gemba.outcome") == "panicked"));
     assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS);
+}
+
+#[test]
+fn a_guard_bound_to_nothing_is_counted_and_told_once() {
+    let server = Server::start(Vec::new(), ok());
+    let (figures, told) = run_child_and_listen("ignored", server.address);
+    let count = figures.get("ignored_guards");
+    // A thread that loses its processor in between looks like one that waited; not a hundred times.
+    assert!((1..=100).contains(&count), "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered"), "no record is lost by it");
+    let requests = server.requests();
+    assert_eq!(reported_drops(&requests).get("guard_ignored"), Some(&count));
+    let records = stored(&requests);
+    let reasons = |feature: &str| -> Vec<String> {
+        let ended = named(&records, "gemba.feature.ended").into_iter();
+        let ended = ended.filter(|record| text(&record.attributes, "gemba.feature.name") == feature);
+        ended
+            .filter_map(|record| attribute(&record.attributes, "gemba.outcome.reason"))
+            .map(|_| "ignored".into())
+            .collect()
+    };
+    assert_eq!(reasons("ignored.guard").len() as u64, count);
+    assert_eq!(reasons("held.guard").len(), 0);
+    assert_eq!(told.matches("is dropped at once").count(), 1, "{told}");
+    assert!(told.contains("\"ignored.guard\" in sdk/tests/delivery.rs:"), "{told}");
 }
 
 #[test]

@@ -194,7 +194,9 @@ fn results_decide_and_a_bare_guard_is_inferred() {
         gemba::attempt!("matrix.stopped").cancel();
         let judged = gemba::attempt!("matrix.judged").run_with(|| 3, |_| gemba::Verdict::Abandoned);
         assert_eq!(judged, 3);
-        drop(gemba::attempt!("matrix.bare"));
+        let bare = gemba::attempt!("matrix.bare");
+        gemba::feature!("matrix.inside");
+        drop(bare);
     });
     let error = std::any::type_name::<std::fmt::Error>();
     let expected = [

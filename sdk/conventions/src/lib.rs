@@ -310,6 +310,8 @@ closed_set! {
         Forked = 10 => "forked",
         /// A guard was bound to `_` and so ended at once.
         GuardIgnored = 11 => "guard_ignored",
+        /// A spooled batch was cut short by a kill or damaged on disk; it was never sent.
+        SpoolTorn = 12 => "spool_torn",
     }
 }
 

@@ -16,6 +16,7 @@ use super::ring::{self, Ring};
 use crate::attempt::EndReason;
 use crate::callsite::{Callsite, REASONS, StepDeclaration};
 use crate::clock::{self, Timeline};
+use crate::config::Problem;
 use crate::context::{self, ContextId, Resolved, Retired};
 use crate::local::{HEADER_BYTES, RecordKind};
 use crate::query::drain::Close;
@@ -455,30 +456,33 @@ type DropKey = (&'static str, u32, DropReason);
 
 /// What has been reported about drops, so that each is reported once.
 struct DropReports {
-    /// Reported and acknowledged, by call site (file, line) and reason.
+    /// Reported and not known to be lost, by call site (file, line) and reason.
     reported: Option<HashMap<DropKey, u64>>,
-    /// Sent, waiting for the answer: what becomes reported when it arrives.
-    waiting: Option<(Receipt, Vec<(DropKey, u64)>)>,
+    /// Reports whose fate is open, with what each counted: a lost one takes its counts back.
+    waiting: Vec<(Receipt, Vec<(DropKey, u64)>)>,
     last: Option<(Instant, u64)>,
 }
 
 impl DropReports {
     const fn new() -> Self {
-        Self { reported: None, waiting: None, last: None }
+        Self { reported: None, waiting: Vec::new(), last: None }
     }
 
-    /// Sends what has been dropped since the last report that arrived.
+    /// Sends what has been dropped since the last report; `now` even while an earlier report is on its way or spooled.
     fn report(&mut self, outbox: &mut Outbox, now: bool) {
         let reported = self.reported.get_or_insert_default();
-        if let Some((receipt, counts)) = self.waiting.take() {
-            match receipt.fate() {
-                Some(true) => reported.extend(counts),
-                Some(false) => {}
-                None => {
-                    self.waiting = Some((receipt, counts));
-                    return;
+        self.waiting.retain(|(receipt, counts)| {
+            if receipt.fate() == Some(false) {
+                for (key, count) in counts {
+                    if let Some(total) = reported.get_mut(key) {
+                        *total = total.saturating_sub(*count);
+                    }
                 }
             }
+            receipt.fate().is_none()
+        });
+        if !now && !self.waiting.is_empty() {
+            return;
         }
         let time_ns = clock::wall_now_ns();
         let start_ns = self.last.map_or(time_ns, |(_, time_ns)| time_ns);
@@ -489,14 +493,21 @@ impl DropReports {
         let mut points = Vec::new();
         let mut add = |site: (&'static str, u32, &'static str), reason: DropReason, total: u64| {
             let key = (site.0, site.1, reason);
-            let new = total.saturating_sub(reported.get(&key).copied().unwrap_or(0));
+            let known = reported.get(&key).copied();
+            let new = total.saturating_sub(known.unwrap_or(0));
             if new > 0 {
-                counts.push((key, total));
+                counts.push((key, new));
                 points.push((site, reason, new));
             }
+            new > 0 && known.is_none()
         };
         for site in crate::callsite::CALLSITES {
-            site.dropped().for_each(|(reason, total)| add((site.file(), site.line(), site.name()), reason, total));
+            for (reason, total) in site.counts() {
+                let is_first = add((site.file(), site.line(), site.name()), reason, total);
+                if is_first && reason == DropReason::GuardIgnored {
+                    outbox.tell(Problem::GuardIgnored { feature: site.name(), file: site.file(), line: site.line() });
+                }
+            }
         }
         for reason in DropReason::ALL.iter().filter(|reason| !REASONS.contains(reason)) {
             let total = match reason {
@@ -519,6 +530,9 @@ impl DropReports {
                 });
             }
         });
-        self.waiting = Some((receipt, counts));
+        for (key, count) in &counts {
+            *reported.entry(*key).or_default() += count;
+        }
+        self.waiting.push((receipt, counts));
     }
 }

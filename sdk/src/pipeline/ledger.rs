@@ -10,22 +10,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Number of reasons plus one: a reason's code is its index.
 const REASON_SLOTS: usize = DropReason::ALL.len() + 1;
 
+/// Where records wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In the memory of this process.
+    Memory,
+    /// In the spool on disk.
+    Spool,
+}
+
 /// Counts of records since the start.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger {
     recorded: AtomicU64,
+    adopted: AtomicU64,
     delivered: AtomicU64,
     unconfirmed: AtomicU64,
     pending: AtomicU64,
+    spooled: AtomicU64,
     dropped: [AtomicU64; REASON_SLOTS],
 }
 
 /// The books of the process.
 pub(crate) static LEDGER: Ledger = Ledger {
     recorded: AtomicU64::new(0),
+    adopted: AtomicU64::new(0),
     delivered: AtomicU64::new(0),
     unconfirmed: AtomicU64::new(0),
     pending: AtomicU64::new(0),
+    spooled: AtomicU64::new(0),
     dropped: [const { AtomicU64::new(0) }; REASON_SLOTS],
 };
 
@@ -37,17 +50,36 @@ impl Ledger {
         self.recorded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The server acknowledged `records`.
-    pub(crate) fn deliver(&self, records: u64) {
-        self.delivered.fetch_add(records, Ordering::Relaxed);
-        self.pending.fetch_sub(records, Ordering::Relaxed);
+    /// `records` on disk were taken over from an earlier process.
+    pub(crate) fn adopt(&self, records: u64) {
+        self.spooled.fetch_add(records, Ordering::Relaxed);
+        self.adopted.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// `records` that waited are dropped.
-    pub(crate) fn drop_records(&self, reason: DropReason, records: u64) {
+    fn waiting(&self, place: Place) -> &AtomicU64 {
+        match place {
+            Place::Memory => &self.pending,
+            Place::Spool => &self.spooled,
+        }
+    }
+
+    /// The server acknowledged `records` that waited in `place`.
+    pub(crate) fn deliver(&self, place: Place, records: u64) {
+        self.delivered.fetch_add(records, Ordering::Relaxed);
+        self.waiting(place).fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// `records` that waited in `place` are dropped.
+    pub(crate) fn drop_records(&self, place: Place, reason: DropReason, records: u64) {
         if let Some(counter) = self.dropped.get(reason as usize) {
             counter.fetch_add(records, Ordering::Relaxed);
         }
+        self.waiting(place).fetch_sub(records, Ordering::Relaxed);
+    }
+
+    /// `records` that waited in memory are on disk now.
+    pub(crate) fn spool(&self, records: u64) {
+        self.spooled.fetch_add(records, Ordering::Relaxed);
         self.pending.fetch_sub(records, Ordering::Relaxed);
     }
 
@@ -65,13 +97,18 @@ impl Ledger {
     pub(crate) fn stats(&self) -> Stats {
         let mut dropped = Vec::new();
         let mut at_callers = 0;
+        let mut ignored_guards = 0;
         for reason in DropReason::ALL {
             let of_callers: u64 = CALLSITES
                 .iter()
-                .flat_map(|site| site.dropped())
+                .flat_map(|site| site.counts())
                 .filter(|(of, _)| of == reason)
                 .map(|(_, count)| count)
                 .sum();
+            if *reason == DropReason::GuardIgnored {
+                ignored_guards = of_callers;
+                continue;
+            }
             at_callers += of_callers;
             let total = of_callers + self.dropped(*reason);
             if total > 0 {
@@ -80,30 +117,39 @@ impl Ledger {
         }
         Stats {
             recorded: self.recorded.load(Ordering::Relaxed) + at_callers,
+            adopted: self.adopted.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             unconfirmed: self.unconfirmed.load(Ordering::Relaxed),
             pending: self.pending.load(Ordering::Relaxed),
+            spooled: self.spooled.load(Ordering::Relaxed),
             dropped,
             without_context: crate::context::refused(),
+            ignored_guards,
         }
     }
 }
 
-/// Where everything recorded is: recorded = delivered + dropped + unconfirmed + pending.
+/// Where everything is: recorded + adopted = delivered + dropped + unconfirmed + pending + spooled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Records taken or refused so far: events, declarations, points of metrics and spans.
     pub recorded: u64,
+    /// Records an earlier process of this service left in the [spool](crate::Config::spool), taken over by this one.
+    pub adopted: u64,
     /// Acknowledged by the server.
     pub delivered: u64,
     /// Sent without an answer when the process stopped: the server may or may not have them.
     pub unconfirmed: u64,
     /// Still on their way inside this process.
     pub pending: u64,
+    /// On disk in the [spool](crate::Config::spool), waiting for the server; at the end left to a later process.
+    pub spooled: u64,
     /// Dropped, by reason; only reasons that occurred.
     pub dropped: Vec<(DropReason, u64)>,
     /// Scopes that found no room; their records are kept, without identity.
     pub without_context: u64,
+    /// Attempts whose guard was dropped at once, as by `let _ = attempt!(..)`; recorded as abandoned with reason `ignored`.
+    pub ignored_guards: u64,
 }
 
 impl Stats {

@@ -10,6 +10,8 @@ pub(crate) mod ledger;
 pub(crate) mod outbox;
 pub(crate) mod queue;
 pub(crate) mod ring;
+pub(crate) mod send;
+pub(crate) mod spool;
 
 pub use ledger::Stats;
 
@@ -49,16 +51,10 @@ impl Pipeline {
         let mut resource = settings.resource;
         resource.push((attribute::SERVICE_INSTANCE.to_owned(), instance.clone()));
         resource.sort();
-        let exporter = export::Exporter {
-            queue: Arc::clone(&queue),
-            endpoint: settings.endpoint,
-            key: settings.key,
-            resource,
-            instance,
-            request_timeout: settings.request_timeout,
-        };
+        let exporter = export::Exporter::new(settings.endpoint, settings.key, settings.request_timeout);
+        let sender = send::Sender::new(Arc::clone(&queue), exporter, instance, resource);
         drain::open(Outbox::new(settings.send_interval, &LEDGER, Arc::clone(&queue)));
-        thread::Builder::new().name("gemba-send".into()).spawn(move || exporter.run())?;
+        thread::Builder::new().name("gemba-send".into()).spawn(move || sender.run(settings.spool))?;
         let interval = settings.send_interval.min(drain::MAX_INTERVAL);
         let drainer = thread::Builder::new().name("gemba-drain".into()).spawn(move || drain::run(interval))?;
         DRAINER.get_or_init(|| drainer.thread().clone());

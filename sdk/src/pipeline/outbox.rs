@@ -6,6 +6,7 @@
 use super::encode::{self, Attributes, Buffer, ClientSpan, ExponentialPoint};
 use super::ledger::Ledger;
 use super::queue::{Batch, Queue, Receipt, Signal};
+use crate::config::Problem;
 use crate::context::Trace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -98,6 +99,11 @@ impl Outbox {
         let receipt = Receipt::default();
         self.queue.push(Batch::new(Signal::Metrics, items.into_bytes(), points, Some(receipt.clone())));
         receipt
+    }
+
+    /// Tells the application about a problem.
+    pub(crate) fn tell(&self, problem: Problem) {
+        self.queue.tell(problem);
     }
 
     /// Hands over what is old enough; with `all`, everything.

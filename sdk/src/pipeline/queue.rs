@@ -1,9 +1,9 @@
 //! The bounded queue of batches between the drain thread and the sending thread.
 //!
 //! In: sealed batches, in order. Out: the same, one at a time. When it is full the newest batch is dropped and counted.
-//! It does not send and does not decide about retries.
+//! It does not send, does not write to disk and does not decide about retries.
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Place};
 use crate::config::{OnError, Problem};
 use gemba_conventions::DropReason;
 use std::collections::VecDeque;
@@ -28,6 +28,9 @@ impl Signal {
             Self::Traces => "/v1/traces",
         }
     }
+
+    /// All, in the order of their codes in a spooled file.
+    pub(crate) const ALL: [Self; 3] = [Self::Logs, Self::Metrics, Self::Traces];
 }
 
 /// Tells what became of a batch: nothing yet, delivered, lost.
@@ -45,6 +48,10 @@ impl Receipt {
             fate => Some(fate == Self::DELIVERED),
         }
     }
+
+    fn settle(&self, delivered: bool) {
+        self.0.store(if delivered { Self::DELIVERED } else { Self::LOST }, Ordering::Relaxed);
+    }
 }
 
 /// Encoded records that are sent together.
@@ -56,18 +63,14 @@ pub(crate) struct Batch {
     pub(crate) records: u64,
     /// Number inside this process's start, given by the queue; gaps tell the server what it never saw.
     pub(crate) number: u64,
-    receipt: Option<Receipt>,
+    /// It was sent and nothing came back.
+    pub(crate) may_be_there: bool,
+    pub(crate) receipt: Option<Receipt>,
 }
 
 impl Batch {
     pub(crate) fn new(signal: Signal, items: Vec<u8>, records: u64, receipt: Option<Receipt>) -> Self {
-        Self { signal, items, records, number: 0, receipt }
-    }
-
-    fn settle(&self, delivered: bool) {
-        if let Some(receipt) = &self.receipt {
-            receipt.0.store(if delivered { Receipt::DELIVERED } else { Receipt::LOST }, Ordering::Relaxed);
-        }
+        Self { signal, items, records, number: 0, may_be_there: false, receipt }
     }
 }
 
@@ -82,8 +85,21 @@ struct State {
     settled: u64,
     /// Set at the stop: until then the sender may go on trying.
     deadline: Option<Instant>,
+    /// The sender takes nothing more.
+    is_closed: bool,
     /// The sender has ended.
     is_done: bool,
+}
+
+/// What waiting for a batch came to.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// The oldest batch.
+    Batch(Batch),
+    /// The time is over and nothing waits.
+    Time,
+    /// The queue is closing: everything has been taken, or its deadline has passed.
+    Closed,
 }
 
 /// The queue.
@@ -119,13 +135,15 @@ impl Queue {
     /// Adds a batch, or drops it when there is no room. Never blocks for longer than the lock is held.
     pub(crate) fn push(&self, mut batch: Batch) {
         let mut state = self.lock();
-        let is_closed = state.is_done;
+        let is_closed = state.is_closed;
         let is_full = !state.batches.is_empty() && state.bytes + batch.items.len() > self.max_bytes;
         if is_closed || is_full {
             drop(state);
             let reason = if is_closed { DropReason::Shutdown } else { DropReason::QueueFull };
-            self.ledger.drop_records(reason, batch.records);
-            batch.settle(false);
+            self.ledger.drop_records(Place::Memory, reason, batch.records);
+            if let Some(receipt) = &batch.receipt {
+                receipt.settle(false);
+            }
             if is_full {
                 self.problems.tell(Problem::QueueFull { records: batch.records });
             }
@@ -138,19 +156,34 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next batch, waiting for one; None when the queue is closed and empty, or its deadline has passed.
-    pub(crate) fn next(&self) -> Option<Batch> {
+    /// The oldest batch, waiting for one up to `patience`.
+    pub(crate) fn next(&self, patience: Duration) -> Waited {
+        let until = Instant::now() + patience;
         let mut state = self.lock();
         loop {
+            let now = Instant::now();
             match state.deadline {
-                Some(deadline) if state.batches.is_empty() || Instant::now() >= deadline => return None,
+                Some(deadline) if state.batches.is_empty() || now >= deadline => return Waited::Closed,
                 _ => {}
             }
             if let Some(batch) = state.batches.pop_front() {
-                return Some(batch);
+                return Waited::Batch(batch);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let Some(left) = until.checked_duration_since(now).filter(|left| !left.is_zero()) else {
+                return Waited::Time;
+            };
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Gives back a batch that could not be sent; it is the next one again.
+    pub(crate) fn put_back(&self, batch: Batch) {
+        self.lock().batches.push_front(batch);
+    }
+
+    /// More than half of the room is taken.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.lock().bytes > self.max_bytes / 2
     }
 
     /// Waits `pause` before another try; false when the deadline comes first, so that trying is over.
@@ -172,33 +205,49 @@ impl Queue {
         self.lock().deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The server took the batch except `rejected` of its records.
-    pub(crate) fn delivered(&self, batch: &Batch, rejected: u64) {
-        let rejected = rejected.min(batch.records);
-        self.ledger.deliver(batch.records - rejected);
+    /// The server took `records` that waited in `place`, except `rejected` of them.
+    pub(crate) fn delivered(&self, place: Place, records: u64, rejected: u64) {
+        let rejected = rejected.min(records);
+        self.ledger.deliver(place, records - rejected);
         if rejected > 0 {
-            self.ledger.drop_records(DropReason::Rejected, rejected);
+            self.ledger.drop_records(place, DropReason::Rejected, rejected);
             self.problems.tell(Problem::Rejected { records: rejected });
         }
-        self.settle(batch, rejected == 0);
     }
 
-    /// The batch is given up for `reason`.
-    pub(crate) fn dropped(&self, batch: &Batch, reason: DropReason) {
-        self.ledger.drop_records(reason, batch.records);
-        self.settle(batch, false);
+    /// `records` that waited in `place` are given up for `reason`.
+    pub(crate) fn dropped(&self, place: Place, reason: DropReason, records: u64) {
+        self.ledger.drop_records(place, reason, records);
     }
 
-    /// The process ends without knowing whether the server has the batch.
-    pub(crate) fn unconfirmed(&self, batch: &Batch) {
-        self.ledger.leave_unconfirmed(batch.records);
-        self.settle(batch, false);
+    /// The process ends without knowing whether the server has these.
+    pub(crate) fn unconfirmed(&self, records: u64) {
+        self.ledger.leave_unconfirmed(records);
     }
 
-    fn settle(&self, batch: &Batch, delivered: bool) {
-        batch.settle(delivered);
+    /// The batch lies on disk now: its memory is free, its fate still open.
+    pub(crate) fn spooled(&self, batch: &Batch) {
+        self.ledger.spool(batch.records);
+        self.free(batch);
+    }
+
+    /// `records` on disk were taken over from an earlier process.
+    pub(crate) fn adopted(&self, records: u64) {
+        self.ledger.adopt(records);
+    }
+
+    /// The batch's memory is free.
+    pub(crate) fn free(&self, batch: &Batch) {
         let mut state = self.lock();
         state.bytes = state.bytes.saturating_sub(batch.items.len());
+    }
+
+    /// The fate of one of this process's own batches is known.
+    pub(crate) fn settle(&self, receipt: Option<&Receipt>, delivered: bool) {
+        if let Some(receipt) = receipt {
+            receipt.settle(delivered);
+        }
+        let mut state = self.lock();
         state.settled += 1;
         self.changed.notify_all();
     }
@@ -241,16 +290,16 @@ impl Queue {
         }
     }
 
-    /// The sender's last act: what is left was never sent.
+    /// Takes everything that is left; from now on nothing more is taken in.
+    pub(crate) fn rest(&self) -> VecDeque<Batch> {
+        let mut state = self.lock();
+        state.is_closed = true;
+        std::mem::take(&mut state.batches)
+    }
+
+    /// The sender's last act.
     pub(crate) fn finish(&self) {
-        let left = {
-            let mut state = self.lock();
-            state.is_done = true;
-            std::mem::take(&mut state.batches)
-        };
-        for batch in &left {
-            self.dropped(batch, DropReason::Shutdown);
-        }
+        self.lock().is_done = true;
         self.changed.notify_all();
     }
 }

@@ -1,7 +1,16 @@
-//! What the claims about queries share: a server that keeps what it gets, and views of it.
+//! What the claims share: a server that keeps what it gets, and views of it; `server` for the claims about delivery.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in here ends the test that asked for it")]
-#![allow(dead_code, unused_imports, unreachable_pub, missing_docs, reason = "each test uses its part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    clippy::print_stdout,
+    reason = "each test uses its part"
+)]
+
+pub mod server;
 
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
