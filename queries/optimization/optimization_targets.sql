@@ -3,7 +3,7 @@
 -- grain: one row per query and service that is worth it; none when nothing stands out
 -- param from
 -- param to
--- param min_seconds: least seconds a week that must come back | default 0.5 | range 0..1000000
+-- param min_seconds: least seconds a week that must come back | default 0.1 | range 0..1000000
 -- param min_users: least people who waited for it, where people are known at all | default 5 | range 0..1000000
 -- param min_duration_ms: least median of a query called hot | default 5 | range 0..60000
 -- param min_calls_per_use: least median of calls in one use of a query called n_plus_one | default 5 | range 2..10000

@@ -7,7 +7,7 @@
 -- param head: release that is judged, empty for the latest of each service | default "" | at most 256 bytes
 -- param verdict: which rows to list | default slower | one of slower, any
 -- param min_ratio: how many times slower the median must be to count | default 1.5 | range 1..100
--- param min_seconds: how many more seconds a week it must take to count | default 0.5 | range 0..1000000
+-- param min_seconds: how many more seconds a week it must take to count | default 0.1 | range 0..1000000
 -- param limit: most rows, the most additional time first | default 100 | range 1..10000
 -- column fingerprint: name | fingerprint in 16 hexadecimal digits | exact
 -- column service: name | service that ran it | exact

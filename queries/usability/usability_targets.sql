@@ -31,8 +31,10 @@
 --   exact
 -- caveats: Score = excess_low x users_per_week. The rate of a feature is over attempts and its uncertainty over
 --   people, since one person's attempts are alike; the rate of a step is over people, within one day of the entry.
---   Comparable are the other features, or the other steps; all of both where there are fewer than three of a kind,
---   and nothing is named with fewer than three in all. To be named, excess_low must reach min_excess and twice the
+--   Comparable to what waits for a person (a funnel step; a feature half of whose attempts take 2 s or more) is what
+--   does so too, to what does not, the same: a page that is shown cannot be given up. Of these the other features, or
+--   the other steps; with fewer than three of a kind both; with fewer than three of both everything, and nothing is
+--   named with fewer than three in all. To be named, excess_low must reach min_excess and twice the
 --   spread (1.48 x the median absolute deviation) of the comparable rates.
 -- parts: links, funnel_levels, normal
 WITH
@@ -73,6 +75,8 @@ WITH
             countIf(outcome = 'cancelled') AS cancelled,
             countIf(outcome = 'panicked') AS panicked,
             countIf(NOT has_end) AS expired,
+            countIf(has_end) AS ends,
+            countIf(has_end AND a.duration_ns >= 2000000000) AS long_ends,
             groupArrayIf(error, error != '') AS errors,
             groupArrayIf(a.duration_ns, has_end AND outcome != 'completed') AS durations_ns
         FROM attempts AS a
@@ -87,6 +91,7 @@ WITH
             toUInt64(begun - sum(u.completed)) AS unfinished,
             sum(u.failed) AS failed, sum(u.abandoned) AS abandoned, sum(u.cancelled) AS cancelled,
             sum(u.panicked) AS panicked, sum(u.expired) AS expired,
+            sum(u.ends) AS ends, sum(u.long_ends) AS long_ends,
             groupArrayArray(u.errors) AS errors,
             groupArrayArray(u.durations_ns) AS durations_ns
         FROM by_unit AS u
@@ -97,6 +102,8 @@ WITH
     (
         SELECT
             'feature' AS kind, toString(f.name) AS name, '' AS next_step,
+            -- A request ends within moments; what takes longer, or never ends, waits for a person.
+            2 * sum(f.long_ends) >= sum(f.ends) AS waits_for_person,
             count() AS users,
             countIf(f.unfinished > 0) AS users_unfinished,
             sum(f.begun) AS begun,
@@ -116,6 +123,7 @@ WITH
         UNION ALL
         SELECT
             'step' AS kind, s.name AS name, s.next_step AS next_step,
+            1 AS waits_for_person,
             countIf(v.level >= s.place) AS users,
             countIf(v.level = s.place AND NOT v.is_open) AS users_unfinished,
             countIf(v.level >= s.place AND NOT (v.level = s.place AND v.is_open)) AS begun,
@@ -170,15 +178,21 @@ WITH
                 (
                     SELECT
                         *,
-                        if(length(of_kind) >= 3, of_kind, all_others) AS others
+                        multiIf(
+                            length(alike_of_kind) >= 3, alike_of_kind,
+                            length(alike) >= 3, alike,
+                            length(of_kind) >= 3, of_kind,
+                            all_others) AS others
                     FROM
                     (
                         SELECT
                             *,
                             0.05 / count() OVER () AS error,
                             arrayFilter(other -> (other.1, other.2) != (kind, name),
-                                groupArray((kind, name, rate, independent)) OVER ()) AS all_others,
-                            arrayFilter(other -> other.1 = kind, all_others) AS of_kind
+                                groupArray((kind, name, rate, independent, waits_for_person)) OVER ()) AS all_others,
+                            arrayFilter(other -> other.1 = kind, all_others) AS of_kind,
+                            arrayFilter(other -> other.5 = waits_for_person, all_others) AS alike,
+                            arrayFilter(other -> other.5 = waits_for_person, of_kind) AS alike_of_kind
                         FROM candidates
                     )
                 )

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a helper ends the test that asked for it")]
 
 mod cases;
+mod demo;
 mod durability;
 mod durability_insert;
 mod durability_support;

@@ -79,7 +79,7 @@ INSERT INTO votes SELECT CASE WHEN i % 10 < 9 THEN i % 20 ELSE i / 10 % 2000 END
 INSERT INTO ratings SELECT product, count(*), avg(stars) FROM votes GROUP BY product;
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3999)
 INSERT INTO authors SELECT i, 'author ' || i FROM n;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 23999)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 71999)
 INSERT INTO reviews SELECT i, i % 2000, i * 31 % 4000, 1 + i % 5 FROM n;
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 239999)
 INSERT INTO vouchers SELECT 'V' || i, 5 + i % 20 FROM n;
@@ -90,10 +90,10 @@ INSERT INTO order_lines SELECT id, id * 17 % 2000, 2 FROM orders WHERE id % 2 = 
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 159999)
 INSERT INTO statement_lines SELECT CASE WHEN i % 10 < 9 THEN i % 12 ELSE i / 10 % 3000 END, 100 + i % 5000 FROM n;
 INSERT INTO statements SELECT customer, count(*), sum(amount_cents) FROM statement_lines GROUP BY customer;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 119999)
-INSERT INTO wishes SELECT i, i % 3000, i % 2000, 'some time ago' FROM n;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 119999)
-INSERT INTO messages SELECT i, i % 3000, 'message ' || i, 'Thank you for your order.' FROM n;
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 239999)
+INSERT INTO wishes SELECT i, i % 12000, i % 2000, 'some time ago' FROM n;
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 239999)
+INSERT INTO messages SELECT i, i % 12000, 'message ' || i, 'Thank you for your order.' FROM n;
 ANALYZE;
 ";
 

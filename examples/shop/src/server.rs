@@ -160,11 +160,11 @@ impl Shop {
             ("POST", "/cart") => self.cart_add(visit).await,
             ("GET", "/cart") => self.cart(visit).await,
             ("POST", "/voucher") => self.voucher(visit).await,
-            ("GET", "/checkout/address") => Ok(checkout_form(Checkout::Address)),
+            ("GET", "/checkout/address") => self.checkout_form(Checkout::Address, visit).await,
             ("POST", "/checkout/address") => self.address(visit),
-            ("GET", "/checkout/shipping") => Ok(checkout_form(Checkout::Shipping)),
+            ("GET", "/checkout/shipping") => self.checkout_form(Checkout::Shipping, visit).await,
             ("POST", "/checkout/shipping") => self.shipping(visit),
-            ("GET", "/checkout/payment") => Ok(checkout_form(Checkout::Payment)),
+            ("GET", "/checkout/payment") => self.checkout_form(Checkout::Payment, visit).await,
             ("POST", "/checkout/payment") => self.payment(visit).await,
             ("GET", "/orders") => self.orders(visit.customer()).await,
             ("GET", "/account") => self.account(visit.customer()).await,
@@ -237,6 +237,18 @@ impl Shop {
     async fn voucher(&self, visit: &Visit) -> Result<Page, ShopError> {
         self.database.voucher(visit.field("code")).await?;
         Ok(Page::default())
+    }
+
+    /// A form of the checkout, beside it what is going to be bought.
+    async fn checkout_form(&self, step: Checkout, visit: &Visit) -> Result<Page, ShopError> {
+        gemba::step!(step);
+        self.order_summary(visit).await
+    }
+
+    #[gemba::instrument("order.summary")]
+    async fn order_summary(&self, visit: &Visit) -> Result<Page, ShopError> {
+        let lines = self.database.cart(&visit.session).await?.len();
+        Ok(Page { lines, ..Page::default() })
     }
 
     fn address(&self, visit: &Visit) -> Result<Page, ShopError> {
@@ -316,11 +328,6 @@ impl Shop {
         self.database.subscribe(visit.customer()).await?;
         Ok(accepted(visit))
     }
-}
-
-fn checkout_form(step: Checkout) -> Page {
-    gemba::step!(step);
-    Page::default()
 }
 
 /// A form is shown: its attempt leaves the request as a ticket and waits for the person.

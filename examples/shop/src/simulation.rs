@@ -170,12 +170,14 @@ impl Browser {
             Errand::Shopping => self.shop(person).await,
             Errand::Review => {
                 self.sign_in(person).await?;
+                self.get("/messages").await?;
                 let id = self.some_product();
                 let text = |random: &mut Rng| format!("id={id}&text={}", people::review(random));
                 self.fill_form(person, "/review", text).await.map(drop)
             }
             Errand::Profile => {
                 self.sign_in(person).await?;
+                self.get("/messages").await?;
                 let fields = |random: &mut Rng| format!("password={}", people::password(random));
                 self.fill_form(person, "/profile", fields).await.map(drop)
             }
@@ -226,6 +228,8 @@ impl Browser {
         self.sign_in(person).await?;
         let cart = self.get("/cart").await?;
         self.follow_a_link(&cart).await?;
+        // What else did I want?
+        self.get("/wishes").await?;
         if self.random.f64() < 0.4 {
             let code = self.random.u32(0..300_000);
             self.post(&format!("/voucher?code=V{code}")).await?;

@@ -15,9 +15,9 @@ pub const RATING_OF_VOTES: &str = "SELECT count(*), avg(stars), avg(stars * star
 /// The rating of a product as kept.
 pub const RATING_KEPT: &str = "SELECT votes, stars FROM ratings WHERE product = ?1";
 /// The newest reviews of a product.
-pub const REVIEWS: &str = "SELECT id, author, stars FROM reviews WHERE product = ?1 ORDER BY id DESC LIMIT 10";
+pub const REVIEWS: &str = "SELECT id, author, stars FROM reviews WHERE product = ?1 ORDER BY id DESC LIMIT 24";
 /// The same with their authors.
-pub const REVIEWS_WITH_AUTHORS: &str = "SELECT r.id, r.stars, a.name FROM reviews r JOIN authors a ON a.id = r.author WHERE r.product = ?1 ORDER BY r.id DESC LIMIT 10";
+pub const REVIEWS_WITH_AUTHORS: &str = "SELECT r.id, r.stars, a.name FROM reviews r JOIN authors a ON a.id = r.author WHERE r.product = ?1 ORDER BY r.id DESC LIMIT 24";
 /// One author.
 pub const REVIEW_AUTHOR: &str = "SELECT name FROM authors WHERE id = ?1";
 /// Puts a product into a cart.

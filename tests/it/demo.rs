@@ -1,0 +1,174 @@
+//! The demo, run as its user would: what is wrong with the shop of a seed is named first, what is not wrong is not named,
+//! and the dashboard shows in a real browser what was printed.
+//!
+//! `GEMBA_DEMO_SEEDS` says over how many seeds (`.ci/long` takes 20); without it two.
+
+use gemba::query::{Dialect, fingerprint};
+use gemba_shop::plants::Plants;
+use gemba_tests::{binary, browser};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// So many of the seeds asked for may have a list that begins with something else: 1 of 20.
+const SEEDS_PER_MISS: u64 = 20;
+
+fn seeds() -> u64 {
+    std::env::var("GEMBA_DEMO_SEEDS").map_or(2, |count| count.parse().unwrap())
+}
+
+/// What `gemba demo --exit --json` answers, by saved query.
+fn answers(arguments: &[&str]) -> Value {
+    let output = Command::new(binary::gemba()).args(["demo", "--exit", "--json"]).args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// A column of a list, row by row, as text.
+fn column(answers: &Value, list: &str, name: &str) -> Vec<String> {
+    let answer = &answers[list];
+    let columns = answer["columns"].as_array().unwrap();
+    let place = columns.iter().position(|column| column["name"] == name).unwrap();
+    let text = |row: &Value| row[place].as_str().map_or_else(|| row[place].to_string(), str::to_owned);
+    answer["rows"].as_array().unwrap().iter().map(text).collect()
+}
+
+/// The fingerprint of a statement of the shop, as lists show it.
+fn print_of(statement: &str) -> String {
+    format!("{:016x}", fingerprint(Dialect::Sqlite, statement).hash)
+}
+
+/// What a seed's lists say otherwise than its plants ask for.
+fn misses(seed: u64, answers: &Value) -> Vec<String> {
+    let plants = Plants::of_seed(seed);
+    let hot = print_of(plants.hot.unwrap().statement());
+    let repeated = print_of(plants.repeated.unwrap().statement());
+    let regressed = print_of(plants.regressed.unwrap().statement());
+    let targets = column(answers, "optimization_targets", "fingerprint");
+    let reasons = column(answers, "optimization_targets", "reason");
+    let first_for = |reason: &str| {
+        reasons.iter().position(|found| found == reason).map_or(String::new(), |place| targets[place].clone())
+    };
+    let first = |list: &str, name: &str| column(answers, list, name).first().cloned().unwrap_or_default();
+    let mut misses = Vec::new();
+    for (place, found, wanted) in [
+        ("hard to use", first("usability_targets", "name"), plants.confusing.unwrap().name().to_owned()),
+        ("never used", first("feature_unused", "name"), plants.unlinked.unwrap().name().to_owned()),
+        ("slower than before", first("query_regressions", "fingerprint"), regressed.clone()),
+        ("regression", first_for("regression"), regressed.clone()),
+        ("repeated", first_for("n_plus_one"), repeated.clone()),
+        ("hot", first_for("hot"), hot.clone()),
+    ] {
+        if found != wanted {
+            misses.push(format!("seed {seed}, {place}: {found} instead of {wanted}"));
+        }
+    }
+    for target in targets.iter().filter(|target| ![&hot, &repeated, &regressed].contains(target)) {
+        misses.push(format!("seed {seed}: {target} is no plant"));
+    }
+    misses
+}
+
+#[test]
+fn the_demo_names_what_is_wrong_with_its_shop() {
+    let seeds = seeds();
+    let mut missed = Vec::new();
+    for seed in 1..=seeds {
+        let misses = misses(seed, &answers(&["--seed", &seed.to_string()]));
+        if !misses.is_empty() {
+            missed.push(misses);
+        }
+    }
+    assert!(missed.len() as u64 <= seeds / SEEDS_PER_MISS, "{missed:#?}");
+}
+
+#[test]
+fn a_shop_with_nothing_wrong_names_nothing() {
+    for seed in 1..=seeds().div_ceil(2) {
+        let answers = answers(&["--clean", "--seed", &seed.to_string()]);
+        for list in ["usability_targets", "optimization_targets", "query_regressions", "feature_unused"] {
+            assert_eq!(answers[list]["rows"], Value::Array(Vec::new()), "seed {seed}: {list}");
+        }
+        // It was used all the same.
+        assert!(column(&answers, "feature_completion", "feature").len() >= 3);
+        assert!(column(&answers, "slow_queries", "fingerprint").len() >= 10);
+    }
+}
+
+/// A demo that stays up; killed when dropped.
+struct Demo {
+    child: Child,
+    /// Address of the dashboard, with the key.
+    dashboard: String,
+}
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(binary::gemba());
+        command.arg("demo").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let talk = BufReader::new(child.stderr.take().unwrap());
+        let address = |line: String| line.strip_prefix("dashboard: ").map(str::to_owned);
+        let dashboard = talk.lines().find_map(|line| address(line.unwrap())).expect("the demo gives its address");
+        Self { child, dashboard }
+    }
+
+    /// Ctrl-C; what it had printed.
+    fn interrupt(mut self) -> String {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let mut printed = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        printed
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn the_dashboard_shows_in_a_browser_what_the_demo_prints() {
+    let seed = 3;
+    let plants = Plants::of_seed(seed);
+    let confusing = plants.confusing.unwrap().name();
+    let unlinked = plants.unlinked.unwrap().name();
+    let hot = fingerprint(Dialect::Sqlite, plants.hot.unwrap().statement()).text;
+    let demo = Demo::start(&["--seed", &seed.to_string()]);
+    if let Some(chromium) = browser::chromium() {
+        let page = |name: &str| {
+            let page = browser::open(&chromium, &format!("{}&page={name}", demo.dashboard), Duration::from_secs(15));
+            assert_eq!(page.complaints, [""; 0], "{name}");
+            assert!(!page.html.contains("Asking …") && !page.html.contains("role=\"alert\""), "{name}: {}", page.html);
+            page.html
+        };
+        let overview = page("overview");
+        assert!(overview.contains(confusing) && overview.contains("uplot"), "{overview}");
+        assert!(overview.contains("Complete: everything received up to now"), "{overview}");
+        let features = page("features");
+        assert!(features.contains(unlinked) && features.contains("review.write"), "{features}");
+        let funnel = page("funnel");
+        for step in ["cart", "address", "shipping", "payment", "done"] {
+            assert!(funnel.contains(&format!("checkout.{step}")), "{step}: {funnel}");
+        }
+        // Statements hold signs that HTML spells otherwise.
+        let escaped = hot.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        assert!(page("queries").contains(&escaped));
+        let targets = page("targets");
+        assert!(targets.contains(confusing) && targets.contains(&escaped), "{targets}");
+
+        let (address, _) = demo.dashboard.split_once("key=").unwrap();
+        let refused = browser::open(&chromium, &format!("{address}key=gr_wrong"), Duration::from_secs(15)).html;
+        assert!(refused.contains("role=\"alert\"") && !refused.contains(confusing), "{refused}");
+    }
+    let printed = demo.interrupt();
+    for expected in [confusing, unlinked, hot.as_str(), "MAKE EASIER", "MAKE FASTER", "checkout.payment"] {
+        assert!(printed.contains(expected), "{expected}: {printed}");
+    }
+}
