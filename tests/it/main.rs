@@ -19,6 +19,7 @@ mod protocol;
 mod protocol_grpc;
 mod serve;
 mod serve_cli;
+mod spooled;
 mod statements;
 mod targets;
 mod tenancy;
