@@ -1,7 +1,7 @@
 //! The bounded byte rings between the application's threads and the drain thread: one writer, one reader, no lock.
 //!
-//! In: records written by `local`. Out: the same bytes in the same order to the drain thread. It knows sizes and
-//! positions, not what a record says.
+//! In: records written by `local` through a [`Writer`]. Out: the same bytes in the same order to the drain thread. It knows
+//! sizes and positions, not what a record says. `sdk/models` runs this very file through every interleaving (loom).
 //!
 //! Invariants:
 //! 1. Bytes between `tail` and `head` belong to the reader, all others to the one thread that leases the ring.
@@ -10,8 +10,14 @@
 //!    before the end runs over it, and the next one begins where it would have ended going round. Pages of the slack
 //!    that no record reaches are never touched, so they cost addresses, not memory.
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU64};
 use std::alloc::{Layout, alloc_zeroed};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::ptr;
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Capacity of a ring unless configured: 64 KiB, about 1,300 records of three attributes. Chosen: at 1 million records
@@ -41,6 +47,9 @@ pub(crate) struct Ring {
     is_leased: AtomicBool,
     /// The drain thread has been woken and has not come by since.
     is_waking: AtomicBool,
+    /// Tells the model who touches which byte when.
+    #[cfg(loom)]
+    touched: Vec<loom::cell::UnsafeCell<()>>,
 }
 
 #[expect(unsafe_code, reason = "the buffer is shared between one writer and one reader")]
@@ -52,7 +61,8 @@ unsafe impl Sync for Ring {}
 unsafe impl Send for Ring {}
 
 impl Ring {
-    fn new(capacity: usize) -> Option<Self> {
+    /// A ring for the thread that asks. `capacity` is a power of two and not 0.
+    pub(crate) fn new(capacity: usize) -> Option<Self> {
         let layout = Layout::from_size_align(capacity.checked_mul(2)?, 64).ok()?;
         #[expect(unsafe_code, reason = "zeroed pages straight from the allocator, untouched until used")]
         // SAFETY: the size is not zero: a capacity is a power of two.
@@ -67,44 +77,32 @@ impl Ring {
             tail: Apart(AtomicU64::new(0)),
             is_leased: AtomicBool::new(true),
             is_waking: AtomicBool::new(false),
+            #[cfg(loom)]
+            touched: (0..capacity * 2).map(|_| loom::cell::UnsafeCell::new(())).collect(),
         })
     }
 
-    pub(crate) fn buffer(&self) -> *mut u8 {
-        self.buffer
-    }
-
-    /// Bytes, a power of two.
-    pub(crate) fn capacity(&self) -> u64 {
-        self.capacity
-    }
-
-    pub(crate) fn head(&self) -> &AtomicU64 {
-        &self.head.0
-    }
-
-    pub(crate) fn tail(&self) -> &AtomicU64 {
-        &self.tail.0
-    }
-
     /// Wakes the drain thread unless that has been done since it last came by.
-    pub(crate) fn wake(&self) {
-        if !self.is_waking.swap(true, Ordering::Relaxed) {
+    fn wake(&self) {
+        // AcqRel, as in `drain`: either this finds that the reader has come by since, or the reader, clearing it later, sees
+        // all that was written before.
+        if !self.is_waking.swap(true, Ordering::AcqRel) {
             super::wake();
         }
     }
 
-    /// Ends the lease; what is unread stays readable, and the next thread goes on behind it.
-    pub(crate) fn give_back(&self) {
-        // Release: the next writer sees the final head.
-        self.is_leased.store(false, Ordering::Release);
+    /// Takes the lease if nobody has it.
+    pub(crate) fn try_lease(&self) -> bool {
+        // Acquire: the head the last owner left is visible.
+        self.is_leased.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Hands every record that is complete now to `visit`, oldest first, then frees their room. Gives back the number.
     ///
     /// For the one reader only (the drain's lock).
     pub(crate) fn drain(&self, mut visit: impl FnMut(&[u8])) -> u64 {
-        self.is_waking.store(false, Ordering::Relaxed);
+        // A swap and not a store, which could come into force after the head has been read, so that a wake in between is lost.
+        self.is_waking.swap(false, Ordering::AcqRel);
         // Acquire: the bytes of all records below the head are visible.
         let head = self.head.0.load(Ordering::Acquire);
         let mut tail = self.tail.0.load(Ordering::Relaxed);
@@ -117,6 +115,8 @@ impl Ring {
             let record = unsafe {
                 let at = self.buffer.add(place);
                 let size = (u32::from_ne_bytes(at.cast::<[u8; 4]>().read_unaligned()) & 0x00ff_ffff) as usize;
+                #[cfg(loom)]
+                self.touched.iter().skip(place).take(size).for_each(|byte| byte.with(|_| ()));
                 std::slice::from_raw_parts(at, size)
             };
             visit(record);
@@ -126,6 +126,115 @@ impl Ring {
             self.tail.0.store(tail, Ordering::Release);
         }
         records
+    }
+}
+
+/// The writing end of a ring: one thread's, or nobody's.
+pub(crate) struct Writer {
+    ring: Cell<Option<&'static Ring>>,
+    buffer: Cell<*mut u8>,
+    mask: Cell<u64>,
+    /// Bytes ever written; equals the ring's published head between records.
+    head: Cell<u64>,
+    /// Up to here the head may go without a look at the reader's position; never more than the capacity above it.
+    limit: Cell<u64>,
+}
+
+impl Writer {
+    /// Without a ring: there is no room for anything.
+    pub(crate) const fn new() -> Self {
+        Self {
+            ring: Cell::new(None),
+            buffer: Cell::new(ptr::null_mut()),
+            mask: Cell::new(0),
+            head: Cell::new(0),
+            limit: Cell::new(0),
+        }
+    }
+
+    /// Takes up a leased ring behind what its last owner wrote.
+    pub(crate) fn attach(&self, ring: &'static Ring) {
+        // Relaxed: `lease` has acquired what the last owner released.
+        let head = ring.head.0.load(Ordering::Relaxed);
+        self.buffer.set(ring.buffer);
+        self.mask.set(ring.capacity - 1);
+        self.head.set(head);
+        self.limit.set(head);
+        self.ring.set(Some(ring));
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.ring.get().is_some()
+    }
+
+    /// Ends the lease; what is unread stays readable, and the next thread goes on behind it.
+    pub(crate) fn give_back(&self) {
+        self.limit.set(0);
+        self.head.set(0);
+        if let Some(ring) = self.ring.take() {
+            // Release: the next writer sees the final head.
+            ring.is_leased.store(false, Ordering::Release);
+        }
+    }
+
+    /// Bytes ever written into the ring.
+    #[inline]
+    pub(crate) fn head(&self) -> u64 {
+        self.head.get()
+    }
+
+    /// Whether `size` bytes fit without a look at the reader.
+    #[inline]
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        self.head.get() + size as u64 <= self.limit.get()
+    }
+
+    /// The largest record the ring takes, in bytes: half of it; 0 without a ring.
+    pub(crate) fn max_record(&self) -> usize {
+        self.ring.get().and_then(|ring| usize::try_from(ring.capacity / 2).ok()).unwrap_or(0)
+    }
+
+    /// Looks how far the reader is; whether `size` bytes, at most [`max_record`](Self::max_record), fit now. Past the half
+    /// it wakes the drain thread, once until that has come by.
+    pub(crate) fn look(&self, size: usize) -> bool {
+        let Some(ring) = self.ring.get() else { return false };
+        let needed = self.head.get() + size as u64;
+        // Acquire: the reader is done with the bytes before we write over them.
+        let tail = ring.tail.0.load(Ordering::Acquire);
+        let half = tail + ring.capacity / 2;
+        if needed <= half {
+            self.limit.set(half);
+            return true;
+        }
+        // Past the half: wake the drain thread once, then write on up to the end.
+        ring.wake();
+        let full = tail + ring.capacity;
+        self.limit.set(full);
+        needed <= full
+    }
+
+    /// Publishes one record of `size` bytes, which `fill` writes.
+    ///
+    /// # Safety
+    /// [`has_room`](Self::has_room) or [`look`](Self::look) has said yes to this `size` since the last record, `fill` writes
+    /// all of the `size` bytes from the address it is given and none beyond, and the first word of them holds `size` in its
+    /// lower 24 bits.
+    #[inline]
+    #[expect(unsafe_code, reason = "writes bytes that only this thread may touch until they are published")]
+    pub(crate) unsafe fn publish(&self, size: usize, fill: impl FnOnce(*mut u8)) {
+        let Some(ring) = self.ring.get() else { return };
+        let head = self.head.get();
+        #[expect(clippy::cast_possible_truncation, reason = "a place is below the mask, which fits the buffer")]
+        let place = (head & self.mask.get()) as usize;
+        #[cfg(loom)]
+        ring.touched.iter().skip(place).take(size).for_each(|byte| byte.with_mut(|_| ()));
+        // SAFETY: `limit` never lies more than the capacity above the reader, so the record's bytes are unread ground,
+        // and the buffer has a capacity of slack behind it, so a record that begins before the end fits whole.
+        fill(unsafe { self.buffer.get().add(place) });
+        let head = head + size as u64;
+        self.head.set(head);
+        // Release: the record's bytes come before its publication.
+        ring.head.0.store(head, Ordering::Release);
     }
 }
 
@@ -139,8 +248,7 @@ pub(crate) fn configure(capacity: usize, max_rings: usize) {
 pub(crate) fn lease() -> Option<&'static Ring> {
     let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
     for ring in rings.iter() {
-        // Acquire: the head the last owner left is visible.
-        if ring.is_leased.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        if ring.try_lease() {
             return Some(ring);
         }
     }
