@@ -137,7 +137,7 @@ fn fits(unit: &str, kind: &str) -> bool {
     let is_integer = kind.starts_with("UInt") || kind.starts_with("Int");
     match unit {
         "count" => is_integer,
-        "ms" | "s" => is_integer || kind == "Float64",
+        "ms" | "s" | "h" => is_integer || kind == "Float64",
         "rate" | "ratio" | "1/s" | "people per week" | "person-seconds per week" => kind == "Float64",
         "name" | "id" | "sql" => {
             matches!(kind, "String" | "LowCardinality(String)" | "Array(String)")
@@ -145,6 +145,7 @@ fn fits(unit: &str, kind: &str) -> bool {
         }
         "time" => kind == "DateTime64(3, 'UTC')",
         "date" => kind == "Date",
+        "flag" => kind == "UInt8",
         _ => false,
     }
 }

@@ -1,0 +1,15 @@
+-- Days, Monday weeks or months of the time zone, by the parameter period; a period is named by its first day.
+    (moment) -> multiIf(
+        {period:String} = 'day', toDate(moment, {tz:String}),
+        {period:String} = 'week', toMonday(moment, {tz:String}),
+        toStartOfMonth(moment, {tz:String})) AS period_of,
+    (day, n) -> multiIf(
+        {period:String} = 'day', day + toIntervalDay(n),
+        {period:String} = 'week', day + toIntervalWeek(n),
+        day + toIntervalMonth(n)) AS period_after,
+    -- How many periods lie between the first days of two.
+    (day, later) -> toInt64(multiIf(
+        {period:String} = 'day', later - day,
+        {period:String} = 'week', intDiv(later - day, 7),
+        dateDiff('month', day, later))) AS periods_between,
+    (day) -> toUInt8(toDateTime64(period_after(day, 1), 3, {tz:String}) > {now:DateTime64(3, 'UTC')}) AS is_open_period
