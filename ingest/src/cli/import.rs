@@ -1,8 +1,8 @@
 //! `gemba import`: sends the events or query log of a CSV or NDJSON file to a running server, with their own times.
 //!
 //! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of the
-//! file's content and its place in it, so that an import that broke off is simply run again: what is stored already is
-//! recognised.
+//! file's content, of what is made of it, and of its place, so that an import that broke off is simply run again: what is
+//! stored already is recognised, while other rows of the same file are news.
 
 mod record;
 
@@ -10,7 +10,7 @@ use super::remote::{Credential, RemoteArgs, key_in};
 use super::{Failure, say};
 use flate2::read::MultiGzDecoder;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
-use record::{Mapping, Row};
+use record::{Made, Mapping, Row};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -56,6 +56,8 @@ pub struct Imported {
     pub accepted: u64,
     /// Records the server refused.
     pub refused: u64,
+    /// Rows of a log of statements without a text, which are not sent.
+    pub without_text: u64,
 }
 
 /// Runs the command; the count is printed, refusals are an error.
@@ -64,10 +66,13 @@ pub struct Imported {
 /// A row that cannot be read, with its line; a server that refuses or stays away.
 pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
     let imported = import(args)?;
-    say(&format!("imported {} records, {} refused", imported.accepted, imported.refused))?;
-    if imported.refused > 0 {
+    let Imported { accepted, refused, without_text } = imported;
+    let left_out =
+        if without_text > 0 { format!(", {without_text} rows without a statement left out") } else { String::new() };
+    say(&format!("imported {accepted} records, {refused} refused{left_out}"))?;
+    if refused > 0 {
         let hint = "see the saved query `losses` for the reasons";
-        return Err(Failure::new(format!("{} records were refused", imported.refused), hint));
+        return Err(Failure::new(format!("{refused} records were refused"), hint));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,11 +82,12 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
-    let identity = identity(&args.file)?;
+    let identity = identity(args)?;
     let sender = Sender::new(args)?;
     let mut imported = Imported::default();
     let mut batch = Vec::with_capacity(BATCH_RECORDS);
     let mut number = 0_u64;
+    let mut without_text = 0;
     let progress = Progress::new();
     let mut send = |batch: &mut Vec<Value>, number: &mut u64| -> Result<(), Failure> {
         if batch.is_empty() {
@@ -103,19 +109,23 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
                 "see `gemba import --help` for the mapping",
             )
         })?;
-        if let Some(record) = record {
-            batch.push(record);
+        match record {
+            Made::Record(record) => batch.push(record),
+            Made::NotWanted => {}
+            Made::WithoutText => without_text += 1,
         }
         if batch.len() >= BATCH_RECORDS { send(&mut batch, &mut number) } else { Ok(()) }
     })?;
     send(&mut batch, &mut number)?;
     progress.end();
-    Ok(imported)
+    Ok(Imported { without_text, ..imported })
 }
 
-/// A name for the content of a file: the same file gives the same name wherever it lies.
-fn identity(file: &Path) -> Result<String, Failure> {
+/// A name for what is sent: the same file, wherever it lies, with the same mapping gives the same name.
+fn identity(args: &ImportArgs) -> Result<String, Failure> {
+    let file = &args.file;
     let mut hash = Sha256::new();
+    hash.update(json!([args.mapping, args.service, args.release]).to_string());
     let mut reader = open(file)?;
     let mut buffer = vec![0; 1 << 16];
     loop {

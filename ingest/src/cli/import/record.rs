@@ -6,14 +6,26 @@ use gemba_conventions::attribute;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// A row: cells by column.
 #[derive(Debug)]
 pub struct Row(pub Map<String, Value>);
 
+/// What a row gives.
+#[derive(Debug)]
+pub enum Made {
+    /// A record to send.
+    Record(Value),
+    /// Nothing: `--where` asks for other rows.
+    NotWanted,
+    /// Nothing: the row of a log of statements has no text.
+    WithoutText,
+}
+
 /// Which column means what. Every further column of an event becomes an attribute of its name.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Serialize, clap::Args)]
 pub struct Mapping {
     /// Column with the time: RFC 3339, "YYYY-MM-DD hh:mm:ss" in UTC, or a number since 1970 in seconds, ms, us or ns.
     #[arg(long, value_name = "COLUMN")]
@@ -58,21 +70,21 @@ impl Mapping {
         self.sql.is_some()
     }
 
-    /// The record of a row, or `None` where the row is not wanted.
+    /// The record of a row.
     ///
     /// # Errors
     /// What is wrong with which column.
-    pub fn record(&self, row: &Row) -> Result<Option<Value>, String> {
+    pub fn record(&self, row: &Row) -> Result<Made, String> {
         if let Some((column, value)) = &self.only
             && row.text(column)? != *value
         {
-            return Ok(None);
+            return Ok(Made::NotWanted);
         }
         let time_ns = time_ns(row.0.get(&self.time).ok_or_else(|| format!("there is no column {:?}", self.time))?)
             .ok_or_else(|| format!("column {:?} holds no time: {}", self.time, row.0[&self.time]))?;
         match (&self.sql, &self.duration_ms, &self.event) {
             (Some(sql), Some(duration_ms), _) => self.statement(row, time_ns, sql, duration_ms),
-            (_, _, Some(event)) => self.event(row, time_ns, event).map(Some),
+            (_, _, Some(event)) => self.event(row, time_ns, event).map(Made::Record),
             _ => Err("neither an event nor a statement is mapped".to_owned()),
         }
     }
@@ -95,12 +107,12 @@ impl Mapping {
         Ok(json!({"timeUnixNano": time_ns.to_string(), "eventName": name, "attributes": attributes}))
     }
 
-    /// A client span, which is what an instrumented driver would have sent. `None` for a row without a text.
-    fn statement(&self, row: &Row, time_ns: i64, sql: &str, duration_ms: &str) -> Result<Option<Value>, String> {
+    /// A client span, which is what an instrumented driver would have sent.
+    fn statement(&self, row: &Row, time_ns: i64, sql: &str, duration_ms: &str) -> Result<Made, String> {
         const CLIENT: u8 = 3;
         let text = row.text(sql)?;
         if text.is_empty() {
-            return Ok(None);
+            return Ok(Made::WithoutText);
         }
         let duration = row.text(duration_ms)?;
         let milliseconds: f64 =
@@ -113,7 +125,7 @@ impl Mapping {
         if let Some(column) = &self.namespace {
             attributes.push(json!({"key": attribute::DB_NAMESPACE, "value": {"stringValue": row.text(column)?}}));
         }
-        Ok(Some(json!({
+        Ok(Made::Record(json!({
             "name": "statement", "kind": CLIENT, "attributes": attributes,
             "traceId": format!("{:032x}", random()), "spanId": format!("{:016x}", random() >> 64),
             "startTimeUnixNano": time_ns.to_string(), "endTimeUnixNano": time_ns.saturating_add(duration_ns).to_string(),
