@@ -1,7 +1,7 @@
 //! Queries against a real SQLite arrive as histograms, usage records, declarations and samples, and none is missing.
 //!
 //! Recording starts once in a process, so all claims share one start and one server; each tells its own records by its
-//! queries' texts or names.
+//! queries' texts or names. One is at work at a time.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
 
@@ -13,6 +13,14 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::time::Duration;
 use support::{RECEIVED, flush, logs, points, samples, start, text, usage_of};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// A turn of one's own: a flush sends the usage of every scope still open, so another claim's would cut a scope's usage
+/// into two records.
+async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
 
 /// A database of its own, in memory.
 async fn database() -> Timed<SqlitePool> {
@@ -41,6 +49,7 @@ gemba::funnel! { enum Buy = "buy" { Pick = "pick", Pay = "pay" } }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_through_a_timed_pool_is_counted_with_its_rows() {
+    let _turn = turn().await;
     let db = database().await;
     let work = async {
         for limit in 0..5 {
@@ -69,8 +78,9 @@ async fn every_query_through_a_timed_pool_is_counted_with_its_rows() {
     let usage = usage_of("counted");
     let line = |sql: &str| {
         let fingerprint = hex(sql);
-        let lines = usage.iter().filter(|line| line.0 == fingerprint);
-        lines.fold((0, 0, 0), |sum, line| (sum.0 + line.1, sum.1 + line.2, sum.2 + line.3))
+        let lines: Vec<_> = usage.iter().filter(|line| line.0 == fingerprint).collect();
+        assert_eq!(lines.len(), 1, "one line in one record: {usage:?}");
+        (lines[0].1, lines[0].2, lines[0].3)
     };
     assert_eq!(line("SELECT id, 'all' FROM orders LIMIT ?"), (5, 10, 0));
     assert_eq!(line("SELECT count(*), 'one' FROM orders"), (1, 1, 0));
@@ -86,6 +96,7 @@ async fn every_query_through_a_timed_pool_is_counted_with_its_rows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_per_attempt_are_exact_so_that_n_plus_one_is_a_fact() {
+    let _turn = turn().await;
     let db = database().await;
     let work = async {
         let list = async {
@@ -107,16 +118,13 @@ async fn statements_per_attempt_are_exact_so_that_n_plus_one_is_a_fact() {
     assert_eq!(each.len(), 1, "one line in one record: {usage:?}");
     assert_eq!((each[0].1, each[0].2, each[0].4.as_str()), (10, 10, "nplus.list"));
     assert!(each[0].6.contains("query_sqlite.rs:"), "the line of code: {}", each[0].6);
-    let once: i64 = usage
-        .iter()
-        .filter(|line| line.0 == hex("SELECT id FROM orders WHERE 'nplus' = 'nplus'"))
-        .map(|line| line.1)
-        .sum();
-    assert_eq!(once, 1);
+    let once = usage.iter().filter(|line| line.0 == hex("SELECT id FROM orders WHERE 'nplus' = 'nplus'"));
+    assert_eq!(once.map(|line| line.1).collect::<Vec<_>>(), [1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_queries_are_counted_with_their_kind_and_kept_as_samples() {
+    let _turn = turn().await;
     let db = database().await;
     let sql = "INSERT INTO orders (user, total) VALUES ('u1', 77)";
     let work = async {
@@ -145,6 +153,7 @@ async fn failed_queries_are_counted_with_their_kind_and_kept_as_samples() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_knows_the_step_and_ends_with_its_scope() {
+    let _turn = turn().await;
     let db = database().await;
     let work = async {
         gemba::step!(Buy::Pick);
@@ -162,6 +171,7 @@ async fn usage_knows_the_step_and_ends_with_its_scope() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_query_counts_once_and_learns_the_text_inside_it() {
+    let _turn = turn().await;
     let db = database().await;
     let named = Database::new(Dialect::Sqlite);
     let work = async {
@@ -190,15 +200,14 @@ async fn a_named_query_counts_once_and_learns_the_text_inside_it() {
     let declared = logs("gemba.query.declared");
     let own = declared.iter().rfind(|record| text(record, "gemba.query.name") == "orders.named").unwrap();
     assert_eq!(text(own, "db.query.text"), "SELECT ? FROM orders WHERE id = ?");
-    // A flush sends the usage of scopes still open, and the claims of this file share a process: another claim's flush
-    // may cut this scope's usage into two records. Their calls add up all the same.
     let own_lines = usage.iter().filter(|line| line.0 == text(own, "gemba.query.fingerprint"));
-    assert_eq!(own_lines.map(|line| line.1).sum::<i64>(), 3, "{usage:?}");
+    assert_eq!(own_lines.map(|line| line.1).collect::<Vec<_>>(), [3], "{usage:?}");
     assert!(points(&hex("SELECT 'named' FROM orders WHERE id = ?")).is_empty(), "counted under its name only");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_and_transactions_are_counted_through_timed() {
+    let _turn = turn().await;
     let db = database().await;
     let work = async {
         let mut transaction = db.begin().await.unwrap();
@@ -219,6 +228,7 @@ async fn connections_and_transactions_are_counted_through_timed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_future_is_dropped_counts_as_cancelled() {
+    let _turn = turn().await;
     start();
     let sql = "SELECT 'cancelled' FROM nothing";
     let work = async {
@@ -235,8 +245,9 @@ async fn a_query_whose_future_is_dropped_counts_as_cancelled() {
     assert!(found[0].1.sum.unwrap() >= 0.005);
 }
 
-#[test]
-fn queries_of_two_thousand_short_threads_are_all_counted() {
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_of_two_thousand_short_threads_are_all_counted() {
+    let _turn = turn().await;
     start();
     let sql = "SELECT 'threads' FROM t";
     for _ in 0..100 {
