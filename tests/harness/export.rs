@@ -2,9 +2,12 @@
 
 use flate2::write::GzEncoder;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 use serde_json::json;
 use std::io::Write as _;
@@ -20,21 +23,52 @@ fn attribute(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.into(), value: Some(value), ..KeyValue::default() }
 }
 
+fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+    pairs.iter().map(|(key, value)| attribute(key, value)).collect()
+}
+
+fn resource(service: &str) -> Resource {
+    Resource { attributes: vec![attribute("service.name", service)], ..Resource::default() }
+}
+
+/// A log record: an event of this name at this time, nanoseconds since 1970, with attributes that are text.
+pub fn event(time_unix_nano: u64, name: &str, pairs: &[(&str, &str)]) -> LogRecord {
+    LogRecord { time_unix_nano, event_name: name.into(), attributes: attributes(pairs), ..LogRecord::default() }
+}
+
+/// A request of log records, protobuf.
+pub fn logs(service: &str, log_records: Vec<LogRecord>) -> Vec<u8> {
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    let resource_logs = vec![ResourceLogs { resource: Some(resource(service)), scope_logs, ..ResourceLogs::default() }];
+    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+}
+
+/// A client span as an instrumented database driver sends it; `number` makes its ids.
+pub fn query_span(number: u64, start_ns: u64, duration_ns: u64, system: &str, text: &str) -> Span {
+    Span {
+        trace_id: u128::from(number + 1).to_be_bytes().to_vec(),
+        span_id: (number + 1).to_be_bytes().to_vec(),
+        name: "statement".into(),
+        kind: SpanKind::Client.into(),
+        start_time_unix_nano: start_ns,
+        end_time_unix_nano: start_ns + duration_ns,
+        attributes: attributes(&[("db.system.name", system), ("db.query.text", text)]),
+        ..Span::default()
+    }
+}
+
+/// A request of spans, protobuf.
+pub fn traces(service: &str, spans: Vec<Span>) -> Vec<u8> {
+    let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+    let resource_spans =
+        vec![ResourceSpans { resource: Some(resource(service)), scope_spans, ..ResourceSpans::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec()
+}
+
 /// Log records with these event names (an empty one is no event), one request, protobuf. Each has a user and a marker.
 pub fn events(names: &[&str], marker: &str) -> Vec<u8> {
-    let log_records = names
-        .iter()
-        .map(|name| LogRecord {
-            time_unix_nano: now_ns(),
-            event_name: (*name).into(),
-            attributes: vec![attribute("user.id", "ann"), attribute("marker", marker)],
-            ..LogRecord::default()
-        })
-        .collect();
-    let resource = Resource { attributes: vec![attribute("service.name", "claims")], ..Resource::default() };
-    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    let resource_logs = vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }];
-    ExportLogsServiceRequest { resource_logs }.encode_to_vec()
+    let pairs = [("user.id", "ann"), ("marker", marker)];
+    logs("claims", names.iter().map(|name| event(now_ns(), name, &pairs)).collect())
 }
 
 /// The same in JSON.

@@ -7,9 +7,11 @@ use std::io::Write as _;
 pub mod binary;
 pub mod browser;
 pub mod client;
+pub mod data;
 pub mod database;
 pub mod engine;
 pub mod export;
+pub mod project;
 pub mod server;
 
 /// Says on stderr why a part of a claim is not checked here. Not caught by the test runner, which keeps what a passing

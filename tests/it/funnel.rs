@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// "Now" of all questions, behind every event.
-pub(crate) const NOW_MS: i64 = 1_800_000_000_000;
+const NOW_MS: i64 = 1_800_000_000_000;
 
 /// Beginning of the random streams, 2026-01-01T00:00:00Z.
 const START_MS: i64 = 1_767_225_600_000;
 
-pub(crate) fn question(json: Value) -> Funnel {
+fn question(json: Value) -> Funnel {
     FunnelRequest::parse(json).unwrap().validate(NOW_MS, NOW_MS).unwrap()
 }
 
 /// An event as a row of the table `events`.
-pub(crate) fn row(project: u32, event: &PlainEvent) -> Value {
+fn row(project: u32, event: &PlainEvent) -> Value {
     let text = |key: &str| match event.attributes.get(key) {
         Some(Scalar::Text(text)) => text.clone(),
         _ => String::new(),
@@ -50,7 +50,7 @@ fn seconds(ms: i64) -> String {
 }
 
 /// Stores rows in one insert.
-pub(crate) async fn store(client: &Client, table: &str, rows: impl IntoIterator<Item = Value>) {
+async fn store(client: &Client, table: &str, rows: impl IntoIterator<Item = Value>) {
     let mut text = String::new();
     for row in rows {
         text.push_str(&row.to_string());

@@ -5,13 +5,13 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a helper ends the test that asked for it")]
 
 mod cases;
+mod data_events;
 mod demo;
 mod durability;
 mod durability_insert;
 mod durability_support;
 mod engine;
 mod funnel;
-mod funnel_data;
 mod migrations;
 mod native;
 mod power_cut;
