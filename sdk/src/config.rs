@@ -119,6 +119,8 @@ pub struct Config {
     spool: Option<PathBuf>,
     max_spool_bytes: u64,
     max_spool_age: Duration,
+    #[cfg(feature = "http")]
+    baggage_to: Vec<String>,
     send_interval: Duration,
     shutdown_timeout: Duration,
     request_timeout: Duration,
@@ -160,6 +162,8 @@ impl Config {
             max_spool_bytes: 256 * 1024 * 1024,
             // Chosen: a long weekend with room to spare; older figures change answers that were read and acted on.
             max_spool_age: Duration::from_hours(7 * 24),
+            #[cfg(feature = "http")]
+            baggage_to: Vec::new(),
             send_interval: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
@@ -277,6 +281,14 @@ impl Config {
         self
     }
 
+    /// Hosts that [`web::propagate`](crate::web::propagate) tells who the user, session and tenant are: names, or `.internal` for
+    /// all names below it. Default: none.
+    #[cfg(feature = "http")]
+    pub fn baggage_to<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        self.baggage_to = hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect();
+        self
+    }
+
     /// How long a record may wait for more before it is sent; default 1 s.
     pub fn send_interval(mut self, interval: Duration) -> Self {
         self.send_interval = interval;
@@ -312,7 +324,10 @@ impl Config {
         if let Some(files) = self.declares_in {
             crate::catalog::keep_to(files);
         }
-        crate::guard::start(settings)
+        let guard = crate::guard::start(settings)?;
+        #[cfg(feature = "http")]
+        crate::web::configure(self.baggage_to);
+        Ok(guard)
     }
 
     /// The checked settings, with the environment as `lookup` gives it.
@@ -464,7 +479,7 @@ fn parse_resource(text: &str) -> Vec<(String, String)> {
     text.split(',').filter_map(pair).filter(|(key, _)| !key.is_empty()).collect()
 }
 
-fn decode_percent(text: &str) -> String {
+pub(crate) fn decode_percent(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

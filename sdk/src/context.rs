@@ -291,6 +291,32 @@ impl OwnedContext {
 
     /// Says who or where; an empty id leaves the part out.
     pub(crate) fn set(&mut self, part: Part, id: &dyn fmt::Display) {
+        self.set_by(part, |text| crate::privacy::write_id(part, id, text));
+    }
+
+    /// As [`set`](Self::set), for an id that another process has made fit to leave it.
+    #[cfg(feature = "tower")]
+    pub(crate) fn set_as_it_is(&mut self, part: Part, id: &str) {
+        use std::fmt::Write as _;
+        self.set_by(part, |text| {
+            // Bounded memory never fails.
+            let _always = text.write_str(id);
+        });
+    }
+
+    /// Puts the context into a trace.
+    #[cfg(feature = "tower")]
+    pub(crate) fn set_trace(&mut self, trace: Trace) {
+        self.data().trace = trace;
+    }
+
+    /// What the context says so far of its trace.
+    #[cfg(feature = "tower")]
+    pub(crate) fn trace(&mut self) -> Trace {
+        self.data().trace
+    }
+
+    fn set_by(&mut self, part: Part, write: impl FnOnce(&mut Bounded<'_>)) {
         let own = self.0.id();
         let inherited = self.data().identity;
         if inherited != own {
@@ -305,7 +331,7 @@ impl OwnedContext {
         }
         let data = self.data();
         let start = data.text.len();
-        crate::privacy::write_id(part, id, &mut Bounded { text: &mut data.text, room: MAX_ID_BYTES });
+        write(&mut Bounded { text: &mut data.text, room: MAX_ID_BYTES });
         let range = (u32::try_from(start).unwrap_or(0), u32::try_from(data.text.len()).unwrap_or(0));
         if let Some(entry) = data.parts.get_mut(part as usize) {
             *entry = range;
@@ -430,10 +456,21 @@ impl Retired {
 }
 
 /// What the context `id` says. For the drain thread inside a pass only: the references end with the pass.
-pub(crate) fn resolve<'pass>(_pass: &'pass Retired, id: ContextId) -> Resolved<'pass> {
+pub(crate) fn resolve(_pass: &Retired, id: ContextId) -> Resolved<'_> {
+    of(id)
+}
+
+/// Lets `visit` see what `id` says; the caller holds a share in it or it is current.
+#[cfg(feature = "http")]
+pub(crate) fn visit<R>(id: ContextId, visit: impl for<'a> FnOnce(&Resolved<'a>) -> R) -> R {
+    visit(&of(id))
+}
+
+/// What `id` says; the caller sees to it that the references do not outlive the context.
+fn of<'a>(id: ContextId) -> Resolved<'a> {
     let Some((data, _)) = read(id) else { return Resolved::default() };
     let ids = read(data.identity).map(|(identity, _)| identity);
-    let part = |part: Part| -> &'pass str {
+    let part = |part: Part| -> &'a str {
         let Some(identity) = ids else { return "" };
         let (start, end) = identity.parts.get(part as usize).copied().unwrap_or_default();
         identity.text.get(start as usize..end as usize).unwrap_or_default()

@@ -62,6 +62,8 @@ mod value;
 
 pub mod query;
 pub mod testing;
+#[cfg(feature = "http")]
+pub mod web;
 
 pub use attempt::{Attempt, Attempted, Outcome, Ticket, TicketError, Verdict, shutting_down};
 pub use config::{Config, Problem};

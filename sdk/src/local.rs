@@ -35,6 +35,8 @@ pub(crate) enum RecordKind {
     UserSet = 5,
     /// Properties of a tenant: the id, then the values.
     TenantSet = 6,
+    /// A request was answered, or not: start in wall time, status and ending, span, parent span, method.
+    Served = 7,
 }
 
 /// The writing end of this thread's ring and its current context.

@@ -63,7 +63,7 @@ pub fn scope() -> Scope {
 #[must_use = "a scope does nothing until `run` or `run_async`"]
 pub struct Scope {
     /// None when nothing is recorded or the table of contexts is full (counted as `no_context`).
-    context: Option<OwnedContext>,
+    pub(crate) context: Option<OwnedContext>,
 }
 
 impl Scope {
@@ -92,6 +92,12 @@ impl Scope {
     /// The route template that is served, such as `/orders/{id}`; never the path itself.
     pub fn route(self, template: impl fmt::Display) -> Self {
         self.with(Part::Route, &template)
+    }
+
+    /// The scope's context, from now on read-only; of nobody when there was no room for one.
+    #[cfg(feature = "tower")]
+    pub(crate) fn into_context(self) -> ContextRef {
+        self.context.map_or(ContextRef::NONE, OwnedContext::publish)
     }
 
     pub(crate) fn capture(mut self, capture: u32) -> Self {

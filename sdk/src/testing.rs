@@ -161,6 +161,10 @@ pub(crate) fn keep(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Optio
 }
 
 fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Ending>) -> Option<Event> {
+    if record.kind == RecordKind::Served as u8 {
+        // A span, not an event.
+        return None;
+    }
     let context = &record.context;
     let mut values = record.values;
     let mut event = Event {

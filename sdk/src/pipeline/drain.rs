@@ -374,6 +374,9 @@ fn send(outbox: &mut Outbox, record: &Record<'_>, ending: impl FnOnce(&mut &[u8]
             inside(attributes, context);
             common(attributes, record, values);
         });
+    } else if kind == RecordKind::Served as u8 {
+        #[cfg(feature = "tower")]
+        crate::web::layer::send(outbox, record);
     } else {
         send_identity(outbox, record);
     }

@@ -290,11 +290,12 @@ pub(crate) fn counter(
 
 /// One client span.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ClientSpan<'a> {
+pub(crate) struct Span<'a> {
+    pub(crate) kind: SpanKind,
     pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
+    pub(crate) id: [u8; 8],
     /// Zeros: a root.
-    pub(crate) parent_span_id: [u8; 8],
+    pub(crate) parent_id: [u8; 8],
     pub(crate) name: &'a str,
     /// Nanoseconds since the Unix epoch.
     pub(crate) start_ns: u64,
@@ -302,17 +303,26 @@ pub(crate) struct ClientSpan<'a> {
     pub(crate) is_error: bool,
 }
 
-/// Appends one `Span` (field 2 of `ScopeSpans`) of kind CLIENT.
-pub(crate) fn client_span(items: &mut Buffer, span: &ClientSpan<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+/// What a span is about (`Span.SpanKind`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SpanKind {
+    /// A request served.
+    #[cfg(feature = "tower")]
+    Server = 2,
+    /// A query sent.
+    Client = 3,
+}
+
+/// Appends one `Span` (field 2 of `ScopeSpans`).
+pub(crate) fn span(items: &mut Buffer, span: &Span<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
     items.message(2, |out| {
         out.blob(1, &span.trace_id);
-        out.blob(2, &span.span_id);
-        if span.parent_span_id != [0; 8] {
-            out.blob(4, &span.parent_span_id);
+        out.blob(2, &span.id);
+        if span.parent_id != [0; 8] {
+            out.blob(4, &span.parent_id);
         }
         out.blob(5, span.name.as_bytes());
-        // SpanKind CLIENT = 3.
-        out.uint(6, 3);
+        out.uint(6, span.kind as u64);
         out.fixed64(7, span.start_ns);
         out.fixed64(8, span.end_ns);
         attributes(&mut Attributes::new(out, 9));

@@ -3,7 +3,7 @@
 //! In: one record at a time from the drain thread. Out: batches into the sending queue. It decides when a batch is full
 //! or old enough, nothing else.
 
-use super::encode::{self, Attributes, Buffer, ClientSpan, ExponentialPoint};
+use super::encode::{self, Attributes, Buffer, ExponentialPoint, Span};
 use super::ledger::Ledger;
 use super::queue::{Batch, Queue, Receipt, Signal};
 use crate::config::Problem;
@@ -83,9 +83,9 @@ impl Outbox {
         self.put(Signal::Metrics, |items| encode::exponential_histogram(items, metric, point, attributes));
     }
 
-    /// Adds one client span.
-    pub(crate) fn span(&mut self, span: &ClientSpan<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
-        self.put(Signal::Traces, |items| encode::client_span(items, span, attributes));
+    /// Adds one span.
+    pub(crate) fn span(&mut self, span: &Span<'_>, attributes: impl FnOnce(&mut Attributes<'_>)) {
+        self.put(Signal::Traces, |items| encode::span(items, span, attributes));
     }
 
     /// Sends points that count drops as a batch of their own; the receipt tells whether they arrived, because counts

@@ -13,7 +13,7 @@ use crate::callsite::StepDeclaration;
 use crate::clock;
 use crate::context::{ContextId, Resolved, Trace};
 use crate::pipeline::drain::attempt_id;
-use crate::pipeline::encode::ClientSpan;
+use crate::pipeline::encode::{Span, SpanKind};
 use crate::pipeline::outbox::Outbox;
 use gemba_conventions::attribute;
 
@@ -140,10 +140,11 @@ impl Sample {
         let end_ns = wall_ns(self.end_ticks);
         let name = [self.query.name, self.query.summary(), self.query.dialect.system()];
         let trace_id = if trace == Trace::default() { random_trace_id() } else { trace.trace_id };
-        let span = ClientSpan {
+        let span = Span {
+            kind: SpanKind::Client,
             trace_id,
-            span_id: (crate::config::random_u64() | 1).to_be_bytes(),
-            parent_span_id: trace.span_id,
+            id: (crate::config::random_u64() | 1).to_be_bytes(),
+            parent_id: trace.span_id,
             name: name.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
             start_ns: end_ns.saturating_sub(self.elapsed_ns),
             end_ns,

@@ -1,0 +1,345 @@
+//! The way in: a tower layer that opens a scope around each request and records one span for it.
+//!
+//! In: a request. Out: the same to the service inside; a server span when it has answered, failed, panicked or been given up.
+//! When the client leaves, the server drops the handler, and with it the attempts inside, which end as cancelled.
+
+use super::{TRACEPARENT, member, parse_traceparent};
+use crate::callsite::{Callsite, CallsiteKind};
+use crate::context::{ContextRef, Part, Trace};
+use crate::local::{self, RecordKind};
+use crate::pipeline::drain::Record;
+use crate::pipeline::encode::{Span, SpanKind};
+use crate::pipeline::outbox::Outbox;
+use crate::scope::{Entered, Scope};
+use crate::value::{self, Read, Word};
+use crate::{clock, event};
+use gemba_conventions::attribute;
+use http::request::Parts;
+use http::{Request, Response};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+static SERVED: Callsite = Callsite::new(CallsiteKind::Identity, "", None, &[], (file!(), line!()));
+
+type Question<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
+type Identify = Arc<dyn Fn(&Parts, Scope) -> Scope + Send + Sync>;
+
+/// What the application says about its requests.
+#[derive(Clone, Default)]
+struct Options {
+    route: Option<Question<Option<String>>>,
+    trust: Option<Question<bool>>,
+    identify: Option<Identify>,
+}
+
+/// A [tower layer](tower_layer::Layer) that opens a scope around each request and records a server span for it.
+///
+/// Said nothing further, it trusts nobody and knows no routes:
+///
+/// ```
+/// use gemba::web::Layer;
+/// let layer = Layer::new()
+///     // With axum: `|request| Some(request.extensions.get::<axum::extract::MatchedPath>()?.as_str().to_owned())`
+///     .route(|request| request.uri.path().starts_with("/orders/").then(|| "/orders/{id}".to_owned()))
+///     .identify(|request, scope| match request.headers.get("x-session") {
+///         Some(session) => scope.session(session.to_str().unwrap_or_default()),
+///         None => scope,
+///     });
+/// # let _ = layer;
+/// ```
+///
+/// The span ends when the handler has answered; a body that is sent afterwards is not in it. A client that leaves is no failure
+/// of the server: the span has no status and `error.type` `client_left`.
+#[derive(Clone, Default)]
+#[must_use = "a layer does nothing until it is put around a service"]
+pub struct Layer {
+    options: Options,
+}
+
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layer").finish_non_exhaustive()
+    }
+}
+
+impl Layer {
+    /// Trusts nobody, knows no routes, recognises nobody.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The route template of a request, such as `/orders/{id}`; never the path itself, of which there are too many.
+    pub fn route(mut self, route: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.options.route = Some(Arc::new(route));
+        self
+    }
+
+    /// Whether the sender of a request is one of your own services, so that its `traceparent` and `baggage` count: by a secret
+    /// header, a client certificate, a network that only services reach. Default: nobody is.
+    pub fn trust(mut self, trust: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.options.trust = Some(Arc::new(trust));
+        self
+    }
+
+    /// Who it is: adds to the scope of a request what its cookies or tokens say. It wins over baggage.
+    pub fn identify(mut self, identify: impl Fn(&Parts, Scope) -> Scope + Send + Sync + 'static) -> Self {
+        self.options.identify = Some(Arc::new(identify));
+        self
+    }
+}
+
+impl<S> tower_layer::Layer<S> for Layer {
+    type Service = Service<S>;
+
+    fn layer(&self, inner: S) -> Service<S> {
+        Service { inner, options: self.options.clone() }
+    }
+}
+
+/// A service inside a [`Layer`].
+#[derive(Clone)]
+pub struct Service<S> {
+    inner: S,
+    options: Options,
+}
+
+impl<S> fmt::Debug for Service<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl<S, In, Out> tower_service::Service<Request<In>> for Service<S>
+where
+    S: tower_service::Service<Request<In>, Response = Response<Out>>,
+{
+    type Response = Response<Out>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        let (parts, body) = request.into_parts();
+        let served = Served::begin(&parts, &self.options);
+        let request = Request::from_parts(parts, body);
+        let _entered = served.as_ref().map(|served| Entered::new(served.context.id()));
+        ResponseFuture { future: self.inner.call(request), served }
+    }
+}
+
+/// The answer of a [`Service`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<F> {
+    // Dropped first, so that attempts inside end before the span.
+    future: F,
+    /// None when nothing is recorded, and after the answer.
+    served: Option<Served>,
+}
+
+impl<F, Out, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<Out>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        #[expect(unsafe_code, reason = "projects a pin to one field")]
+        // SAFETY: `future` is never moved out of `self`, which has no `Drop` of its own; `served` is not pinned.
+        let (future, served) = unsafe {
+            let Self { future, served } = self.get_unchecked_mut();
+            (Pin::new_unchecked(future), served)
+        };
+        if let Some(served) = served {
+            // Until the poll returns, the only way out is a panic.
+            served.ending = Ending::Panicked;
+        }
+        let polled = {
+            let _entered = served.as_ref().map(|served| Entered::new(served.context.id()));
+            future.poll(cx)
+        };
+        if let Some(served) = served {
+            served.ending = match &polled {
+                Poll::Pending => Ending::ClientLeft,
+                Poll::Ready(Ok(response)) => Ending::Answered(response.status().as_u16()),
+                Poll::Ready(Err(_)) => Ending::Failed,
+            };
+        }
+        if polled.is_ready() {
+            *served = None;
+        }
+        polled
+    }
+}
+
+/// How a request ended, or would if it were dropped now.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// The future is dropped between polls: nobody waits for it any more.
+    ClientLeft,
+    /// With this status.
+    Answered(u16),
+    /// The service gave an error instead of a response.
+    Failed,
+    /// A poll did not return.
+    Panicked,
+}
+
+impl Ending {
+    /// The status in the lower 16 bits, the ending above them.
+    fn to_word(self) -> u64 {
+        match self {
+            Self::Answered(status) => u64::from(status),
+            Self::ClientLeft => 1 << 16,
+            Self::Failed => 2 << 16,
+            Self::Panicked => 3 << 16,
+        }
+    }
+
+    /// Status, whether the server failed, and `error.type`.
+    fn of_word(word: u64) -> (u64, bool, &'static str) {
+        match word >> 16 {
+            // A status says by itself what failed.
+            0 => (word, word >= 500, ""),
+            1 => (0, false, "client_left"),
+            2 => (0, true, "service_error"),
+            _ => (0, true, "panic"),
+        }
+    }
+}
+
+/// A request being served; records its span when dropped.
+#[derive(Debug)]
+struct Served {
+    context: ContextRef,
+    /// Since the Unix epoch.
+    start_ns: u64,
+    span_id: u64,
+    parent_id: u64,
+    method: http::Method,
+    ending: Ending,
+}
+
+impl Served {
+    fn begin(parts: &Parts, options: &Options) -> Option<Self> {
+        let state = event::recording()?;
+        let start_ns = clock::wall_ns(clock::read(state));
+        let mut scope = crate::scope();
+        let span_id = new_span_id();
+        let mut parent_id = 0;
+        if let Some(context) = &mut scope.context {
+            let mut above = context.trace();
+            if options.trust.as_ref().is_some_and(|trust| trust(parts)) {
+                let sent = parts.headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.to_str().ok()?));
+                above = sent.unwrap_or(above);
+                let ids = [
+                    (Part::User, attribute::USER_ID),
+                    (Part::Session, attribute::SESSION_ID),
+                    (Part::Tenant, attribute::TENANT),
+                ];
+                for (part, key) in ids {
+                    let id = member(&parts.headers, key);
+                    if !id.is_empty() {
+                        context.set_as_it_is(part, &id);
+                    }
+                }
+            }
+            parent_id = u64::from_be_bytes(above.span_id);
+            let trace_id = if above == Trace::default() { new_trace_id() } else { above.trace_id };
+            context.set_trace(Trace { trace_id, span_id: span_id.to_be_bytes() });
+        }
+        if let Some(route) = options.route.as_ref().and_then(|route| route(parts)) {
+            scope = scope.route(route);
+        }
+        if let Some(identify) = &options.identify {
+            scope = identify(parts, scope);
+        }
+        Some(Self {
+            context: scope.into_context(),
+            start_ns,
+            span_id,
+            parent_id,
+            method: parts.method.clone(),
+            ending: Ending::ClientLeft,
+        })
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let Some(state) = event::recording() else { return };
+        let values = (
+            Word(self.start_ns),
+            Word(self.ending.to_word()),
+            Word(self.span_id),
+            Word(self.parent_id),
+            self.method.as_str(),
+        );
+        local::write(RecordKind::Served, &SERVED, clock::read(state), Some(self.context.id()), &values);
+    }
+}
+
+/// Random for the process, then counted and mixed: a request must not wait for the system's random numbers.
+fn new_id() -> u64 {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    static GIVEN: AtomicU64 = AtomicU64::new(0);
+    let first = FIRST.get_or_init(crate::config::random_u64);
+    // SplitMix64 (Steele, Lea, Flood 2014): a bijection, so ids of one process differ.
+    let mut id = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    id ^ (id >> 31)
+}
+
+fn new_span_id() -> u64 {
+    // 0 stands for no span.
+    new_id().max(1)
+}
+
+fn new_trace_id() -> [u8; 16] {
+    (u128::from(new_id()) << 64 | u128::from(new_span_id())).to_be_bytes()
+}
+
+/// Encodes the span of a request; on the drain thread.
+pub(crate) fn send(outbox: &mut Outbox, record: &Record<'_>) {
+    let mut values = record.values;
+    let mut word = || value::take_word(&mut values);
+    let (Some(start_ns), Some(ending), Some(span_id), Some(parent_id)) = (word(), word(), word(), word()) else {
+        return;
+    };
+    let Some(Read::Text(method)) = value::take(&mut values) else { return };
+    let context = &record.context;
+    let (status, is_error, error) = Ending::of_word(ending);
+    let name = format!("{method} {}", context.route);
+    // Without room for a context the request has no trace, but a span must lie in one.
+    let trace_id = if context.trace == Trace::default() { new_trace_id() } else { context.trace.trace_id };
+    let span = Span {
+        kind: SpanKind::Server,
+        trace_id,
+        id: span_id.to_be_bytes(),
+        parent_id: parent_id.to_be_bytes(),
+        name: name.trim_end(),
+        start_ns,
+        end_ns: record.time_ns.max(start_ns),
+        is_error,
+    };
+    outbox.span(&span, |attributes| {
+        attributes.text(attribute::HTTP_METHOD, method);
+        attributes.some_text(attribute::HTTP_ROUTE, context.route);
+        if status != 0 {
+            attributes.unsigned(attribute::HTTP_STATUS, status);
+        }
+        attributes.some_text(attribute::ERROR_TYPE, error);
+        attributes.some_text(attribute::USER_ID, context.user);
+        attributes.some_text(attribute::SESSION_ID, context.session);
+        attributes.some_text(attribute::TENANT, context.tenant);
+    });
+}
