@@ -16,11 +16,13 @@ function storedKeys() {
 /// A link may carry a key, "#key=KEY&page=funnel": it is taken out of the address at once, so that it is not shared by
 /// accident.
 function keyFromAddress() {
-  const given = new URLSearchParams(location.hash.slice(1));
-  if (!given.get("key")) return null;
-  history.replaceState(null, "", `${location.pathname}#${given.get("page") ?? "overview"}`);
-  return given.get("key");
+  const key = linkedKey();
+  if (key) history.replaceState(null, "", `${location.pathname}#${linked().get("page") ?? "overview"}`);
+  return key;
 }
+
+const linked = () => new URLSearchParams(location.hash.slice(1));
+const linkedKey = () => linked().get("key") || null;
 
 class ApiProblem extends Error {
   constructor(status, body) {
@@ -317,7 +319,7 @@ function SignIn({ onKey, problem }) {
     <h1>Gemba</h1>
     <p class="lead">Paste the read key of a project. It is in <code>credentials.json</code> of the data folder, or was printed by <code>gemba project create</code>.</p>
     ${problem && html`<${Problem} problem=${problem} />`}
-    <input type="password" aria-label="Read key" placeholder="gr_…" value=${key} onInput=${(event) => setKey(event.target.value)} autofocus />
+    <input type="password" aria-label="Read key" placeholder="gr_…" autocomplete="off" value=${key} onInput=${(event) => setKey(event.target.value)} autofocus />
     <button class="primary" disabled=${!key.trim()}>Open</button>
   </form>`;
 }
@@ -330,6 +332,7 @@ function App() {
   const [now, setNow] = useState(() => Date.now());
   const [problem, setProblem] = useState(null);
   const [adding, setAdding] = useState(false);
+  const [opening, setOpening] = useState(() => linkedKey() !== null);
 
   const add = (key) => call(key, "/api/v1/project").then((answer) => {
     const all = { ...storedKeys(), [answer.project]: key };
@@ -338,7 +341,7 @@ function App() {
     setProject(answer.project);
     setProblem(null);
     setAdding(false);
-  }, setProblem);
+  }, setProblem).finally(() => setOpening(false));
 
   useEffect(() => {
     const turn = () => { const given = keyFromAddress(); if (given) add(given); setPage(location.hash.slice(1) || "overview"); };
@@ -347,6 +350,7 @@ function App() {
     return () => removeEventListener("hashchange", turn);
   }, []);
 
+  if (opening) return html`<main><div class="empty" aria-busy="true">Opening …</div></main>`;
   if (!project || adding) return html`<${SignIn} onKey=${add} problem=${problem} />`;
   const view = {
     key: keys[project], from: new Date(now - Number(range) * DAY_MS).toISOString(), to: new Date(now).toISOString(),
