@@ -5,7 +5,7 @@ import { html, render, useEffect, useRef, useState } from "/vendor/htm-preact.js
 const KEYS = "gemba.keys";
 const DAY_MS = 86_400_000;
 const RANGES = [["1", "24 hours"], ["7", "7 days"], ["14", "14 days"], ["30", "30 days"], ["90", "90 days"]];
-const PAGES = [["overview", "Overview"], ["features", "Features"], ["funnel", "Funnel"], ["queries", "Queries"], ["targets", "Targets"]];
+const PAGES = [["overview", "Overview"], ["people", "People"], ["features", "Features"], ["funnel", "Funnel"], ["queries", "Queries"], ["targets", "Targets"]];
 
 // ---- Keys: one read key a project, kept for the browser session only. -----------------------------------------------
 
@@ -206,6 +206,45 @@ function Overview({ view }) {
     <${Trust} states=${[people, usage, slow, usability, optimization]} />`;
 }
 
+/// Who comes back: always whole weeks, whatever range is chosen, since a cohort needs time.
+function People({ view }) {
+  const weeks = { from: new Date(Date.parse(view.to) - 56 * DAY_MS).toISOString() };
+  const retention = useQuery(view, "retention", weeks);
+  const lifecycle = useQuery(view, "lifecycle", weeks);
+  const stickiness = useQuery(view, "stickiness");
+  return html`
+    <${Section} title="Active people" lead="Distinct people by day; the last column says which share of a month's people come on one day.">
+      <${Answered} state=${stickiness} empty="Nobody has used anything in this range.">${(rows) => html`
+        <${Chart} times=${rows.map((row) => new Date(row.day).getTime() / 1000)} values=${rows.map((row) => row.daily_users)} label="people" />
+        <${Table} rows=${rows.slice(-7).reverse()} columns=${[
+          ["Day", (row) => row.day, "name"], ["That day", (row) => count(row.daily_users), "number"], ["7 days", (row) => count(row.weekly_users), "number"],
+          ["30 days", (row) => count(row.monthly_users), "number"], ["Stickiness", (row) => percent(row.stickiness), "number"],
+        ]} />`}<//>
+    <//>
+    <${Section} title="Who comes back" lead="People by the week of their first activity ever, and the share of them active again in later weeks. Pale: the week is not over.">
+      <${Answered} state=${retention} empty="Nobody began in the last eight weeks.">${(rows) => html`<${Cohorts} rows=${rows} />`}<//>
+    <//>
+    <${Section} title="New, returning, lost" lead="Of each week's people: first ever, active the week before as well, back after a pause, and gone since the week before.">
+      <${Answered} state=${lifecycle}>${(rows) => html`<${Table} rows=${rows.slice().reverse()} columns=${[
+        ["Week of", (row) => html`${row.period_day}${row.is_open ? " …" : ""}`, "name"], ["New", (row) => count(row.new), "number"],
+        ["Returning", (row) => count(row.returning), "number"], ["Resurrected", (row) => count(row.resurrected), "number"], ["Dormant", (row) => count(row.dormant), "number"],
+      ]} />`}<//>
+    <//>
+    <${Trust} states=${[retention, lifecycle, stickiness]} />`;
+}
+
+/// One line a cohort, one cell a period: the share that came back, the darker the more.
+function Cohorts({ rows }) {
+  const cohorts = new Map();
+  for (const row of rows) cohorts.set(row.cohort, [...(cohorts.get(row.cohort) ?? []), row]);
+  const most = Math.max(...[...cohorts.values()].map((cells) => cells.length));
+  return html`<div class="scroll"><table class="cohorts">
+    <thead><tr><th>Week of</th><th class="number">People</th>${Array.from({ length: most }, (_, ahead) => html`<th class="number">${ahead === 0 ? "Same" : `+${ahead}`}</th>`)}</tr></thead>
+    <tbody>${[...cohorts].map(([cohort, cells]) => html`<tr><td class="name">${cohort}</td><td class="number">${count(cells[0].users)}</td>
+      ${cells.map((cell) => html`<td class=${`number ${cell.is_open ? "open" : ""}`}><i style=${`opacity:${cell.rate}`}></i><span>${percent(cell.rate)}</span></td>`)}</tr>`)}</tbody>
+  </table></div>`;
+}
+
 function Features({ view }) {
   const usage = useQuery(view, "feature_usage");
   const completion = useQuery(view, "feature_completion");
@@ -356,7 +395,7 @@ function App() {
     key: keys[project], from: new Date(now - Number(range) * DAY_MS).toISOString(), to: new Date(now).toISOString(),
     tz: Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC",
   };
-  const Page = { overview: Overview, features: Features, funnel: Funnel, queries: Queries, targets: Targets }[page] ?? Overview;
+  const Page = { overview: Overview, people: People, features: Features, funnel: Funnel, queries: Queries, targets: Targets }[page] ?? Overview;
   return html`
     <header>
       <span class="brand">Gemba</span>

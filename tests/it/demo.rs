@@ -151,6 +151,8 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_prints() {
         let overview = page("overview");
         assert!(overview.contains(confusing) && overview.contains("class=\"uplot"), "{overview}");
         assert!(overview.contains("Complete: everything received up to now"), "{overview}");
+        let people = page("people");
+        assert!(people.contains("class=\"cohorts\"") && people.contains("Returning"), "{people}");
         let features = page("features");
         assert!(features.contains(unlinked) && features.contains("review.write"), "{features}");
         let funnel = page("funnel");

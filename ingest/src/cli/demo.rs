@@ -284,11 +284,6 @@ fn print_json(remote: &Remote) -> Result<(), Failure> {
 }
 
 /// Talk goes to standard error, answers to standard output.
-#[expect(clippy::print_stderr, reason = "talk for the person at the terminal")]
 fn note(text: &str, line: bool) {
-    if line {
-        eprintln!("{text}");
-    } else {
-        eprint!("{text}");
-    }
+    super::tell(&format!("{text}{}", if line { "\n" } else { "" }));
 }

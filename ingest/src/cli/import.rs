@@ -278,18 +278,16 @@ impl Progress {
         Self { on: std::io::stderr().is_terminal(), started: Instant::now() }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
     fn show(&self, records: u64) {
         if self.on {
             let rate = records as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-            eprint!("\r{records} records, {rate:.0} a second ");
+            super::tell(&format!("\r{records} records, {rate:.0} a second "));
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "progress is for the person at the terminal")]
     fn end(&self) {
         if self.on {
-            eprintln!();
+            super::tell("\n");
         }
     }
 }

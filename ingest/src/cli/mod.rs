@@ -156,7 +156,12 @@ fn block_on(command: impl Future<Output = Result<ExitCode, Failure>>) -> Result<
 /// `GEMBA_LOG` takes the directives of tracing-subscriber (`info`, `gemba_ingest=debug`); the default is `info`.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("GEMBA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        // A line that cannot be written is lost; to complain about it on the same stream would panic.
+        .log_internal_errors(false);
     // Somebody else's subscriber is as good.
     drop(subscriber.try_init());
 }
@@ -164,4 +169,9 @@ fn log_to_stderr() {
 /// Writes a line to stdout; a reader that went away is an error like any other.
 fn say(line: &str) -> Result<(), Failure> {
     Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+/// Writes to stderr for the person at the terminal, as it stands. One who no longer listens misses it, and the command goes on.
+fn tell(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }
