@@ -7,6 +7,7 @@ use crate::error::ParamError;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Longest value that is looked at, in bytes; chosen, since no name on the wire is longer than 256.
@@ -177,6 +178,33 @@ impl Param {
     }
 }
 
+/// The range that the common parameters `from`, `to` and `tz` give to a request that is no saved query, in milliseconds
+/// since 1970, `from` inclusive and `to` exclusive; what is not given is without bound.
+///
+/// # Errors
+/// [`ParamError`], also for every other parameter.
+pub fn range_ms(given: &BTreeMap<String, String>, now_ms: i64) -> Result<(i64, i64), ParamError> {
+    const NAMES: [&str; 3] = ["from", "to", "tz"];
+    if let Some(name) = given.keys().find(|name| !NAMES.contains(&name.as_str())) {
+        return Err(ParamError::Unknown { name: name.clone(), allowed: NAMES.map(str::to_owned).to_vec() });
+    }
+    let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let value = |name: &str, otherwise: &str, tz: &TimeZone| {
+        let given = given.get(name).map_or(otherwise, String::as_str);
+        // The three are common parameters.
+        Param::common(name).map_or_else(|| Ok(String::new()), |param| param.value(given, now, tz))
+    };
+    let tz = TimeZone::get(&value("tz", "UTC", &TimeZone::UTC)?).unwrap_or(TimeZone::UTC);
+    let milliseconds = |text: String| text.replace('.', "").parse::<i64>().unwrap_or_default();
+    let from = milliseconds(value("from", "1970-01-01", &tz)?);
+    let to = milliseconds(value("to", "2262-01-01", &tz)?);
+    if from >= to {
+        let show = |ms| Timestamp::from_millisecond(ms).map_or_else(|_| String::new(), |at| at.to_string());
+        return Err(ParamError::EmptyRange { from: show(from), to: show(to) });
+    }
+    Ok((from, to))
+}
+
 /// The canonical name of a time zone, or `None` when there is none of this name.
 pub(crate) fn zone_name(given: &str) -> Option<String> {
     let zone = TimeZone::get(given).ok()?;
@@ -283,6 +311,20 @@ mod tests {
         let words = param(Kind::Text, Allowed::OneOf(vec!["day".to_owned(), "week".to_owned()]));
         check(&words, "week", Some("week"));
         check(&words, "month", None);
+    }
+
+    #[test]
+    fn a_range_is_without_bound_where_none_is_given() {
+        let range = |pairs: &[(&str, &str)]| {
+            range_ms(&pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(), 86_400_000)
+        };
+        assert_eq!(range(&[]).unwrap(), (0, 9_214_646_400_000));
+        let berlin = [("from", "1970-01-02"), ("to", "1970-01-03"), ("tz", "Europe/Berlin")];
+        assert_eq!(range(&berlin).unwrap(), (82_800_000, 169_200_000));
+        assert_eq!(range(&[("from", "now - 1h")]).unwrap().0, 82_800_000);
+        for bad in [("from", "soon"), ("tz", "Mars"), ("limit", "3"), ("to", "1970-01-01")] {
+            assert!(range(&[bad]).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

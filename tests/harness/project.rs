@@ -100,4 +100,11 @@ impl Project {
         command.arg("import").arg(file).args(arguments).args(["--url", &self.url, "--key", &self.ingest_key]);
         command.output().unwrap()
     }
+
+    /// Runs `gemba export` of this project.
+    pub fn export(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(binary::gemba());
+        command.arg("export").args(arguments).args(["--url", &self.url, "--key", &self.read_key]);
+        command.output().unwrap()
+    }
 }

@@ -11,6 +11,7 @@ mod durability;
 mod durability_insert;
 mod durability_support;
 mod engine;
+mod export;
 mod funnel;
 mod migrations;
 mod native;

@@ -1,11 +1,14 @@
-//! `gemba import`: sends the events or query log of a CSV or NDJSON file to a running server, with their own times.
+//! `gemba import`: sends the events or query log of a CSV or NDJSON file, or what `gemba export` wrote, to a running
+//! server, with their own times.
 //!
 //! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of the
 //! file's content, of what is made of it, and of its place, so that an import that broke off is simply run again: what is
 //! stored already is recognised, while other rows of the same file are news.
 
+mod exported;
 mod record;
 
+use super::progress::Progress;
 use super::remote::{Credential, RemoteArgs, key_in};
 use super::{Failure, say};
 use flate2::read::MultiGzDecoder;
@@ -13,11 +16,12 @@ use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
 use record::{Made, Mapping, Row};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Records a request. Chosen: some 300 KiB of JSON, well below every limit, few enough round trips.
 const BATCH_RECORDS: usize = 2_000;
@@ -32,10 +36,10 @@ pub struct ImportArgs {
     /// What its columns mean.
     #[command(flatten)]
     pub mapping: Mapping,
-    /// service.name of what is imported.
+    /// service.name of what is imported, where the file does not say.
     #[arg(long, default_value = "import")]
     pub service: String,
-    /// Release (service.version) of what is imported.
+    /// Release (service.version) of what is imported, where the file does not say.
     #[arg(long)]
     pub release: Option<String>,
     /// The server.
@@ -59,6 +63,9 @@ pub struct Imported {
     /// Rows of a log of statements without a text, which are not sent.
     pub without_text: u64,
 }
+
+/// A record, and the attributes of its resource where the file tells them.
+type Sendable = (Value, Option<Vec<Value>>);
 
 /// Runs the command; the count is printed, refusals are an error.
 ///
@@ -89,7 +96,7 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
     let mut number = 0_u64;
     let mut without_text = 0;
     let progress = Progress::new();
-    let mut send = |batch: &mut Vec<Value>, number: &mut u64| -> Result<(), Failure> {
+    let mut send = |batch: &mut Vec<Sendable>, number: &mut u64| -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -99,7 +106,7 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
         *number += 1;
         imported.accepted += records - refused.min(records);
         imported.refused += refused;
-        progress.show(imported.accepted + imported.refused);
+        progress.show(imported.accepted + imported.refused, None);
         Ok(())
     };
     for_each_row(&args.file, |line, row| {
@@ -110,7 +117,7 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
             )
         })?;
         match record {
-            Made::Record(record) => batch.push(record),
+            Made::Record(record, resource) => batch.push((record, resource)),
             Made::NotWanted => {}
             Made::WithoutText => without_text += 1,
         }
@@ -205,21 +212,37 @@ impl<'a> Sender<'a> {
         Ok(Self { agent, args, key })
     }
 
-    /// Sends one batch, again and again while the server is busy; how many of its records were refused.
-    fn send(&self, records: &[Value], key: &str) -> Result<u64, Failure> {
-        let statements = self.args.mapping.is_of_statements();
-        let mut resource = vec![json!({"key": attribute::SERVICE_NAME, "value": {"stringValue": self.args.service}})];
+    /// Attributes of the resource where the file does not say.
+    fn resource(&self) -> Value {
+        let mut attributes = vec![json!({"key": attribute::SERVICE_NAME, "value": {"stringValue": self.args.service}})];
         if let Some(release) = &self.args.release {
-            resource.push(json!({"key": attribute::SERVICE_VERSION, "value": {"stringValue": release}}));
+            attributes.push(json!({"key": attribute::SERVICE_VERSION, "value": {"stringValue": release}}));
         }
-        let resource = json!({"attributes": resource});
-        let (path, body) = if statements {
-            let scopes = json!([{"scope": {"name": "gemba.import"}, "spans": records}]);
-            ("/v1/traces", json!({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]}))
+        json!(attributes)
+    }
+
+    /// Sends one batch, again and again while the server is busy; how many of its records were refused.
+    fn send(&self, records: &[Sendable], key: &str) -> Result<u64, Failure> {
+        let (path, of_resources, of_scopes, of_records) = if self.args.mapping.is_of_statements() {
+            ("/v1/traces", "resourceSpans", "scopeSpans", "spans")
         } else {
-            let scopes = json!([{"scope": {"name": "gemba.import"}, "logRecords": records}]);
-            ("/v1/logs", json!({"resourceLogs": [{"resource": resource, "scopeLogs": scopes}]}))
+            ("/v1/logs", "resourceLogs", "scopeLogs", "logRecords")
         };
+        // By the text of the resource; none where the file does not say.
+        let mut by_resource: BTreeMap<Option<String>, Vec<&Value>> = BTreeMap::new();
+        for (record, resource) in records {
+            by_resource.entry(resource.as_ref().map(|found| json!(found).to_string())).or_default().push(record);
+        }
+        let of_resource = |(resource, records): (Option<String>, Vec<&Value>)| {
+            let (attributes, scope) = match resource {
+                // What was exported keeps the scope it had as attributes. The text was written a moment ago.
+                Some(text) => (serde_json::from_str(&text).unwrap_or_default(), json!({})),
+                None => (self.resource(), json!({"name": "gemba.import"})),
+            };
+            json!({"resource": {"attributes": attributes}, of_scopes: [{"scope": scope, of_records: records}]})
+        };
+        let resources: Vec<Value> = by_resource.into_iter().map(of_resource).collect();
+        let body = json!({of_resources: resources});
         let body = body.to_string();
         let url = format!("{}{path}", self.args.remote.url.trim_end_matches('/'));
         for _ in 0..MAX_TRIES {
@@ -265,29 +288,4 @@ fn refused(text: &str) -> u64 {
         .filter_map(|name| body.pointer(&format!("/partialSuccess/{name}")))
         .filter_map(|value| value.as_u64().or_else(|| value.as_str()?.parse().ok()))
         .sum()
-}
-
-/// One line on a terminal, rewritten; nothing where standard error is a file.
-struct Progress {
-    on: bool,
-    started: Instant,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { on: std::io::stderr().is_terminal(), started: Instant::now() }
-    }
-
-    fn show(&self, records: u64) {
-        if self.on {
-            let rate = records as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-            super::tell(&format!("\r{records} records, {rate:.0} a second "));
-        }
-    }
-
-    fn end(&self) {
-        if self.on {
-            super::tell("\n");
-        }
-    }
 }

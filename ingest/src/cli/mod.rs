@@ -8,9 +8,11 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 pub mod engine;
+mod export;
 mod funnel;
 pub mod import;
 mod migrate;
+mod progress;
 mod project;
 mod query;
 mod rebuild;
@@ -51,6 +53,8 @@ enum Command {
     Funnel(funnel::FunnelArgs),
     /// Send the events or statements of a file
     Import(import::ImportArgs),
+    /// Write the rows of a project as NDJSON or CSV
+    Export(export::ExportArgs),
     /// Create, list, and delete projects and renew their keys
     Project(project::ProjectArgs),
     /// Bring the tables up to date, or back
@@ -130,6 +134,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Query(args) => query::run(&args),
         Command::Funnel(args) => funnel::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Serve(args) => block_on(serve::run(args)),
         Command::Engine(args) => match engine::run(args) {
             Ok(()) => Ok(ExitCode::SUCCESS),

@@ -5,6 +5,7 @@
 use super::Failure;
 use clap::Args;
 use serde_json::Value;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +75,24 @@ impl Remote {
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.answer(self.agent.delete(format!("{}{path}", self.url)).header("authorization", self.bearer()).call())
+    }
+
+    /// `GET path` of an answer that is read as it comes, however long that takes, and the number of rows it announces.
+    pub fn stream(&self, path: &str, pairs: &[(&str, &str)]) -> Result<(impl Read + use<>, u64), Failure> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.bearer());
+        let request = request.query_pairs(pairs.iter().copied()).config().timeout_global(None);
+        let answer = request.timeout_recv_response(Some(TIMEOUT)).build().call();
+        match answer {
+            Ok(answer) if answer.status().is_success() => {
+                let rows = answer.headers().get(crate::http::export::ROWS);
+                let rows = rows.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+                Ok((answer.into_body().into_reader(), rows))
+            }
+            other => match self.answer(other) {
+                Err(failure) => Err(failure),
+                Ok(_) => Err(Failure::new("the server answered what nobody asked for", "is it of another version?")),
+            },
+        }
     }
 
     fn bearer(&self) -> String {

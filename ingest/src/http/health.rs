@@ -39,11 +39,16 @@ pub async fn flush(app: &App, request: Request) -> Result<Response, ApiError> {
     }
     auth::any(&app.control, request.headers(), request.uri().query())?;
     body::discard(request.into_body());
+    flushed(app).await?;
+    Ok(json_response(StatusCode::OK, &json!({"flushed": true})))
+}
+
+/// Waits until everything acknowledged before can be queried.
+pub(super) async fn flushed(app: &App) -> Result<(), ApiError> {
     if app.pipeline.flush(FLUSH_TIMEOUT).await {
-        Ok(json_response(StatusCode::OK, &json!({"flushed": true})))
-    } else {
-        let message = format!("not everything was stored within {} s", FLUSH_TIMEOUT.as_secs());
-        let hint = "ClickHouse is away or behind; what was acknowledged is safe in the log";
-        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint))
+        return Ok(());
     }
+    let message = format!("not everything was stored within {} s", FLUSH_TIMEOUT.as_secs());
+    let hint = "ClickHouse is away or behind; what was acknowledged is safe in the log";
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint))
 }

@@ -11,6 +11,7 @@ pub mod body;
 mod connection;
 pub mod dashboard;
 pub mod error;
+pub mod export;
 pub mod grpc;
 pub mod health;
 pub mod metrics;

@@ -144,7 +144,7 @@ async fn ask(
 }
 
 /// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time.
-async fn turn(app: &App) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
+pub(super) async fn turn(app: &App) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
     app.questions.acquire().await.map_err(|_| {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "ask again in a moment")
     })
@@ -259,7 +259,8 @@ async fn json_body(app: &App, request: Request) -> Result<Value, ApiError> {
         .map_err(|error| ApiError::bad_request(format!("not JSON: {error}"), "send a JSON object"))
 }
 
-fn only(request: &Request, method: &Method) -> Result<(), ApiError> {
+/// Refuses every other method.
+pub(super) fn only(request: &Request, method: &Method) -> Result<(), ApiError> {
     if request.method() == method { Ok(()) } else { Err(ApiError::method_not_allowed(method.as_str())) }
 }
 

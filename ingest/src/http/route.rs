@@ -3,7 +3,7 @@
 //! In: a request. Out: its answer, counted by route and status. New surfaces are one arm in [`dispatch`].
 
 use super::error::ApiError;
-use super::{App, Request, Response, admin, dashboard, grpc, health, metrics, otlp, query};
+use super::{App, Request, Response, admin, dashboard, export, grpc, health, metrics, otlp, query};
 use crate::otlp::Signal;
 use gemba::{Attempt, attempt};
 use http::{Method, header};
@@ -54,6 +54,9 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
         }
         "funnel" if further.is_empty() => {
             ("/api/v1/funnel", observed(app, || attempt!("funnel.ask"), query::funnel(app, request)).await)
+        }
+        "export" => {
+            ("/api/v1/export", observed(app, || attempt!("data.export"), export::export(app, further, request)).await)
         }
         "fingerprint" if further.is_empty() => ("/api/v1/fingerprint", query::fingerprint_of(app, request).await),
         "project" if further.is_empty() => ("/api/v1/project", query::project(app, &request)),

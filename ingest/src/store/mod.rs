@@ -6,6 +6,7 @@
 pub mod archive;
 mod client;
 mod error;
+pub mod export;
 pub mod funnel;
 pub mod migrations;
 pub mod select;

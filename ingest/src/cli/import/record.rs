@@ -2,6 +2,7 @@
 //!
 //! Pure: a row and a mapping in, OTLP JSON or a problem out.
 
+use super::exported;
 use gemba_conventions::attribute;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -16,34 +17,36 @@ pub struct Row(pub Map<String, Value>);
 /// What a row gives.
 #[derive(Debug)]
 pub enum Made {
-    /// A record to send.
-    Record(Value),
+    /// A record to send, and the attributes of its resource where the row tells them.
+    Record(Value, Option<Vec<Value>>),
     /// Nothing: `--where` asks for other rows.
     NotWanted,
     /// Nothing: the row of a log of statements has no text.
     WithoutText,
 }
 
-/// Which column means what. Every further column of an event becomes an attribute of its name.
+/// Which column means what. Every further column of an event becomes an attribute of its name. Without any of it the
+/// file is one that `gemba export` wrote.
 #[derive(Debug, Clone, Serialize, clap::Args)]
 pub struct Mapping {
     /// Column with the time: RFC 3339, "YYYY-MM-DD hh:mm:ss" in UTC, or a number since 1970 in seconds, ms, us or ns.
-    #[arg(long, value_name = "COLUMN")]
-    pub time: String,
+    /// Without it the file is one that `gemba export` wrote
+    #[arg(long, value_name = "COLUMN", requires = "what")]
+    pub time: Option<String>,
     /// Column with the event's name.
-    #[arg(long, value_name = "COLUMN", required_unless_present = "sql")]
+    #[arg(long, value_name = "COLUMN", group = "what", requires = "time")]
     pub event: Option<String>,
     /// Column with the user's id.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "time")]
     pub user: Option<String>,
     /// Column with the session's id.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "time")]
     pub session: Option<String>,
     /// Column with the tenant.
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", requires = "time")]
     pub tenant: Option<String>,
     /// The file is a log of database statements: column with their text.
-    #[arg(long, value_name = "COLUMN", requires = "duration_ms", conflicts_with = "event")]
+    #[arg(long, value_name = "COLUMN", group = "what", requires_all = ["time", "duration_ms"])]
     pub sql: Option<String>,
     /// Column with the statement's duration in milliseconds.
     #[arg(long, value_name = "COLUMN")]
@@ -80,11 +83,15 @@ impl Mapping {
         {
             return Ok(Made::NotWanted);
         }
-        let time_ns = time_ns(row.0.get(&self.time).ok_or_else(|| format!("there is no column {:?}", self.time))?)
-            .ok_or_else(|| format!("column {:?} holds no time: {}", self.time, row.0[&self.time]))?;
+        let column = self.time.as_deref().unwrap_or(exported::TIME);
+        let cell = row.0.get(column).ok_or_else(|| format!("there is no column {column:?}"))?;
+        let time_ns = time_ns(cell).ok_or_else(|| format!("column {column:?} holds no time: {cell}"))?;
+        if self.time.is_none() {
+            return exported::record(row, time_ns);
+        }
         match (&self.sql, &self.duration_ms, &self.event) {
             (Some(sql), Some(duration_ms), _) => self.statement(row, time_ns, sql, duration_ms),
-            (_, _, Some(event)) => self.event(row, time_ns, event).map(Made::Record),
+            (_, _, Some(event)) => Ok(Made::Record(self.event(row, time_ns, event)?, None)),
             _ => Err("neither an event nor a statement is mapped".to_owned()),
         }
     }
@@ -92,7 +99,7 @@ impl Mapping {
     fn event(&self, row: &Row, time_ns: i64, event: &str) -> Result<Value, String> {
         let mut attributes = self.identity(row)?;
         let mapped =
-            [Some(&self.time), self.event.as_ref(), self.user.as_ref(), self.session.as_ref(), self.tenant.as_ref()];
+            [self.time.as_ref(), self.event.as_ref(), self.user.as_ref(), self.session.as_ref(), self.tenant.as_ref()];
         for (column, cell) in &row.0 {
             if !mapped.contains(&Some(column))
                 && let Some(value) = any_value(cell)
@@ -125,11 +132,12 @@ impl Mapping {
         if let Some(column) = &self.namespace {
             attributes.push(json!({"key": attribute::DB_NAMESPACE, "value": {"stringValue": row.text(column)?}}));
         }
-        Ok(Made::Record(json!({
+        let span = json!({
             "name": "statement", "kind": CLIENT, "attributes": attributes,
             "traceId": format!("{:032x}", random()), "spanId": format!("{:016x}", random() >> 64),
             "startTimeUnixNano": time_ns.to_string(), "endTimeUnixNano": time_ns.saturating_add(duration_ns).to_string(),
-        })))
+        });
+        Ok(Made::Record(span, None))
     }
 
     fn identity(&self, row: &Row) -> Result<Vec<Value>, String> {
@@ -151,7 +159,7 @@ impl Mapping {
 }
 
 impl Row {
-    fn text(&self, column: &str) -> Result<String, String> {
+    pub(super) fn text(&self, column: &str) -> Result<String, String> {
         match self.0.get(column) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Null) => Ok(String::new()),
@@ -161,7 +169,7 @@ impl Row {
     }
 }
 
-fn any_value(cell: &Value) -> Option<Value> {
+pub(super) fn any_value(cell: &Value) -> Option<Value> {
     match cell {
         Value::Null => None,
         Value::String(text) if text.is_empty() => None,
