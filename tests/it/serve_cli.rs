@@ -1,12 +1,16 @@
 //! The command line around the server: projects, migrations, check, backup and restore, rebuild.
 
+use crate::durability_support::check_ledger;
 use gemba_tests::binary;
 use gemba_tests::client::{post, send};
 use gemba_tests::export::events;
+use gemba_tests::project::Project;
 use gemba_tests::server::{Keys, Process, config};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -161,6 +165,67 @@ async fn a_backup_comes_back_whole_in_a_new_folder_with_its_keys() {
     assert_eq!(send(post(&logs, &keys.ingest, PROTOBUF, events(&["kept"], "n"))).await.status, 200);
     assert_eq!(server.stop(), Some(0));
     assert_eq!(stored(other.path(), "SELECT count() FROM events").await, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_server_at_work_holds_what_was_acknowledged_before_and_its_books_balance() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::start(folder.path(), &[]);
+    let keys = Keys::of(folder.path());
+    let logs = format!("{}/v1/logs", server.url);
+    let project = Project::default_of(&server.url, &keys);
+    // The record without a name is rejected.
+    let body = events(&["kept", "kept", "paid", ""], "before");
+    assert_eq!(send(post(&logs, &keys.ingest, PROTOBUF, body)).await.status, 200);
+
+    // Requests go on all the while.
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = {
+        let (stop, logs, key) = (Arc::clone(&stop), logs.clone(), keys.ingest.clone());
+        tokio::spawn(async move {
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let body = events(&["load"; 20], &format!("load {sent}"));
+                assert_eq!(send(post(&logs, &key, PROTOBUF, body)).await.status, 200);
+                sent += 20;
+            }
+            sent
+        })
+    };
+    let saved = json(&["backup", "one", "--json", "--url", &server.url], folder.path());
+    assert!(saved["rows"]["events"].as_u64().unwrap() >= 3, "{saved}");
+    let taken = complaint(&["backup", "one", "--url", &server.url], folder.path());
+    assert!(taken.contains("there is a backup of this name"), "{taken}");
+    let bad = complaint(&["backup", "../out", "--url", &server.url], folder.path());
+    assert!(bad.contains("is not a name of a backup"), "{bad}");
+    let url = format!("{}/api/v1/backups", server.url);
+    for (key, status) in [("ga_wrong", 401), (keys.read.as_str(), 403)] {
+        assert_eq!(send(post(&url, key, "application/json", r#"{"name":"two"}"#)).await.status, status);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent: u64 = load.await.unwrap();
+    project.flush().await;
+    let of_load = |rows: &[serde_json::Map<String, Value>]| {
+        rows.iter().find(|row| row["feature"] == "load").map_or(0, |row| row["uses"].as_u64().unwrap())
+    };
+    let mut wanted = project.ask("feature_usage", &[]).await;
+    assert_eq!(of_load(&wanted), sent, "what came during the backup is stored after it");
+    assert_eq!(server.stop(), Some(0));
+
+    let other = tempfile::tempdir().unwrap();
+    copy(&folder.path().join("engine/backups/one"), &other.path().join("engine/backups/one"));
+    assert_eq!(json(&["restore", "one", "--json"], other.path())["rows"], saved["rows"]);
+    let running = gemba_ingest::serve::start(config(other.path())).await.unwrap();
+    check_ledger(&running.app().store, async || true, "restored").await;
+    let restored = Project { url: running.url().to_owned(), ..project };
+    let mut found = restored.ask("feature_usage", &[]).await;
+    assert!(of_load(&found) <= sent);
+    for rows in [&mut wanted, &mut found] {
+        rows.retain(|row| row["feature"] != "load");
+    }
+    assert_eq!(found.len(), 2);
+    assert_eq!(found, wanted);
+    assert!(running.stop().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,17 @@
 //! `gemba backup NAME`: everything in ClickHouse, with the numbers of rows beside it.
 //!
-//! Works on the embedded engine while no server runs on the data folder, or on a ClickHouse server. What the log still
-//! holds is stored first, so that the file holds everything that was acknowledged.
+//! A running server makes it itself and goes on taking data; without one it is made of the embedded engine's data, or of a
+//! ClickHouse server's. What the log still holds is stored first, so that it holds everything that was acknowledged.
 
+use super::remote::{Credential, Remote, RemoteArgs};
 use super::serve::StoreArgs;
 use super::store::{OpenStore, with_store};
 use super::{Failure, say};
-use crate::serve;
+use crate::serve::{self, DataLock, ServeError};
 use crate::store::archive;
 use clap::Args;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Arguments of `gemba backup`.
@@ -20,6 +22,12 @@ pub(super) struct BackupArgs {
     name: String,
     #[command(flatten)]
     store: StoreArgs,
+    /// Address of the server, where one runs on the data folder
+    #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
+    url: String,
+    /// Admin token for it; the default is the one in the data folder
+    #[arg(long, env = "GEMBA_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -27,7 +35,16 @@ pub(super) struct BackupArgs {
 
 /// Makes the backup.
 pub(super) async fn run(args: BackupArgs) -> Result<ExitCode, Failure> {
-    let BackupArgs { name, store, json } = args;
+    let BackupArgs { name, store, url, token, json } = args;
+    if store.data.exists() && matches!(DataLock::take(&store.data), Err(ServeError::InUse { .. })) {
+        let remote = Remote::new(&RemoteArgs { url, data: store.data }, token.as_deref(), Credential::Admin)?;
+        // It waits for the server, so not on a thread of the runtime.
+        let asked = json!({"name": name});
+        let saving = tokio::task::spawn_blocking(move || remote.post("/api/v1/backups", &asked));
+        let saved = saving.await.map_err(std::io::Error::other)??;
+        let rows = serde_json::from_value(saved["rows"].clone()).map_err(std::io::Error::other)?;
+        return tell(&name, &rows, json);
+    }
     let saved = with_store(&store, async |store: &OpenStore| {
         let pending = serve::store_the_rest(&store.config, &store.client).await?;
         if pending > 0 {
@@ -38,11 +55,14 @@ pub(super) async fn run(args: BackupArgs) -> Result<ExitCode, Failure> {
         archive::backup(&store.client, &name).await.map_err(|error| Failure::of(&error, error.hint()))
     })
     .await?;
-    let rows: u64 = saved.rows.values().sum();
+    tell(&name, &saved.rows, json)
+}
+
+fn tell(name: &str, rows: &BTreeMap<String, u64>, json: bool) -> Result<ExitCode, Failure> {
     if json {
-        say(&json!({"backup": name, "rows": saved.rows}).to_string())?;
+        say(&json!({"backup": name, "rows": rows}).to_string())?;
     } else {
-        say(&format!("backup {name}: {rows} rows of {} tables", saved.rows.len()))?;
+        say(&format!("backup {name}: {} rows of {} tables", rows.values().sum::<u64>(), rows.len()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

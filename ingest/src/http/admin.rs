@@ -1,16 +1,18 @@
-//! Managing projects, with the admin token: `/api/v1/projects`.
+//! Managing the installation, with the admin token: `/api/v1/projects` and `/api/v1/backups`.
 //!
 //! `GET` lists, `POST {"name"}` creates and answers the only copy of the keys, `POST NAME/rotate` makes new keys,
-//! `DELETE NAME` removes the project and proves that nothing of it is left.
+//! `DELETE NAME` removes the project and proves that nothing of it is left. `POST /api/v1/backups {"name"}` saves all data
+//! while the server goes on taking more.
 
 use super::auth;
 use super::body;
 use super::error::ApiError;
-use super::health::FLUSH_TIMEOUT;
+use super::health::{FLUSH_TIMEOUT, flushed};
 use super::{App, Request, Response, json_response};
 use crate::config::Limits;
 use crate::control::NewProject;
 use crate::control::erase::{self, Erased};
+use crate::store::archive::{self, Saved};
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
@@ -21,7 +23,7 @@ const MAX_BODY_BYTES: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CreateProject {
+struct Named {
     name: String,
 }
 
@@ -53,12 +55,38 @@ fn list(app: &App) -> Response {
 }
 
 async fn create(app: &App, request: Request) -> Result<Response, ApiError> {
+    let asked = named(app, request).await?;
+    Ok(keys(StatusCode::CREATED, &app.control.create_project(&asked.name).await?))
+}
+
+async fn named(app: &App, request: Request) -> Result<Named, ApiError> {
     let limits = Limits { max_body_bytes: MAX_BODY_BYTES, ..app.limits.clone() };
     let bytes = body::read(request.into_body(), &limits, &mut app.bodies.reserve()).await?;
     let hint = r#"send {"name":"shop"}"#;
-    let asked: CreateProject =
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(error.to_string(), hint))?;
-    Ok(keys(StatusCode::CREATED, &app.control.create_project(&asked.name).await?))
+    serde_json::from_slice(&bytes).map_err(|error| ApiError::bad_request(error.to_string(), hint))
+}
+
+/// Answers `POST /api/v1/backups`: everything acknowledged before is in the backup, nothing is stored while it is made,
+/// and requests are acknowledged all the while. Runs to its end even when the client goes away in the middle.
+pub async fn backups(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
+    auth::admin(&app.control, request.headers(), request.uri().query())?;
+    if request.method() != Method::POST {
+        return Err(ApiError::method_not_allowed("POST"));
+    }
+    let name = named(app, request).await?.name;
+    let app = Arc::clone(app);
+    let saving = tokio::spawn(async move {
+        flushed(&app).await?;
+        let Some(_held) = app.pipeline.hold_inserts(FLUSH_TIMEOUT).await else {
+            let message = "an insert is under way and does not end";
+            let hint = "ClickHouse is away or behind; try again";
+            return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint));
+        };
+        let Saved { rows } = archive::backup(&app.store, &name).await?;
+        Ok::<_, ApiError>(json!({"backup": name, "rows": rows}))
+    });
+    let saved = saving.await.map_err(|error| ApiError::internal(&error))??;
+    Ok(json_response(StatusCode::CREATED, &saved))
 }
 
 fn keys(status: StatusCode, new: &NewProject) -> Response {

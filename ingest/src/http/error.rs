@@ -7,6 +7,7 @@ use crate::answer::{Format, UnknownFormat};
 use crate::control::{ControlError, MAX_NAME_BYTES};
 use crate::http::body::BodyError;
 use crate::store::StoreError;
+use crate::store::archive::ArchiveError;
 use crate::store::funnel::SavedError;
 use crate::throttle::Throttle;
 use gemba_queries::ParamError;
@@ -14,6 +15,8 @@ use gemba_queries::funnel::FunnelError;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
+/// ClickHouse's code (src/Common/ErrorCodes.cpp).
+const BACKUP_ALREADY_EXISTS: u32 = 598;
 /// Seconds after which a client is asked to try again when nothing better is known.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -179,6 +182,25 @@ impl From<StoreError> for ApiError {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", error.to_string(), hint);
         }
         internal(&error)
+    }
+}
+
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        let (status, code) = match &error {
+            ArchiveError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
+            ArchiveError::Changed { .. } => (StatusCode::CONFLICT, "changed_meanwhile"),
+            ArchiveError::Store(StoreError::Refused { code: BACKUP_ALREADY_EXISTS, .. }) => {
+                return Self::new(
+                    StatusCode::CONFLICT,
+                    "name_taken",
+                    "there is a backup of this name",
+                    "choose another name",
+                );
+            }
+            _ => return internal(&error),
+        };
+        Self::new(status, code, error.to_string(), error.hint())
     }
 }
 

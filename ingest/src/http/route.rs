@@ -64,6 +64,9 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
             "/api/v1/projects",
             observed(app, || attempt!("project.manage"), admin::projects(app, further, request)).await,
         ),
+        "backups" if further.is_empty() => {
+            ("/api/v1/backups", observed(app, || attempt!("backup.make"), admin::backups(app, request)).await)
+        }
         _ => ("other", Err(ApiError::not_found(request.uri().path()))),
     };
     (route, answer.unwrap_or_else(ApiError::into_response))

@@ -42,7 +42,7 @@ use queue::{Ask, Job, Refused};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use writer::Writer;
 
 /// The pipeline of one server.
@@ -53,6 +53,8 @@ pub struct Pipeline {
     core: Arc<Core>,
     committer: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<tokio::task::AbortHandle>,
+    /// One for each insert that may be under way.
+    slots: Arc<Semaphore>,
 }
 
 impl Pipeline {
@@ -93,10 +95,11 @@ impl Pipeline {
             .name("gemba-commit".to_owned())
             .spawn(move || committer.run())
             .map_err(PipelineError::Thread)?;
-        let writing = tokio::spawn(Writer::new(Arc::clone(&core), inbox, read_log).run());
+        let slots = Arc::new(Semaphore::new(core.config.max_inserts.max(1)));
+        let writing = tokio::spawn(Writer::new(Arc::clone(&core), Arc::clone(&slots), inbox, read_log).run());
         let watching = tokio::spawn(inserts::watch_ghosts(Arc::clone(&core)));
         let tasks = vec![writing.abort_handle(), watching.abort_handle()];
-        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks })
+        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, slots })
     }
 
     /// Makes a request durable.
@@ -145,6 +148,15 @@ impl Pipeline {
         })
         .await
         .is_ok_and(|outcome| outcome.is_some())
+    }
+
+    /// Waits until no insert is under way, and lets none begin for as long as the answer is held: what is stored stays as
+    /// it is, every cut whole or not at all, while requests are acknowledged into the log. `None` when `timeout` came
+    /// first.
+    pub async fn hold_inserts(&self, timeout: Duration) -> Option<OwnedSemaphorePermit> {
+        let all = u32::try_from(self.core.config.max_inserts.max(1)).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.slots).acquire_many_owned(all);
+        tokio::time::timeout(timeout, held).await.ok()?.ok()
     }
 
     /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that

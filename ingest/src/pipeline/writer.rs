@@ -31,8 +31,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(core: Arc<Core>, inbox: UnboundedReceiver<ToWriter>, read_log: ReadLog) -> Self {
-        let slots = Arc::new(Semaphore::new(core.config.max_inserts.max(1)));
+    /// Each insert under way takes one of `slots`.
+    pub(super) fn new(
+        core: Arc<Core>,
+        slots: Arc<Semaphore>,
+        inbox: UnboundedReceiver<ToWriter>,
+        read_log: ReadLog,
+    ) -> Self {
         Self { core, inbox, slots, read_log, inserts: JoinSet::new() }
     }
 

@@ -25,6 +25,16 @@ pub enum ArchiveError {
     /// ClickHouse did not do it.
     #[error("ClickHouse did not do it")]
     Store(#[from] StoreError),
+    /// Rows came or went between the first count and the last.
+    #[error("table {table} had {before} rows when the backup began and {after} when it was done")]
+    Changed {
+        /// The table.
+        table: String,
+        /// Rows when it began.
+        before: u64,
+        /// Rows when it was done.
+        after: u64,
+    },
     /// The database to restore into is in use.
     #[error("the database holds data already: {rows} rows in table {table}")]
     NotEmpty {
@@ -53,6 +63,7 @@ impl ArchiveError {
             Self::Store(_) => {
                 "ClickHouse's message says why; backups of the embedded engine lie in `engine/backups` of the data folder"
             }
+            Self::Changed { .. } => "a project was made or deleted meanwhile; make another backup under another name",
             Self::NotEmpty { .. } => "restore into a new data folder or an empty database",
             Self::Incomplete { .. } => "the backup is damaged or was not made whole; take another",
         }
@@ -61,7 +72,7 @@ impl ArchiveError {
 
 /// Saves all tables of the database under `name`.
 ///
-/// Nothing may be inserted meanwhile if the counts are to fit: the caller sees to it.
+/// Nothing may be inserted meanwhile: the caller sees to it, and [`ArchiveError::Changed`] tells what escaped it.
 pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
     check_name(name)?;
     let rows = count_rows(store).await?;
@@ -75,6 +86,11 @@ pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
     store.execute(&format!("INSERT INTO {COUNTS} SETTINGS async_insert = 0 VALUES {}", values.join(", "))).await?;
     let database = &store.config().database;
     unbounded(store, &format!("BACKUP DATABASE `{database}` TO File('{name}')")).await?;
+    let counted = count_rows(store).await?;
+    if let Some((table, before)) = rows.iter().find(|(table, before)| counted.get(*table) != Some(*before)) {
+        let after = counted.get(table).copied().unwrap_or(0);
+        return Err(ArchiveError::Changed { table: table.clone(), before: *before, after });
+    }
     Ok(Saved { rows })
 }
 
@@ -110,16 +126,17 @@ fn check_name(name: &str) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Rows of every table but the one of the counts.
+/// Rows of every table but the one of the counts; where equal rows are merged into one, they are counted as one.
 async fn count_rows(store: &Client) -> Result<BTreeMap<String, u64>, StoreError> {
     let sql = format!(
-        "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != '{COUNTS}'"
+        "SELECT if(engine LIKE '%Replacing%', concat(name, ' FINAL'), name) FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != '{COUNTS}'"
     );
     let tables = store.raw().query_raw(&sql).fetch_all::<String>().await?;
     let mut rows = BTreeMap::new();
     for table in tables {
-        let count = store.number(&format!("SELECT count() FROM `{table}`")).await?;
-        rows.insert(table, count);
+        let (name, modifier) = table.split_once(' ').unwrap_or((&table, ""));
+        let count = store.number(&format!("SELECT count() FROM `{name}` {modifier}")).await?;
+        rows.insert(name.to_owned(), count);
     }
     Ok(rows)
 }
