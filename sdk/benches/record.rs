@@ -5,6 +5,10 @@
 //! nothing may have been dropped and everything recorded must have been delivered, else the run fails. The peers record the
 //! same three attributes; their batches are thrown away by an exporter that does nothing, ours go over HTTP to a server that
 //! answers 200.
+//!
+//! Then, one call at a time at 100,000 a second: warm, and with 1 MiB of other memory read before each (as a request's own work
+//! does), the clock's own cost taken off. Last, the CPU of a million
+//! events behind the ring, by thread: drain, send.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "a program that prints its measurements")]
 
@@ -12,6 +16,7 @@ use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -109,6 +114,102 @@ fn measure_two_threads() {
     let other = other.unwrap_or(one);
     let slower = if one.0 > other.0 { one } else { other };
     println!("{:<64} {:>9.1} {:>9.1} {:>9.1}", "gemba: feature!, two threads", slower.0, slower.1, slower.2);
+}
+
+/// Calls one at a time, each begun at a multiple of 10 microseconds; `before` runs ahead of each, outside the clock.
+fn measure_paced(what: &str, mut before: impl FnMut(), mut call: impl FnMut(u32)) {
+    const CALLS: u32 = 50_000;
+    const PACE: Duration = Duration::from_micros(10);
+    let clock = median((0..1_000).map(|_| Instant::now().elapsed().as_secs_f64() * 1e9).collect());
+    let mut nanos = Vec::with_capacity(CALLS as usize);
+    let mut due = Instant::now();
+    for number in 0..CALLS {
+        before();
+        due = (due + PACE).max(Instant::now());
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        let begin = Instant::now();
+        call(number);
+        nanos.push((begin.elapsed().as_secs_f64() * 1e9 - clock).max(0.0));
+    }
+    flush();
+    nanos.sort_by(f64::total_cmp);
+    let at = |permille: usize| nanos.get(nanos.len() * permille / 1000).copied().unwrap_or(f64::NAN);
+    println!("{what:<64} {:>9.1} {:>9.1} {:>9.1}", at(500), at(990), at(999));
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn paced_lines() {
+    measure_paced(
+        "gemba: feature!, 3 attributes, 100 k/s",
+        || (),
+        |number| {
+            gemba::feature!("bench.paced", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
+        },
+    );
+    // Larger than a core's own caches, so that the record's cache lines are gone each time.
+    let mut other = vec![1_u64; 1024 * 1024 / 8];
+    let evict = || {
+        for word in other.iter_mut().step_by(8) {
+            *word = word.wrapping_mul(3);
+        }
+        black_box(&other);
+    };
+    measure_paced("gemba: feature!, 3 attributes, at most 100 k/s, cold caches", evict, |number| {
+        gemba::feature!("bench.cold", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
+    });
+}
+
+/// Nanoseconds each thread of this process has been running, by name (`/proc`, first number of `schedstat`).
+fn cpu_by_thread() -> std::io::Result<BTreeMap<String, u64>> {
+    let mut times = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let task = task?.path();
+        let name = std::fs::read_to_string(task.join("comm"))?.trim().to_owned();
+        let times_of = std::fs::read_to_string(task.join("schedstat"))?;
+        let time = times_of.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
+        *times.entry(name).or_default() += time;
+    }
+    Ok(times)
+}
+
+/// CPU of one event behind the ring, by thread; the caller's is in the lines above, and the server's threads are not in it.
+fn cpu_lines() -> std::io::Result<()> {
+    const EVENTS: u32 = 1_000_000;
+    let before = cpu_by_thread()?;
+    let recorded_before = gemba::stats().recorded;
+    gemba::scope().user("u-7").session("s-1").tenant("acme").run(|| {
+        for number in 0..EVENTS {
+            gemba::feature!("bench.cpu", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
+            if number % 100 == 99 {
+                // Half a ring wakes the drain thread; the other half is room enough until it has come by.
+                let drained = || gemba::stats().recorded - recorded_before;
+                while u64::from(number) > drained() + 800 {
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+            }
+            if number % 50_000 == 49_999 {
+                // Sending is slower than draining on a busy machine; the queue holds 16 MiB.
+                flush();
+            }
+        }
+    });
+    flush();
+    let after = cpu_by_thread()?;
+    let spent = |name: &str| {
+        let of = |times: &BTreeMap<String, u64>| times.get(name).copied().unwrap_or(0);
+        of(&after).saturating_sub(of(&before)) as f64 / f64::from(EVENTS)
+    };
+    println!("ns of CPU per delivered event, {EVENTS} events:");
+    for (what, name) in [("drain and encode", "gemba-drain"), ("compress (zstd 1) and send", "gemba-send")] {
+        println!("    {what:<60} {:>9.1}", spent(name));
+    }
+    Ok(())
 }
 
 fn gemba_lines() {
@@ -260,6 +361,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     let guard = gemba::Config::new("bench").without_environment().endpoint(start_server()?).start()?;
     gemba_lines();
+    paced_lines();
+    cpu_lines()?;
     let figures = gemba::stats();
     drop(guard);
     let stats = gemba::stats();
