@@ -140,9 +140,11 @@ pub fn decode(
         Signal::Traces => traces::read(body, &mut sink),
         Signal::Metrics => metrics::read(body, &mut sink),
     };
-    let tally = sink.tally;
     match outcome {
-        Ok(()) => Ok(tally),
+        Ok(()) => {
+            sink.write_units();
+            Ok(sink.tally)
+        }
         Err(error) => {
             rows.rollback();
             Err(error.into())

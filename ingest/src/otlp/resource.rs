@@ -80,7 +80,7 @@ impl<'a> Resource<'a> {
             },
             known,
         };
-        if sink.seen.first(Once::Resource, resource.hash) {
+        if sink.seen.first_and_not_stored(Once::Resource, resource.hash, sink.origin.received_ms) {
             resource.push_row(&instance, &sorted, schema_url, sink).map_err(whole)?;
         }
         Ok(resource)

@@ -11,7 +11,7 @@ use super::wire::Malformed;
 use super::{Origin, Signal};
 use crate::identity::IdDomain;
 use crate::outcome::{Fate, Reason, Tally};
-use crate::rows::{FingerprintCache, Once, Seen, SetAsideRow, TableSet, UnitRow};
+use crate::rows::{FingerprintCache, Seen, SetAsideRow, TableSet, UnitRow};
 use std::borrow::Cow;
 
 /// How far ahead of receipt a record's time may lie before it is queried at receipt, in milliseconds (10 minutes: more
@@ -192,18 +192,26 @@ impl Sink<'_> {
         self.origin.ids.hash(self.origin.project, domain, id)
     }
 
-    /// The hash of an id that people look up by, and on first sight its row in `units`.
+    /// The hash of an id that people look up by; [`write_units`](Self::write_units) writes its row.
+    #[inline]
     pub(super) fn unit(&mut self, domain: IdDomain, id: &str) -> u64 {
         let unit = self.hash(domain, id.as_bytes());
-        if self.seen.first(Once::Unit, unit) {
-            let kind = match domain {
-                IdDomain::Session => 2,
-                IdDomain::Anonymous => 3,
-                _ => 1,
-            };
-            self.set.units.push(true, UnitRow { project: self.origin.project.0, unit, kind, id: id.as_bytes() });
-        }
+        let kind = match domain {
+            IdDomain::Session => 2,
+            IdDomain::Anonymous => 3,
+            _ => 1,
+        };
+        self.seen.name(unit, kind, id);
         unit
+    }
+
+    /// Writes the rows of `units` for the ids of this request that are new.
+    pub(super) fn write_units(&mut self) {
+        let Self { origin, set, seen, .. } = self;
+        let project = origin.project.0;
+        seen.write_named(origin.received_ms, |unit, kind, id| {
+            set.units.push(true, UnitRow { project, unit, kind, id });
+        });
     }
 
     /// Who this is, by the record's attributes or else the resource's.

@@ -79,12 +79,12 @@ impl Committer {
     ) -> Self {
         let is_behind = log.durable() > uncut;
         let mut committer = Self {
-            live: (!is_behind).then(|| Gathered::begin(Rows::new(), log.durable())),
+            live: (!is_behind).then(|| Gathered::begin(core.spare_rows(), log.durable())),
+            scratch: core.spare_rows(),
             core,
             log,
             repeats,
             writer,
-            scratch: Rows::new(),
             left: VecDeque::new(),
             asks: Vec::new(),
             is_cut_wanted: false,
@@ -200,7 +200,7 @@ impl Committer {
             Err(Some(error)) => return Err(error.into()),
             Err(None) => {
                 tracing::error!(%project, %signal, "decoding a request panicked; the request is refused");
-                self.scratch = Rows::new();
+                self.scratch = self.core.spare_rows();
                 self.fall_behind();
                 return Err(SubmitError::Decode(DecodeError::Protobuf("the decoder failed on this body")));
             }
@@ -316,7 +316,8 @@ impl Committer {
             Ask::GoLive(reply) => {
                 let durable = self.log.durable();
                 if self.live.is_none() {
-                    self.live = Some(Gathered::begin(std::mem::take(&mut self.scratch), durable));
+                    self.live =
+                        Some(Gathered::begin(std::mem::replace(&mut self.scratch, self.core.spare_rows()), durable));
                     if let Some(live) = &mut self.live {
                         live.rows.clear();
                     }

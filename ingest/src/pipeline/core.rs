@@ -7,7 +7,7 @@ use crate::identity::IdHasher;
 use crate::log::cuts::CutBook;
 use crate::log::{EntryHead, LogError, SyncTimes};
 use crate::outcome::Fate;
-use crate::rows::Rows;
+use crate::rows::{Rows, StoredIds};
 use crate::store::{self, StoreError};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,8 @@ pub(super) struct Core {
     pub(super) log_id: u32,
     book: Mutex<CutBook>,
     figures: Mutex<Figures>,
+    /// Units and resources that need not be written again.
+    stored_ids: Arc<StoredIds>,
     /// Empty rows with their buffers, to be filled again.
     spare: Mutex<Vec<Rows>>,
     /// All entries before this position are stored.
@@ -73,6 +75,7 @@ impl Core {
             log_id,
             book: Mutex::new(book),
             figures: Mutex::new(figures),
+            stored_ids: Arc::default(),
             spare: Mutex::new(Vec::new()),
             stored,
         }
@@ -127,7 +130,8 @@ impl Core {
 
     /// Empty rows, with the buffers of earlier ones where there are some.
     pub(super) fn spare_rows(&self) -> Rows {
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        spare.unwrap_or_else(|| Rows::knowing(Arc::clone(&self.stored_ids)))
     }
 
     /// Takes rows back that are stored.

@@ -288,6 +288,7 @@ async fn write_uncounted(core: &Arc<Core>, rows: &Arc<Rows>) {
         })
         .await;
     }
+    rows.note_stored();
 }
 
 /// Writes a cut's rows of the table `ledger`; writing them again changes nothing.

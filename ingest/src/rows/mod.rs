@@ -4,8 +4,9 @@
 //! [`Rows::encode`] gives. Nothing here does I/O, reads a clock or knows the protocol.
 //!
 //! Invariants:
-//! 1. Equal requests in equal order give byte-identical blocks: replay relies on it. What is written once per [`Rows`]
-//!    (units, resources, texts of foreign queries) is therefore decided by state inside it, never by the process.
+//! 1. Equal requests in equal order give byte-identical blocks of counted tables: replay relies on it. What is written
+//!    once per [`Rows`] into them (texts of foreign queries) is therefore decided by state inside it, never by the process.
+//!    Rows of tables that are not counted (units, resources) may be left out where the process knows them to be stored.
 //! 2. [`Rows::rollback`] restores the state at [`Rows::mark`] exactly.
 
 mod attributes;
@@ -14,6 +15,7 @@ mod dictionary;
 #[cfg(test)]
 pub(crate) mod native;
 mod seen;
+mod stored;
 mod tables;
 
 pub(crate) use crate::otlp::FingerprintCache;
@@ -25,8 +27,10 @@ pub(crate) use tables::{
 };
 
 pub(crate) use seen::{Once, Seen};
+pub(crate) use stored::StoredIds;
 
 use std::fmt;
+use std::sync::Arc;
 use tables::Columns;
 
 macro_rules! tables {
@@ -167,6 +171,16 @@ impl Rows {
     /// No rows.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No rows, to be filled without those of tables that are not counted which `stored` knows.
+    pub(crate) fn knowing(stored: Arc<StoredIds>) -> Self {
+        Self { seen: Seen::knowing(stored), ..Self::default() }
+    }
+
+    /// Notes that the rows of tables that are not counted are stored, so that later rows can leave them out.
+    pub(crate) fn note_stored(&self) {
+        self.seen.note_stored();
     }
 
     /// Rows in all tables.

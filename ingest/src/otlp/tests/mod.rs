@@ -129,3 +129,24 @@ fn records_of_every_kind_reach_every_table() {
     both(Signal::Traces, &traces);
     both(Signal::Metrics, &metrics);
 }
+
+#[test]
+fn units_and_resources_are_left_out_once_they_are_stored_and_nothing_else_is() {
+    let (logs, ..) = everything();
+    let body = logs.encode_to_vec();
+    let mut rows = Rows::knowing(std::sync::Arc::default());
+    let again = |rows: &mut Rows| {
+        rows.clear();
+        try_decode(Signal::Logs, Encoding::Protobuf, &body, rows).expect("decodes");
+        encoded(rows)
+    };
+    let all = again(&mut rows);
+    assert!(
+        all.iter().any(|(table, _)| *table == Table::Units) && all.iter().any(|(table, _)| *table == Table::Resources)
+    );
+    // Decoding alone proves nothing: the cut may never be stored.
+    assert_eq!(again(&mut rows), all);
+    rows.note_stored();
+    let counted: Vec<_> = all.into_iter().filter(|(table, _)| table.is_counted()).collect();
+    assert_eq!(again(&mut rows), counted);
+}
