@@ -30,8 +30,8 @@ pub(crate) struct Report {
     pub(crate) bare: Option<Baseline>,
     /// Bytes on disk an event after the full load and its merges, all tables and projections, but no trace context.
     pub(crate) disk_bytes_per_event: f64,
-    /// Bytes of trace context, over all events.
-    pub(crate) trace_bytes_per_event: f64,
+    /// Bytes of trace context, an event that has one.
+    pub(crate) trace_bytes_per_traced_event: f64,
     /// Bytes an event of each column of the events, most first.
     pub(crate) columns: Vec<(String, f64)>,
     /// Bytes an event of what is not in a column: other tables, the projection, marks.
@@ -46,9 +46,11 @@ impl Report {
         self.columns = columns.collect();
         let all = store.bytes() as f64 / events;
         let is_trace = |(name, _): &&(String, f64)| TRACE_COLUMNS.contains(&name.as_str());
-        self.trace_bytes_per_event = self.columns.iter().filter(is_trace).map(|(_, bytes)| bytes).sum();
+        let trace = self.columns.iter().filter(is_trace).map(|(_, bytes)| bytes).sum::<f64>();
+        let traced = store.number("SELECT countIf(span_id != 0) FROM events") as f64;
+        self.trace_bytes_per_traced_event = if traced > 0.0 { trace * events / traced } else { 0.0 };
         self.other_bytes_per_event = all - self.columns.iter().map(|(_, bytes)| bytes).sum::<f64>();
-        self.disk_bytes_per_event = all - self.trace_bytes_per_event;
+        self.disk_bytes_per_event = all - trace;
     }
 
     /// Prints the table.
@@ -79,7 +81,7 @@ impl Report {
         }
         println!("\ndisk after the full load and its merges");
         line("all but trace context", format!("{:.1} bytes/event", self.disk_bytes_per_event));
-        line("trace context", format!("{:.1} bytes/event, over all", self.trace_bytes_per_event));
+        line("trace context", format!("{:.1} bytes/event that has one", self.trace_bytes_per_traced_event));
         line("outside the columns of events", format!("{:.1} bytes/event", self.other_bytes_per_event));
         let columns: Vec<String> = self
             .columns

@@ -18,6 +18,8 @@ use std::io::Write as _;
 pub(crate) const EVENTS: usize = 500;
 /// Resources: 20 services of 3 instances each.
 pub(crate) const RESOURCES: usize = 60;
+/// Templates of a connection.
+const TEMPLATES: u64 = 40;
 /// Event names, used as often as one over their rank.
 const NAMES: usize = 120;
 /// People; the square of an even draw chooses, so that few are seen often.
@@ -166,8 +168,10 @@ impl Traffic {
         let mut random = Random::new(u64::try_from(seed & u128::from(u64::MAX)).unwrap());
         let resources = (0..RESOURCES).filter(|resource| resource % connections == connection % RESOURCES);
         let resources: Vec<usize> = resources.chain([connection % RESOURCES]).collect();
-        let templates =
-            (0..40).map(|number| template(resources[number % resources.len()], traced_percent, &mut random));
+        // Exactly the share asked for, spread evenly.
+        let is_traced = |number: u64| number * traced_percent / 100 < (number + 1) * traced_percent / 100;
+        let templates = (0..TEMPLATES).zip(resources.iter().cycle());
+        let templates = templates.map(|(number, resource)| template(*resource, is_traced(number), &mut random));
         let templates = templates.collect();
         let sessions = (0..SESSIONS.div_ceil(connections)).map(|_| session(&mut random)).collect();
         Self { random, templates, sessions, next: 0, gzip_percent, packed: Vec::new() }
@@ -286,7 +290,7 @@ fn record(is_traced: bool, slots: &mut Vec<Slot>, random: &mut Random) -> LogRec
     }
 }
 
-fn template(resource: usize, traced_percent: u64, random: &mut Random) -> Template {
+fn template(resource: usize, is_traced: bool, random: &mut Random) -> Template {
     let (service, instance) = (resource / 3, resource % 3);
     let attributes = vec![
         text("service.name", format!("service-{service}")),
@@ -296,7 +300,6 @@ fn template(resource: usize, traced_percent: u64, random: &mut Random) -> Templa
         text("host.name", format!("host-{instance}.internal")),
         text("telemetry.sdk.language", "rust"),
     ];
-    let is_traced = random.below(100) < traced_percent;
     let mut expected = Vec::new();
     let log_records = (0..EVENTS).map(|_| record(is_traced, &mut expected, random)).collect();
     let request = ExportLogsServiceRequest {
