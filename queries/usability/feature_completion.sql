@@ -15,7 +15,10 @@
 -- column open: count | without an end so far | exact
 -- column open_expired: count | those of them older than 30 minutes, which count as unfinished | exact
 -- column cancelled_by_shutdown: count | those cancelled because the process stopped, which nobody gave up | exact
--- column unfinished: count | failed + abandoned + cancelled + panicked + open_expired - cancelled_by_shutdown | exact
+-- column ignored: count | those abandoned because the application dropped the guard at once, a fault in its code that the
+--   SDK told it about | exact
+-- column unfinished: count | failed + abandoned + cancelled + panicked + open_expired - cancelled_by_shutdown - ignored |
+--   exact
 -- column completion_rate: rate | completed / (completed + unfinished) | exact
 -- column unfinished_rate: rate | unfinished / (completed + unfinished) | exact
 -- column users: count | people who began one | exact
@@ -64,7 +67,8 @@ WITH
             countIf(NOT has_end) AS open,
             countIf(NOT has_end AND begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30)) AS open_expired,
             countIf(has_end AND outcome = 'cancelled' AND reason = 'shutdown') AS cancelled_by_shutdown,
-            failed + abandoned + cancelled + panicked + open_expired - cancelled_by_shutdown AS unfinished,
+            countIf(has_end AND outcome = 'abandoned' AND reason = 'ignored') AS ignored,
+            failed + abandoned + cancelled + panicked + open_expired - cancelled_by_shutdown - ignored AS unfinished,
             groupArrayIf(duration_ns, has_end AND outcome = 'completed') AS durations_ns
         FROM attempts
         GROUP BY name, unit
@@ -80,6 +84,7 @@ SELECT
     sum(u.open) AS open,
     sum(u.open_expired) AS open_expired,
     sum(u.cancelled_by_shutdown) AS cancelled_by_shutdown,
+    sum(u.ignored) AS ignored,
     sum(u.unfinished) AS unfinished,
     if(completed + unfinished = 0, NULL, round(completed / (completed + unfinished), 6)) AS completion_rate,
     if(completed + unfinished = 0, NULL, round(unfinished / (completed + unfinished), 6)) AS unfinished_rate,

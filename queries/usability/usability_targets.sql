@@ -60,9 +60,11 @@ WITH
             AND (e.kind = 'ended' OR e.time < {to:DateTime64(3, 'UTC')})
         GROUP BY name, attempt
         HAVING begun_at >= {from:DateTime64(3, 'UTC')} AND begun_at < {to:DateTime64(3, 'UTC')}
-            -- Neither finished nor unfinished: still open, or stopped with its process.
+            -- Neither finished nor unfinished: still open, stopped with its process, or dropped at once by a fault in the
+            -- application's code.
             AND (has_end OR begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30))
             AND NOT (outcome = 'cancelled' AND reason = 'shutdown')
+            AND NOT (outcome = 'abandoned' AND reason = 'ignored')
     ),
     by_unit AS
     (
