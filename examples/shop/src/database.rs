@@ -66,15 +66,15 @@ CREATE TABLE returns (customer INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE subscriptions (customer INTEGER NOT NULL);
 ";
 
-// Sizes are chosen so that reading a whole table costs some 8 ms on a small machine (200 k rows take 10 ms there) and an
-// indexed look-up some tens of microseconds: the difference between the shop as it should be and a plant is one that
+// Sizes are chosen so that reading a whole table costs some 10 ms on a small machine with nothing else to do (160 k rows took 4
+// ms there) and an indexed look-up some tens of microseconds: the difference between the shop as it should be and a plant is one that
 // users feel.
 const CONTENT: &str = "
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1999)
 INSERT INTO products SELECT i, char(97 + i % 26) || char(97 + i / 26 % 26) || ' product ' || i, CASE WHEN i % 2 = 0 THEN 'outlet' ELSE 'shelf ' || (i % 40) END, 500 + i * 37 % 9000, i * 7919 % 2000 FROM n;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 119999)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 239999)
 INSERT INTO listings SELECT CASE WHEN i % 4 = 3 THEN 'outlet' ELSE 'shelf ' || (i / 4 % 20 * 2 + 1) END, i % 2000, 'listed ' || i, i * 7919 % 500 FROM n;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 159999)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 319999)
 INSERT INTO votes SELECT CASE WHEN i % 10 < 9 THEN i % 20 ELSE i / 10 % 2000 END, 1 + i * 7919 % 5 FROM n;
 INSERT INTO ratings SELECT product, count(*), avg(stars) FROM votes GROUP BY product;
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 3999)
@@ -87,7 +87,7 @@ WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 35999)
 INSERT INTO orders SELECT i, i % 3000, 1000 + i * 37 % 20000 FROM n;
 INSERT INTO order_lines SELECT id, id * 13 % 2000, 1 FROM orders;
 INSERT INTO order_lines SELECT id, id * 17 % 2000, 2 FROM orders WHERE id % 2 = 0;
-WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 159999)
+WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 399999)
 INSERT INTO statement_lines SELECT CASE WHEN i % 10 < 9 THEN i % 12 ELSE i / 10 % 3000 END, 100 + i % 5000 FROM n;
 INSERT INTO statements SELECT customer, count(*), sum(amount_cents) FROM statement_lines GROUP BY customer;
 WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 239999)
