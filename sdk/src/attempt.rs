@@ -12,6 +12,7 @@ use crate::scope::{self, Entered};
 use crate::value::{Values, Word};
 use crate::{clock, event, state};
 use gemba_conventions::{self as conventions, DropReason, is_valid_name};
+use pin_project_lite::pin_project;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -367,34 +368,33 @@ impl Drop for Attempt {
     }
 }
 
-/// A future that is an attempt; see [`Attempt::run_async`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct Attempted<F, J> {
-    // Dropped first, so that attempts inside end before this one.
-    future: F,
-    attempt: Option<Attempt>,
-    inside: Option<ContextRef>,
-    judge: Option<J>,
+pin_project! {
+    /// A future that is an attempt; see [`Attempt::run_async`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Attempted<F, J> {
+        // Dropped first, so that attempts inside end before this one.
+        #[pin]
+        future: F,
+        attempt: Option<Attempt>,
+        inside: Option<ContextRef>,
+        judge: Option<J>,
+    }
 }
 
 impl<F: Future, J: FnOnce(&F::Output) -> Verdict> Future for Attempted<F, J> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        #[expect(unsafe_code, reason = "projects a pin to one field")]
-        // SAFETY: `future` is never moved out of `self`; the other fields are not pinned.
-        let (future, attempt, inside, judge) = unsafe {
-            let Attempted { future, attempt, inside, judge } = self.get_unchecked_mut();
-            (Pin::new_unchecked(future), attempt, inside, judge)
-        };
+        let this = self.project();
+        let (attempt, inside, judge) = (this.attempt, this.inside, this.judge);
         if let Some(attempt) = attempt {
             // Until the poll returns, the only way out is a panic.
             attempt.if_dropped = IfDropped::Panicked;
         }
         let polled = {
             let _entered = inside.as_ref().map(|inside| Entered::new(inside.id()));
-            future.poll(cx)
+            this.future.poll(cx)
         };
         match &polled {
             Poll::Pending => {

@@ -5,6 +5,7 @@
 
 use crate::context::{ContextId, ContextRef, OwnedContext, Part};
 use crate::{local, state};
+use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -132,25 +133,23 @@ impl Scope {
     }
 }
 
-/// A future inside a [`Scope`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct Scoped<F> {
-    context: Option<ContextRef>,
-    future: F,
+pin_project! {
+    /// A future inside a [`Scope`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Scoped<F> {
+        context: Option<ContextRef>,
+        #[pin]
+        future: F,
+    }
 }
 
 impl<F: Future> Future for Scoped<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        #[expect(unsafe_code, reason = "projects a pin to one field")]
-        // SAFETY: `future` is never moved out of `self`; `context` is not pinned and only read.
-        let (context, future) = unsafe {
-            let this = self.get_unchecked_mut();
-            (this.context.as_ref().map(ContextRef::id), Pin::new_unchecked(&mut this.future))
-        };
-        let _entered = context.map(Entered::new);
-        future.poll(cx)
+        let this = self.project();
+        let _entered = this.context.as_ref().map(|context| Entered::new(context.id()));
+        this.future.poll(cx)
     }
 }

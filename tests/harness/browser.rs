@@ -18,7 +18,7 @@ pub fn chromium() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let found = std::env::split_paths(&path).map(|folder| folder.join("chromium")).find(|file| file.is_file());
     if found.is_none() {
-        crate::note("chromium is not installed: what the dashboard shows is not checked");
+        crate::data::say_left_out("chromium is not installed: what the dashboard shows is not checked");
     }
     found
 }

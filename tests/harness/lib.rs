@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in here ends the test that asked for it")]
 
-use std::io::Write as _;
-
 pub mod binary;
 pub mod browser;
 pub mod client;
@@ -13,10 +11,3 @@ pub mod engine;
 pub mod export;
 pub mod project;
 pub mod server;
-
-/// Says on stderr why a part of a claim is not checked here. Not caught by the test runner, which keeps what a passing
-/// test prints to itself.
-pub fn note(why: &str) {
-    let mut talk = std::io::stderr();
-    writeln!(talk, "not checked: {why}").unwrap();
-}

@@ -5,6 +5,7 @@
 //! database worked for it; a poll that does not return counts as `panicked`. Inside a named query, texts seen by a
 //! wrapper or by the tracing layer are not counted again: the first of them becomes the name's text.
 
+use pin_project_lite::pin_project;
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::Location;
@@ -438,16 +439,19 @@ impl Begin {
     }
 }
 
-/// A future that is a query.
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct TimedQuery<F: Future, J = fn(&<F as Future>::Output) -> QueryEnd> {
-    // Dropped first, so that queries inside end before this one.
-    future: F,
-    begin: Begin,
-    /// Set from the first poll on.
-    running: Option<Running>,
-    judge: Option<J>,
+pin_project! {
+    /// A future that is a query.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct TimedQuery<F: Future, J = fn(&<F as Future>::Output) -> QueryEnd> {
+        // Dropped first, so that queries inside end before this one.
+        #[pin]
+        future: F,
+        begin: Begin,
+        // Set from the first poll on.
+        running: Option<Running>,
+        judge: Option<J>,
+    }
 }
 
 impl<F: Future, J> TimedQuery<F, J> {
@@ -460,16 +464,12 @@ impl<F: Future, J: FnOnce(&F::Output) -> QueryEnd> Future for TimedQuery<F, J> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        #[expect(unsafe_code, reason = "projects a pin to one field")]
-        // SAFETY: `future` is never moved out of `self`; the other fields are not pinned.
-        let (future, begin, running, judge) = unsafe {
-            let this = self.get_unchecked_mut();
-            (Pin::new_unchecked(&mut this.future), this.begin, &mut this.running, &mut this.judge)
-        };
-        let running = running.get_or_insert_with(|| begin.begin());
+        let this = self.project();
+        let judge = this.judge;
+        let running = this.running.get_or_insert_with(|| this.begin.begin());
         let polled = {
             let _inside = running.query.map(Inside::enter);
-            future.poll(cx)
+            this.future.poll(cx)
         };
         match &polled {
             // Dropped later, it may be outside of its scope.

@@ -16,6 +16,7 @@ use crate::{clock, event};
 use gemba_conventions::attribute;
 use http::request::Parts;
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -135,14 +136,17 @@ where
     }
 }
 
-/// The answer of a [`Service`].
-#[derive(Debug)]
-#[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<F> {
-    // Dropped first, so that attempts inside end before the span.
-    future: F,
-    /// None when nothing is recorded, and after the answer.
-    served: Option<Served>,
+pin_project! {
+    /// The answer of a [`Service`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        // Dropped first, so that attempts inside end before the span.
+        #[pin]
+        future: F,
+        // None when nothing is recorded, and after the answer.
+        served: Option<Served>,
+    }
 }
 
 impl<F, Out, E> Future for ResponseFuture<F>
@@ -152,19 +156,15 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        #[expect(unsafe_code, reason = "projects a pin to one field")]
-        // SAFETY: `future` is never moved out of `self`, which has no `Drop` of its own; `served` is not pinned.
-        let (future, served) = unsafe {
-            let Self { future, served } = self.get_unchecked_mut();
-            (Pin::new_unchecked(future), served)
-        };
+        let this = self.project();
+        let served = this.served;
         if let Some(served) = served {
             // Until the poll returns, the only way out is a panic.
             served.ending = Ending::Panicked;
         }
         let polled = {
             let _entered = served.as_ref().map(|served| Entered::new(served.context.id()));
-            future.poll(cx)
+            this.future.poll(cx)
         };
         if let Some(served) = served {
             served.ending = match &polled {
