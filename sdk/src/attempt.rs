@@ -5,21 +5,19 @@
 //! was cancelled; whether *some* panic is under way on the thread is never asked for those, because a bystander's future
 //! dropped by somebody else's panic sees the same. A process that dies leaves the attempt open.
 
-use crate::callsite::{CALLSITES, Callsite, CallsiteKind};
+use crate::callsite::Callsite;
 use crate::context::ContextRef;
 use crate::local::{self, RecordKind};
 use crate::scope::{self, Entered};
+use crate::ticket::{Ticket, TicketError, callsite_of};
 use crate::value::{Values, Word};
 use crate::{clock, event, state};
-use gemba_conventions::{self as conventions, DropReason, is_valid_name};
+use gemba_conventions::{self as conventions, DropReason};
 use pin_project_lite::pin_project;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 /// How an attempt ended, by its result.
@@ -410,73 +408,6 @@ impl<F: Future, J: FnOnce(&F::Output) -> Verdict> Future for Attempted<F, J> {
         }
         polled
     }
-}
-
-/// A detached attempt as text: put it in a session store, a hidden field or a queue message, and
-/// [resume](Attempt::resume) it from there. It holds no secret; who forges one forges a statistic.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    feature: String,
-    id: u64,
-    start_wall_ns: u64,
-}
-
-/// What can be wrong with a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TicketError {
-    /// The text is not a ticket. Retrying cannot help.
-    #[error("this text is not a ticket of a detached attempt")]
-    Malformed,
-    /// The build declares no attempt of this name and already remembers 1,000 undeclared ones.
-    #[error("this build declares no attempt of that name")]
-    UnknownFeature,
-}
-
-impl fmt::Display for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1-{:016x}-{:016x}-{}", self.id, self.start_wall_ns, self.feature)
-    }
-}
-
-impl FromStr for Ticket {
-    type Err = TicketError;
-
-    fn from_str(text: &str) -> Result<Self, TicketError> {
-        let mut parts = text.splitn(4, '-');
-        let (Some("1"), Some(id), Some(start), Some(feature)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(TicketError::Malformed);
-        };
-        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| TicketError::Malformed);
-        if !is_valid_name(feature) {
-            return Err(TicketError::Malformed);
-        }
-        Ok(Self { feature: feature.to_owned(), id: number(id)?, start_wall_ns: number(start)? })
-    }
-}
-
-/// The call site for an attempt of this name: a declared one, else one made for it.
-fn callsite_of(feature: &str) -> Result<&'static Callsite, TicketError> {
-    /// Names from tickets that this build does not declare; bounded, because tickets come from outside.
-    const MAX_UNDECLARED: usize = 1000;
-    static UNDECLARED: Mutex<BTreeMap<&'static str, &'static Callsite>> = Mutex::new(BTreeMap::new());
-    let declared = CALLSITES.iter().find(|site| site.kind() == CallsiteKind::Attempt && site.name() == feature);
-    if let Some(callsite) = declared {
-        return Ok(callsite);
-    }
-    let mut undeclared = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(callsite) = undeclared.get(feature) {
-        return Ok(callsite);
-    }
-    if undeclared.len() >= MAX_UNDECLARED {
-        return Err(TicketError::UnknownFeature);
-    }
-    let name: &'static str = Box::leak(feature.to_owned().into_boxed_str());
-    let callsite: &'static Callsite =
-        Box::leak(Box::new(Callsite::new(CallsiteKind::Attempt, name, None, &[], ("", 0))));
-    undeclared.insert(name, callsite);
-    Ok(callsite)
 }
 
 /// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed.

@@ -58,6 +58,7 @@ mod pipeline;
 mod privacy;
 mod scope;
 mod state;
+mod ticket;
 mod value;
 
 pub mod query;
@@ -65,7 +66,7 @@ pub mod testing;
 #[cfg(feature = "http")]
 pub mod web;
 
-pub use attempt::{Attempt, Attempted, Outcome, Ticket, TicketError, Verdict, shutting_down};
+pub use attempt::{Attempt, Attempted, Outcome, Verdict, shutting_down};
 pub use config::{Config, Problem};
 pub use funnel::Funnel;
 pub use gemba_conventions::DropReason;
@@ -76,6 +77,7 @@ pub use pipeline::Stats;
 #[cfg(feature = "sqlx")]
 pub use query::sqlx;
 pub use scope::{Scope, Scoped, scope};
+pub use ticket::{Ticket, TicketError};
 pub use value::Value;
 
 /// What the macros expand to; no part of the interface.

@@ -1,0 +1,78 @@
+//! An attempt as text, for what spans requests: people give up between two pages.
+//!
+//! In: a detached attempt. Out: text that anybody may hold and send back, and the call site it stands for. What is sent back is
+//! not trusted: it names a feature and a number, and can do no more than end an attempt.
+
+use crate::callsite::{CALLSITES, Callsite, CallsiteKind};
+use gemba_conventions::is_valid_name;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+/// A detached attempt as text: put it in a session store, a hidden field or a queue message, and
+/// [resume](crate::Attempt::resume) it from there. It holds no secret; who forges one forges a statistic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub(crate) feature: String,
+    pub(crate) id: u64,
+    pub(crate) start_wall_ns: u64,
+}
+
+/// What can be wrong with a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// The text is not a ticket. Retrying cannot help.
+    #[error("this text is not a ticket of a detached attempt")]
+    Malformed,
+    /// The build declares no attempt of this name and already remembers 1,000 undeclared ones.
+    #[error("this build declares no attempt of that name")]
+    UnknownFeature,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1-{:016x}-{:016x}-{}", self.id, self.start_wall_ns, self.feature)
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let mut parts = text.splitn(4, '-');
+        let (Some("1"), Some(id), Some(start), Some(feature)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TicketError::Malformed);
+        };
+        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|_| TicketError::Malformed);
+        if !is_valid_name(feature) {
+            return Err(TicketError::Malformed);
+        }
+        Ok(Self { feature: feature.to_owned(), id: number(id)?, start_wall_ns: number(start)? })
+    }
+}
+
+/// The call site for an attempt of this name: a declared one, else one made for it.
+pub(crate) fn callsite_of(feature: &str) -> Result<&'static Callsite, TicketError> {
+    /// Names from tickets that this build does not declare; bounded, because tickets come from outside.
+    const MAX_UNDECLARED: usize = 1000;
+    static UNDECLARED: Mutex<BTreeMap<&'static str, &'static Callsite>> = Mutex::new(BTreeMap::new());
+    let declared = CALLSITES.iter().find(|site| site.kind() == CallsiteKind::Attempt && site.name() == feature);
+    if let Some(callsite) = declared {
+        return Ok(callsite);
+    }
+    let mut undeclared = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(callsite) = undeclared.get(feature) {
+        return Ok(callsite);
+    }
+    if undeclared.len() >= MAX_UNDECLARED {
+        return Err(TicketError::UnknownFeature);
+    }
+    let name: &'static str = Box::leak(feature.to_owned().into_boxed_str());
+    let callsite: &'static Callsite =
+        Box::leak(Box::new(Callsite::new(CallsiteKind::Attempt, name, None, &[], ("", 0))));
+    undeclared.insert(name, callsite);
+    Ok(callsite)
+}
