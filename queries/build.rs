@@ -1,6 +1,6 @@
-//! Embeds the saved queries and the parts they share: writes one `(folder, name, text)` entry for each `.sql` file.
+//! Embeds the saved queries and the common table expressions they share: writes one `(folder, name, text)` entry for each `.sql` file.
 //!
-//! In: the folders beside this file. Out: `builtin.rs` and `parts.rs` in the build's output folder, sorted by folder and
+//! In: the folders beside this file. Out: `builtin.rs` and `ctes.rs` in the build's output folder, sorted by folder and
 //! name. It does not look into the files; the catalogue does, and a test reads every one.
 
 use std::fmt::Write as _;
@@ -10,12 +10,12 @@ use std::{env, fs, io};
 /// The folders, one a purpose; [`crate::catalog::FOLDERS`] repeats them for readers of the crate.
 const FOLDERS: [&str; 4] = ["usability", "optimization", "reliability", "trust"];
 
-/// What queries share, see [`crate::parts`].
-const PARTS: [&str; 1] = ["parts"];
+/// What queries share, see [`crate::ctes`].
+const CTES: [&str; 1] = ["ctes"];
 
 fn main() -> io::Result<()> {
     embed(&FOLDERS, "builtin.rs")?;
-    embed(&PARTS, "parts.rs")
+    embed(&CTES, "ctes.rs")
 }
 
 fn embed(folders: &[&str], file: &str) -> io::Result<()> {

@@ -39,7 +39,7 @@
 --   when its median is surely at least min_duration_ms, three times the typical one, and it takes 5 % of the time.
 --   tail: no call took longer than its median; counted when its 95th percentile is at least 50 ms and ten times its
 --   median, and that ratio is five times the usual one.
--- parts: calls, distributions, releases, links, texts, normal
+-- ctes: calls, distributions, releases, links, texts, normal
 WITH
     (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
     by_release AS

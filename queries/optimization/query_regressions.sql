@@ -31,7 +31,7 @@
 --   the base is made slower by the drift, and the difference reaches min_ratio and min_seconds. The drift is the
 --   median ratio over all queries of the service where there are at least 5; it takes out a slower machine or
 --   database.
--- parts: calls, distributions, releases, texts, normal
+-- ctes: calls, distributions, releases, texts, normal
 WITH
     (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
     -- For each service the release that is judged and the one before it.

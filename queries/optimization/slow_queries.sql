@@ -32,7 +32,7 @@
 -- caveats: Where a sender gives only coarse buckets, percentiles are the middle of theirs and may be off by more; the
 --   low and high columns say how far. A process that sends metrics of a database is counted by them, and its foreign
 --   spans are samples. Points of a metric belong to the moment their interval ends.
--- parts: calls, links, texts
+-- ctes: calls, links, texts
 WITH
     -- Who waited, by scope that ended: the SDK's usage records; foreign spans tell only who.
     uses AS

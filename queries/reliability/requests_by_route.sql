@@ -22,7 +22,7 @@
 -- column users: count | people who waited | exact
 -- caveats: Counts the server spans a service sends; what its tracing samples away without saying so is missing.
 --   Durations are exact to 6 digits.
--- parts: links
+-- ctes: links
 WITH
     by_duration AS
     (

@@ -3,12 +3,12 @@
 //! In: files, then names and values. Out: [`BoundQuery`]. Everything that can be wrong with a file is found here, when
 //! the catalogue is built, with file and line; what can be wrong with a value is a [`ParamError`].
 
+use crate::ctes;
 use crate::error::{CatalogError, ParamError, Problem};
 use crate::funnel;
 use crate::header::{self, Entry, Header};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::param::{self, Allowed, Kind, Param};
-use crate::parts;
 use crate::rules::{check_statement, check_tables};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -181,7 +181,7 @@ impl Query {
             return Err((1, Problem::TooLarge(MAX_FILE_BYTES)));
         }
         let header = header::read(text)?;
-        let assembled = parts::assemble(&header, text)?;
+        let assembled = ctes::assemble(&header, text)?;
         let mut tokens = tokens(&assembled.sql);
         for token in &mut tokens {
             token.line = assembled.line(token.line);

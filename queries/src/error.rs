@@ -41,18 +41,18 @@ pub enum Problem {
     /// A line of the header begins with a word that means nothing there.
     #[error(
         "header word {0:?} is unknown; known: title, question, grain, param NAME, column NAME, caveats, engine, \
-         parts; a line that goes on is indented by two spaces more"
+         ctes; a line that goes on is indented by two spaces more"
     )]
     HeaderWord(String),
     /// The header names an engine there is none of, or the query has parameters the engine does not know.
     #[error("{0}; an engine is funnel, with the parameters {1}")]
     Engine(String, String),
-    /// The header names a part there is none of.
-    #[error("there is no part {0:?}; known: {1}")]
-    UnknownPart(String, String),
-    /// A query with parts does not begin with SELECT or a line of its own for WITH.
-    #[error("a query with parts begins with SELECT, or with WITH or WITH RECURSIVE on a line of its own")]
-    PartsPlace,
+    /// The header names a common table expression that is none of the shared ones.
+    #[error("there is no shared common table expression {0:?}; known: {1}")]
+    UnknownCte(String, String),
+    /// A query with shared expressions does not begin with SELECT or a line of its own for WITH.
+    #[error("a query with ctes begins with SELECT, or with WITH or WITH RECURSIVE on a line of its own")]
+    CtesPlace,
     /// Something the header must say is missing.
     #[error("the header lacks {0}")]
     Missing(&'static str),

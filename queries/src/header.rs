@@ -13,8 +13,8 @@ pub(crate) struct Header<'a> {
     pub(crate) grain: String,
     pub(crate) caveats: Option<String>,
     pub(crate) engine: Option<String>,
-    /// Names of the parts it begins with, and the line that says so.
-    pub(crate) parts: Option<(usize, String)>,
+    /// Names of the shared common table expressions it begins with, and the line that says so.
+    pub(crate) ctes: Option<(usize, String)>,
     pub(crate) params: Vec<Entry<'a>>,
     pub(crate) columns: Vec<Entry<'a>>,
     /// Lines the header takes; the body begins after them.
@@ -44,8 +44,8 @@ pub(crate) fn read(text: &str) -> Result<Header<'_>, (usize, Problem)> {
             ("grain", None, None) => once(&mut header.grain, "grain", content),
             ("caveats", None, None) => once(header.caveats.get_or_insert_default(), "caveats", content),
             ("engine", None, None) => once(header.engine.get_or_insert_default(), "engine", content),
-            ("parts", None, None) => {
-                once(&mut header.parts.get_or_insert_with(|| (number, String::new())).1, "parts", content)
+            ("ctes", None, None) => {
+                once(&mut header.ctes.get_or_insert_with(|| (number, String::new())).1, "ctes", content)
             }
             ("param", Some(name), None) => entry(&mut header.params, name, number, &content),
             ("column", Some(name), None) => entry(&mut header.columns, name, number, &content),

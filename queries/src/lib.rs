@@ -15,12 +15,12 @@
 //! 3. A header names exactly the parameters its body uses.
 
 pub mod catalog;
+mod ctes;
 pub mod error;
 pub mod funnel;
 mod header;
 mod lex;
 pub mod param;
-mod parts;
 mod rules;
 
 pub use catalog::{BoundQuery, Catalog, Column, Engine, Query, ServerParams};

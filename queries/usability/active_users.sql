@@ -11,7 +11,7 @@
 -- column events: count | uses, attempts begun, funnel steps and named events | exact
 -- column events_without_user: count | those of them that carry neither user nor session | exact
 -- caveats: The first and the last day hold only what lies in the time looked at.
--- parts: links
+-- ctes: links
 WITH
     by_unit AS
     (

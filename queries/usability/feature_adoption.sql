@@ -18,7 +18,7 @@
 -- caveats: A renamed feature begins anew under its new name. A feature first declared when recording began was not new
 --   then. Who began lately had less time to come back. On the day of the declaration itself a person counts as active
 --   from that moment, if anything of theirs came later that day.
--- parts: links
+-- ctes: links
 WITH
     declared AS
     (

@@ -26,7 +26,7 @@
 -- column time_to_finish_ms_p50: ms | median time of the completed ones, by nearest rank | exact
 -- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose
 --   process died stay open.
--- parts: links
+-- ctes: links
 WITH
     -- One row per attempt. An end whose beginning never arrived tells when it began by its duration; one second of
     -- slack, since the duration is finer than the time of the row.

@@ -16,7 +16,7 @@
 -- column last_used: time | latest use in the time looked at | exact
 -- caveats: An attempt counts as a use when it begins, whatever becomes of it; feature_completion says that. Ends of
 --   attempts and funnel steps are no uses.
--- parts: links
+-- ctes: links
 WITH
     -- Grouped by unit first, so that the join with the links is small; without a link a unit is its own person.
     by_unit AS

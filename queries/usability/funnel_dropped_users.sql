@@ -18,7 +18,7 @@
 -- caveats: The funnel is the one the latest release declares. Lost means that no chain of all steps in order lies
 --   within one day of an entry, and that this day has passed since the last entry. Other windows and conditions:
 --   gemba funnel.
--- parts: links, funnel_levels
+-- ctes: links, funnel_levels
 WITH
     names AS
     (

@@ -14,7 +14,7 @@
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last period are
 --   counted as a whole, even where the time looked at begins or ends within them. Before what the project retains
 --   everybody is unknown, so the first retained period holds nobody but new people.
--- parts: links, periods
+-- ctes: links, periods
 WITH
     people AS
     (

@@ -14,7 +14,7 @@
 -- column share: rate | part of all visits with the event | exact
 -- caveats: A visit is looked at from the first time the event occurs in it. The same thing several times in a row counts
 --   once; what happened in the same millisecond is ordered by name. Ends of attempts are no part of a path.
--- parts: links
+-- ctes: links
 WITH
     people AS
     (

@@ -15,7 +15,7 @@
 -- column release: name | release of the service | exact
 -- column attributes: name | all attributes, as JSON | exact
 -- caveats: The person is everything sent with this user.id, and every session or anonymous id whose first link leads to it.
--- parts: links
+-- ctes: links
 WITH
     ids AS
     (

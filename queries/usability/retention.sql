@@ -19,7 +19,7 @@
 -- column is_open: flag | 1: the period is not over, so the figure can still grow | exact
 -- caveats: A return is another event than the start; in one millisecond it counts as after the start, and two of one name
 --   as one where their sender gives no order. With recurring a person is in the cohort of each period with a start.
--- parts: links, periods
+-- ctes: links, periods
 WITH
     -- What each unit did in each period: its first start and its last return, as (time, order, name).
     by_unit AS

@@ -36,7 +36,7 @@
 --   the other steps; with fewer than three of a kind both; with fewer than three of both everything, and nothing is
 --   named with fewer than three in all. To be named, excess_low must reach min_excess and twice the
 --   spread (1.48 x the median absolute deviation) of the comparable rates.
--- parts: links, funnel_levels, normal
+-- ctes: links, funnel_levels, normal
 WITH
     (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
     attempts AS

@@ -3,6 +3,7 @@
 use super::Failure;
 use super::query::{ReaderArgs, read_back};
 use crate::answer::{Answer, AnswerColumn, Format, Trust};
+use gemba_queries::funnel::StepAnswer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -59,25 +60,6 @@ struct FunnelAnswer {
 struct Group {
     value: Value,
     steps: Vec<StepAnswer>,
-}
-
-#[derive(Deserialize)]
-struct StepAnswer {
-    step: u64,
-    label: String,
-    count: u64,
-    rate_from_first: Option<f64>,
-    rate_from_previous: Option<f64>,
-    lost: u64,
-    open: u64,
-    time_from_previous_ms: Option<Times>,
-}
-
-#[derive(Deserialize)]
-struct Times {
-    avg: f64,
-    p50: f64,
-    p90: f64,
 }
 
 /// Runs the command.
@@ -155,32 +137,16 @@ fn table(answer: FunnelAnswer) -> Answer {
     column("rate_from_previous", "Float64", "");
     column("lost", "UInt64", "");
     column("open", "UInt64", "");
-    for name in ["time_from_previous_ms_avg", "time_from_previous_ms_p50", "time_from_previous_ms_p90"] {
-        column(name, "Float64", "ms");
-    }
+    column("time_from_previous_ms_avg", "Float64", "ms");
+    column("time_from_previous_ms_p50", "Int64", "ms");
+    column("time_from_previous_ms_p90", "Int64", "ms");
     let rows = if split {
-        let row = |group: &Group, step: &StepAnswer| [vec![group.value.clone()], cells(step)].concat();
+        let row = |group: &Group, step: &StepAnswer| std::iter::once(group.value.clone()).chain(step.cells()).collect();
         answer.breakdown.iter().flat_map(|group| group.steps.iter().map(move |step| row(group, step))).collect()
     } else {
-        answer.steps.iter().map(cells).collect()
+        answer.steps.iter().map(|step| step.cells().to_vec()).collect()
     };
     Answer { query: "funnel".to_owned(), columns, rows, trust: answer.trust }
-}
-
-fn cells(step: &StepAnswer) -> Vec<Value> {
-    let times = step.time_from_previous_ms.as_ref();
-    vec![
-        json!(step.step),
-        json!(step.label),
-        json!(step.count),
-        json!(step.rate_from_first),
-        json!(step.rate_from_previous),
-        json!(step.lost),
-        json!(step.open),
-        json!(times.map(|times| times.avg)),
-        json!(times.map(|times| times.p50)),
-        json!(times.map(|times| times.p90)),
-    ]
 }
 
 fn window_ms(text: &str) -> Result<i64, String> {

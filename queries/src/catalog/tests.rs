@@ -191,27 +191,30 @@ fn a_parameter_without_default_must_be_given() {
 }
 
 #[test]
-fn parts_stand_before_the_querys_own_expressions_and_keep_the_lines_of_the_file() {
+fn shared_expressions_stand_before_the_querys_own_expressions_and_keep_the_lines_of_the_file() {
     let own = "WITH\n    a AS (SELECT person AS n FROM links)\nSELECT n FROM a\n";
-    let sql = read("-- parts: links\n", own).unwrap().sql;
+    let sql = read("-- ctes: links\n", own).unwrap().sql;
     assert!(sql.starts_with("WITH\n-- ") && sql.contains("    links AS\n") && sql.contains("),\n    a AS"), "{sql}");
-    let sql = read("-- parts: links\n", "select person AS n FROM links").unwrap().sql;
+    let sql = read("-- ctes: links\n", "select person AS n FROM links").unwrap().sql;
     assert!(sql.starts_with("WITH\n-- ") && sql.ends_with(")\nselect person AS n FROM links"), "{sql}");
 
-    let (line, problem) = read("-- parts: links\n", &own.replace("FROM a", "FROM b")).unwrap_err();
+    let (line, problem) = read("-- ctes: links\n", &own.replace("FROM a", "FROM b")).unwrap_err();
     assert!(matches!(problem, Problem::UnknownTable(name, _) if name == "b"));
     assert_eq!(line, 8, "the third line below five of the header");
-    let (line, problem) = read("-- parts: normal\n\n", "SELECT {x:UInt8} AS n").unwrap_err();
+    let (line, problem) = read("-- ctes: normal\n\n", "SELECT {x:UInt8} AS n").unwrap_err();
     assert_eq!((line, problem), (7, Problem::ParamUndeclared("x".to_owned())));
-    let (line, problem) = read("-- parts: releases\n", "SELECT 1 AS n FROM releases").unwrap_err();
-    assert_eq!((line, problem), (5, Problem::ParamUndeclared("to".to_owned())), "a part's parameters are the query's");
+    let (line, problem) = read("-- ctes: releases\n", "SELECT 1 AS n FROM releases").unwrap_err();
+    assert_eq!((line, problem), (5, Problem::ParamUndeclared("to".to_owned())), "its parameters are the query's");
 
-    let (line, unknown) = read("-- parts: links, what\n", own).unwrap_err();
+    let (line, unknown) = read("-- ctes: links, what\n", own).unwrap_err();
     assert_eq!(line, 5);
-    assert!(unknown.to_string().starts_with("there is no part \"what\"; known: calls, "), "{unknown}");
-    assert_eq!(problem_of_place("WITH a AS (SELECT 1 AS n) SELECT n FROM a"), (6, Problem::PartsPlace));
+    assert!(
+        unknown.to_string().starts_with("there is no shared common table expression \"what\"; known: calls, "),
+        "{unknown}"
+    );
+    assert_eq!(problem_of_place("WITH a AS (SELECT 1 AS n) SELECT n FROM a"), (6, Problem::CtesPlace));
 }
 
 fn problem_of_place(body: &str) -> (usize, Problem) {
-    read("-- parts: links\n", body).unwrap_err()
+    read("-- ctes: links\n", body).unwrap_err()
 }

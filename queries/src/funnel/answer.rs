@@ -11,8 +11,8 @@ use super::outcome::UnitOutcome;
 use super::validate::Funnel;
 use super::values::Values;
 use jiff::Timestamp;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -37,7 +37,7 @@ pub struct FunnelAnswer {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepAnswer {
     /// Index from 0.
     pub step: usize,
@@ -57,8 +57,28 @@ pub struct StepAnswer {
     pub time_from_previous_ms: Option<TimesAnswer>,
 }
 
+impl StepAnswer {
+    /// The step as cells of a table: step, label, count, the two rates, lost, open, and of the time from the previous step
+    /// average, p50 and p90.
+    pub fn cells(&self) -> [Value; 10] {
+        let times = self.time_from_previous_ms;
+        [
+            json!(self.step),
+            json!(self.label),
+            json!(self.count),
+            json!(self.rate_from_first),
+            json!(self.rate_from_previous),
+            json!(self.lost),
+            json!(self.open),
+            json!(times.map(|times| times.avg)),
+            json!(times.map(|times| times.p50)),
+            json!(times.map(|times| times.p90)),
+        ]
+    }
+}
+
 /// Times of all units that reached a step, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TimesAnswer {
     /// Arithmetic mean.
     pub avg: f64,

@@ -106,21 +106,7 @@ pub fn rows(answer: &FunnelAnswer) -> Vec<Vec<Value>> {
             other => other.to_string(),
         };
         for step in steps {
-            let times = step.time_from_previous_ms;
-            rows.push(vec![
-                json!(group),
-                json!(value),
-                json!(step.step),
-                json!(step.label),
-                json!(step.count),
-                json!(step.rate_from_first),
-                json!(step.rate_from_previous),
-                json!(step.lost),
-                json!(step.open),
-                json!(times.map(|times| times.avg)),
-                json!(times.map(|times| times.p50)),
-                json!(times.map(|times| times.p90)),
-            ]);
+            rows.push([json!(group), json!(value)].into_iter().chain(step.cells()).collect());
         }
     }
     rows
