@@ -331,9 +331,12 @@ impl Proxy {
     async fn lose(&self, times: u64) {
         let before = self.lost.load(Ordering::SeqCst);
         self.loses.store(true, Ordering::SeqCst);
-        while self.lost.load(Ordering::SeqCst) < before + times {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let lost = async {
+            while self.lost.load(Ordering::SeqCst) < before + times {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, lost).await.expect("inserts go on");
         self.loses.store(false, Ordering::SeqCst);
     }
 }
@@ -378,9 +381,12 @@ async fn a_cut_that_comes_out_of_the_log_differently_is_stored_anew_and_once() {
     site.engine.kill();
     let pipeline = site.pipeline();
     site.send(&pipeline, 100).await;
-    while pipeline.status().store_problem.is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let refused = async {
+        while pipeline.status().store_problem.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("an insert fails while the engine is dead");
     drop(pipeline);
     // As an older decoder would have cut it: other rows, in a table that gets none now.
     let mut book = CutBook::open(Arc::new(OsDisk), &site.log()).unwrap();

@@ -93,6 +93,7 @@ fn main() {
         gzip_percent: arguments.gzip,
         traced_percent: arguments.traced,
     };
+    // What a server holds at rest is what is left when its start is over; there is no event that says so.
     std::thread::sleep(Duration::from_secs(5));
     let mut report = report::Report {
         sync_ms_p50: process::quantile_ms(&mut syncs, 0.5),
