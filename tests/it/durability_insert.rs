@@ -1,6 +1,7 @@
 //! The pipeline on the real engine while something goes wrong around single inserts: killed in the middle, answers lost,
 //! ClickHouse away, tables missing, the server itself gone.
 
+use crate::durability_proxy::Proxy;
 use crate::durability_support::{check_exactly_once, check_ledger, check_projection, request, texts};
 use bytes::Bytes;
 use gemba_ingest::identity::{IdHasher, ProjectId};
@@ -15,12 +16,9 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 const PASSWORD: &str = "of these claims";
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -271,80 +269,11 @@ async fn a_start_during_an_outage_goes_on_where_the_last_one_ended() {
     assert_eq!(pipeline.status().pending_records, 0);
 }
 
-/// Forwards bytes to the engine. When told to, it loses the answers of inserts (the request arrives, the connection
-/// breaks) or holds the next insert of events until it is let go.
-#[derive(Default)]
-struct Proxy {
-    loses: AtomicBool,
-    lost: AtomicU64,
-    holds: AtomicBool,
-    held: Notify,
-    let_go: Notify,
-}
-
-impl Proxy {
-    async fn start(to: &str) -> (Arc<Self>, Client) {
-        let proxy = Arc::new(Self::default());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = Engine::client_at(&listener.local_addr().unwrap().to_string());
-        let (accepting, to) = (Arc::clone(&proxy), to.to_owned());
-        tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let (proxy, to) = (Arc::clone(&accepting), to.clone());
-                tokio::spawn(async move { proxy.forward(client, &to).await });
-            }
-        });
-        (proxy, client)
-    }
-
-    /// Ends when either side does, or when an answer is to be lost.
-    async fn forward(&self, mut client: TcpStream, to: &str) -> Option<()> {
-        let mut engine = TcpStream::connect(to).await.ok()?;
-        let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut is_insert = false;
-        loop {
-            tokio::select! {
-                read = client.read(&mut up) => {
-                    let sent = &up[..read.ok().filter(|read| *read > 0)?];
-                    let has = |text: &[u8]| sent.windows(text.len()).any(|bytes| bytes == text);
-                    is_insert |= has(b"FORMAT+Native");
-                    if has(b"INTO+events+") && self.holds.swap(false, Ordering::SeqCst) {
-                        self.held.notify_one();
-                        self.let_go.notified().await;
-                    }
-                    engine.write_all(sent).await.ok()?;
-                }
-                read = engine.read(&mut down) => {
-                    let answer = &down[..read.ok().filter(|read| *read > 0)?];
-                    if is_insert && self.loses.load(Ordering::SeqCst) {
-                        self.lost.fetch_add(1, Ordering::SeqCst);
-                        return None;
-                    }
-                    client.write_all(answer).await.ok()?;
-                }
-            }
-        }
-    }
-
-    /// Has the answers of the next inserts lost, `times` of them.
-    async fn lose(&self, times: u64) {
-        let before = self.lost.load(Ordering::SeqCst);
-        self.loses.store(true, Ordering::SeqCst);
-        let lost = async {
-            while self.lost.load(Ordering::SeqCst) < before + times {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, lost).await.expect("inserts go on");
-        self.loses.store(false, Ordering::SeqCst);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_whose_answer_is_lost_is_proven_by_counting_and_not_sent_again() {
     let mut site = Site::start().await;
-    let (proxy, client) = Proxy::start(&site.engine.address).await;
+    let (proxy, address) = Proxy::start(&site.engine.address).await;
+    let client = Engine::client_at(&address);
     let pipeline = pipeline_with(site.config(), client);
     for _ in 0..5 {
         proxy.holds.store(true, Ordering::SeqCst);
@@ -495,7 +424,8 @@ const CALLS: &[&str] = &["rename", "renameat2", "fsync", "fdatasync", "pwrite64"
 #[tokio::test(flavor = "multi_thread")]
 async fn an_insert_killed_at_any_write_sync_or_rename_is_stored_exactly_once() {
     let mut site = Site::start().await;
-    let (proxy, client) = Proxy::start(&site.engine.address).await;
+    let (proxy, address) = Proxy::start(&site.engine.address).await;
+    let client = Engine::client_at(&address);
     let pipeline = pipeline_with(site.config(), client);
     let mut killed = 0;
     for call in CALLS {

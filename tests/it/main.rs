@@ -9,6 +9,7 @@ mod data_events;
 mod demo;
 mod durability;
 mod durability_insert;
+mod durability_proxy;
 mod durability_support;
 mod engine;
 mod export;

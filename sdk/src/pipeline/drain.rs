@@ -8,23 +8,21 @@
 //! 1. Contexts let go before a pass began are returned after it, so no record meets a reused one.
 //! 2. `gemba.seq` rises strictly within a ring.
 
+use super::drops::DropReports;
 use super::encode::Attributes;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
-use super::queue::Receipt;
 use super::ring::{self, Ring};
 use crate::attempt::EndReason;
-use crate::callsite::{Callsite, REASONS, StepDeclaration};
+use crate::callsite::{Callsite, StepDeclaration};
 use crate::clock::{self, Timeline};
-use crate::config::Problem;
 use crate::context::{self, ContextId, Resolved, Retired};
 use crate::local::{HEADER_BYTES, RecordKind};
 use crate::query::drain::Close;
 use crate::value::{self, Read};
 use crate::{catalog, query, state, testing};
-use gemba_conventions::{DropReason, Outcome, attribute, event, metric};
+use gemba_conventions::{Outcome, attribute, event};
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -35,8 +33,6 @@ pub(crate) const MAX_INTERVAL: Duration = Duration::from_millis(250);
 const RECALIBRATE: Duration = Duration::from_secs(10);
 /// How often the catalogue is declared again (design: every 6 h).
 const REDECLARE: Duration = Duration::from_hours(6);
-/// How often drops are reported.
-const REPORT_DROPS: Duration = Duration::from_secs(10);
 /// How long an anchor outlives its successor: a thread may be held up between reading the clock and publishing.
 const ANCHOR_GRACE_NS: u64 = 30_000_000_000;
 
@@ -451,91 +447,5 @@ fn own(attributes: &mut Attributes<'_>, callsite: &Callsite, mut values: &[u8]) 
             Some(Read::Text(value)) => attributes.text(key, value),
             None => return,
         }
-    }
-}
-
-/// What a count of drops belongs to: file and line of the call site (empty behind the rings), and the reason.
-type DropKey = (&'static str, u32, DropReason);
-
-/// What has been reported about drops, so that each is reported once.
-struct DropReports {
-    /// Reported and not known to be lost, by call site (file, line) and reason.
-    reported: Option<HashMap<DropKey, u64>>,
-    /// Reports whose fate is open, with what each counted: a lost one takes its counts back.
-    waiting: Vec<(Receipt, Vec<(DropKey, u64)>)>,
-    last: Option<(Instant, u64)>,
-}
-
-impl DropReports {
-    const fn new() -> Self {
-        Self { reported: None, waiting: Vec::new(), last: None }
-    }
-
-    /// Sends what has been dropped since the last report; `now` even while an earlier report is on its way or spooled.
-    fn report(&mut self, outbox: &mut Outbox, now: bool) {
-        let reported = self.reported.get_or_insert_default();
-        self.waiting.retain(|(receipt, counts)| {
-            if receipt.fate() == Some(false) {
-                for (key, count) in counts {
-                    if let Some(total) = reported.get_mut(key) {
-                        *total = total.saturating_sub(*count);
-                    }
-                }
-            }
-            receipt.fate().is_none()
-        });
-        if !now && !self.waiting.is_empty() {
-            return;
-        }
-        let time_ns = clock::wall_now_ns();
-        let start_ns = self.last.map_or(time_ns, |(_, time_ns)| time_ns);
-        if !now && self.last.is_some_and(|(when, _)| when.elapsed() < REPORT_DROPS) {
-            return;
-        }
-        let mut counts = Vec::new();
-        let mut points = Vec::new();
-        let mut add = |site: (&'static str, u32, &'static str), reason: DropReason, total: u64| {
-            let key = (site.0, site.1, reason);
-            let known = reported.get(&key).copied();
-            let new = total.saturating_sub(known.unwrap_or(0));
-            if new > 0 {
-                counts.push((key, new));
-                points.push((site, reason, new));
-            }
-            new > 0 && known.is_none()
-        };
-        for site in crate::callsite::CALLSITES {
-            for (reason, total) in site.counts() {
-                let is_first = add((site.file(), site.line(), site.name()), reason, total);
-                if is_first && reason == DropReason::GuardIgnored {
-                    outbox.tell(Problem::GuardIgnored { feature: site.name(), file: site.file(), line: site.line() });
-                }
-            }
-        }
-        for reason in DropReason::ALL.iter().filter(|reason| !REASONS.contains(reason)) {
-            let total = match reason {
-                DropReason::NoContext => context::refused() + query::refused(),
-                _ => super::LEDGER.dropped(*reason),
-            };
-            add(("", 0, ""), *reason, total);
-        }
-        self.last = Some((Instant::now(), time_ns));
-        if points.is_empty() {
-            return;
-        }
-        let receipt = outbox.dropped(points.len() as u64, |items| {
-            for ((file, line, name), reason, count) in &points {
-                super::encode::counter(items, metric::SDK_DROPPED, (start_ns, time_ns), *count, |attributes| {
-                    attributes.text(attribute::REASON, reason.as_str());
-                    if !file.is_empty() {
-                        attributes.text(attribute::CALLSITE, &format!("{file}:{line} {name}"));
-                    }
-                });
-            }
-        });
-        for (key, count) in &counts {
-            *reported.entry(*key).or_default() += count;
-        }
-        self.waiting.push((receipt, counts));
     }
 }

@@ -4,6 +4,7 @@
 //! long as the server likes, and rings that hold 1,300 records cannot wait for that.
 
 pub(crate) mod drain;
+mod drops;
 pub(crate) mod encode;
 pub(crate) mod export;
 pub(crate) mod ledger;
