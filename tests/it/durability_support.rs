@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, and the same on every machine.
 #[derive(Debug, Clone)]
@@ -257,9 +257,21 @@ pub(crate) fn engine_of(serve: &Process) -> Option<Engine> {
     Some(Engine { process_id, store })
 }
 
-/// SIGKILL; a process that is gone already is as dead.
+/// SIGKILL, and waits until the process runs no more; one that is gone already is as dead.
 pub(crate) fn kill_now(process_id: i32) {
     signal(process_id, libc::SIGKILL);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_running(process_id) {
+        assert!(Instant::now() < deadline, "process {process_id} outlives SIGKILL");
+        // Only a parent is told of a death.
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Whether the kernel still runs it; a dead child that its parent has not taken notice of does not run.
+fn is_running(process_id: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process_id}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X'])))
 }
 
 /// SIGINT.

@@ -1,5 +1,6 @@
 //! Starting, stopping and dying: `gemba serve` as a process of its own.
 
+use crate::durability_support::kill_now;
 use gemba_tests::binary;
 use gemba_tests::client::{bare, post, send};
 use gemba_tests::export::events;
@@ -116,6 +117,21 @@ async fn a_dead_engine_does_not_stop_acknowledging_and_nothing_is_lost() {
     server.flush().await;
     assert_eq!(engine.restarts(), 1);
     assert_eq!(server.number("SELECT count() FROM events").await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_is_answered_when_questions_are_answered_again_even_if_everything_was_stored_before() {
+    let server = Server::start().await;
+    let sent = server.send_logs(events(&["kept"; 5], "m")).await;
+    assert_eq!(sent.status, 200);
+    server.flush().await;
+    let engine = server.running.app().engine.clone().unwrap();
+    // The second death in a row is followed by a pause before the restart.
+    for _ in 0..3 {
+        kill_now(i32::try_from(engine.process_id().unwrap()).unwrap());
+        server.flush().await;
+        assert_eq!(server.number("SELECT count() FROM events WHERE name = 'kept'").await, 5);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

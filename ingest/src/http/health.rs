@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How long a flush may take before it is answered 503.
 pub const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two tries to have ClickHouse answer. Chosen: short beside the second a restart of the engine takes.
+const ANSWER_PAUSE: Duration = Duration::from_millis(50);
 
 /// The process is alive and answers.
 pub fn healthz() -> Response {
@@ -43,12 +45,26 @@ pub async fn flush(app: &App, request: Request) -> Result<Response, ApiError> {
     Ok(json_response(StatusCode::OK, &json!({"flushed": true})))
 }
 
-/// Waits until everything acknowledged before can be queried.
+/// Waits until everything acknowledged before can be queried: it is stored, and ClickHouse answers.
 pub(super) async fn flushed(app: &App) -> Result<(), ApiError> {
-    if app.pipeline.flush(FLUSH_TIMEOUT).await {
+    let queryable = async {
+        let is_stored = app.pipeline.flush(FLUSH_TIMEOUT).await;
+        answers(app).await;
+        is_stored
+    };
+    if tokio::time::timeout(FLUSH_TIMEOUT, queryable).await.unwrap_or(false) {
         return Ok(());
     }
-    let message = format!("not everything was stored within {} s", FLUSH_TIMEOUT.as_secs());
+    let message = format!("not everything could be stored and queried within {} s", FLUSH_TIMEOUT.as_secs());
     let hint = "ClickHouse is away or behind; what was acknowledged is safe in the log";
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint))
+}
+
+/// Waits until ClickHouse answers. It may have died after everything was stored, and an embedded engine is back within
+/// two seconds.
+async fn answers(app: &App) {
+    while let Err(error) = app.store.number("SELECT toUInt64(1)").await {
+        tracing::debug!(error = super::error::chain(&error), "stored, but ClickHouse does not answer");
+        tokio::time::sleep(ANSWER_PAUSE).await;
+    }
 }
