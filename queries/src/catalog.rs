@@ -94,7 +94,7 @@ pub struct ServerParams {
     pub project: u32,
     /// The present time, milliseconds since the Unix epoch: what `now` means.
     pub now_ms: i64,
-    /// Records acknowledged and not yet stored, for the conservation equation.
+    /// Records of the project acknowledged and not yet stored, for the conservation equation.
     pub pending_records: u64,
 }
 
@@ -217,6 +217,11 @@ impl Query {
             engine,
             sql: assembled.sql,
         })
+    }
+
+    /// Whether the answer holds what is pending in the server, and so must not be asked while an insert is half done.
+    pub fn tells_pending(&self) -> bool {
+        uses(&self.sql, "pending")
     }
 
     /// Checks the values `given`, fills in defaults and what the server sets.

@@ -11,8 +11,9 @@
 --   books balance | exact
 -- column share: rate | part of the records received; for what SDKs report, part of those received and reported
 --   together | exact
--- caveats: pending is counted now. A cut stands in the books at the moment it was received, so a time range that
---   begins or ends within one leaves a remainder; over all time there is none. What retention and deletion removed
+-- caveats: pending is counted now, whatever the range; what the server refused of a request joins the books when the rest
+--   of it is stored. A cut stands in the books at the moment it was received, so a time range that begins or ends
+--   within one leaves a remainder; over all time there is none, at any moment. What retention and deletion removed
 --   shows as unexplained. sdk_unconfirmed may have arrived; sdk_spooled arrives later.
 WITH
     books AS
@@ -21,6 +22,9 @@ WITH
         FROM ledger FINAL WHERE project = {project:UInt32}
             AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
         GROUP BY term, reason
+        UNION ALL
+        -- What is pending enters the ledger with its cut.
+        SELECT 'received' AS term, '' AS reason, {pending:UInt64} AS records
         UNION ALL
         SELECT 'stored' AS term, '' AS reason, sum(rows) AS records
         FROM
@@ -86,9 +90,10 @@ SELECT
 FROM
 (
     SELECT
-        b.term AS term, b.reason AS reason, '' AS callsite, toInt64(b.records) AS amount, all_received AS whole,
+        b.term AS term, b.reason AS reason, '' AS callsite, toInt64(sum(b.records)) AS amount, all_received AS whole,
         indexOf(['received', 'stored', 'pending', 'rejected', 'set_aside', 'ignored', 'deduplicated'], term) AS place
     FROM books AS b
+    GROUP BY term, reason
     UNION ALL
     SELECT
         'unexplained' AS term, '' AS reason, '' AS callsite,

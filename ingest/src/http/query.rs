@@ -20,10 +20,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Longest body of a question, in bytes. Chosen: a funnel of 32 steps with conditions takes some KiB.
 const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// How long a question about the books waits for the inserts under way to end. Chosen: an insert takes less than a second,
+/// and one that takes longer means a ClickHouse that answers no question in time either.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Answers `GET /api/v1/project`: whose key it is.
 pub fn project(app: &App, request: &Request) -> Result<Response, ApiError> {
@@ -64,7 +68,7 @@ pub async fn funnel(app: &Arc<App>, request: Request) -> Result<Response, ApiErr
     let asked = FunnelRequest::parse(json_body(app, request).await?)?;
     let started = Instant::now();
     let now_ms = clock::now_ms();
-    let until_ms = complete_until_ms(app, now_ms);
+    let until_ms = complete_until_ms(app, &project, now_ms);
     let asked = asked.validate(now_ms, until_ms)?;
     let range = Some((asked.from_ms, asked.to_ms));
     let _turn = turn(app).await?;
@@ -109,11 +113,18 @@ async fn ask(
 ) -> Result<Answer, ApiError> {
     let started = Instant::now();
     let now_ms = clock::now_ms();
-    let status = app.pipeline.status();
-    let server = ServerParams { project: project.id.0, now_ms, pending_records: status.pending_records };
-    let bound = query.bind(given, &server)?;
-    let until_ms = complete_until_ms(app, now_ms);
+    // Values are checked before anything is waited for.
+    let server = |pending_records| ServerParams { project: project.id.0, now_ms, pending_records };
+    query.bind(given, &server(0))?;
     let _turn = turn(app).await?;
+    // What is pending and what is stored add up only while no insert is half done.
+    let _held = match query.tells_pending() {
+        true => app.pipeline.hold_inserts(HOLD_TIMEOUT).await,
+        false => None,
+    };
+    let pending = app.pipeline.status().pending_by_project.get(&project.id.0).copied().unwrap_or(0);
+    let bound = query.bind(given, &server(pending))?;
+    let until_ms = complete_until_ms(app, project, now_ms);
     let rows = async {
         match query.engine {
             Engine::ClickHouse => Ok(select::select(&app.store, &bound, Limits::default()).await?),
@@ -150,10 +161,11 @@ pub(super) async fn turn(app: &App) -> Result<tokio::sync::SemaphorePermit<'_>, 
     })
 }
 
-/// Up to when everything acknowledged can be seen: now, or the oldest record that waits to be stored.
-fn complete_until_ms(app: &App, now_ms: i64) -> i64 {
+/// Up to when everything acknowledged of a project can be seen: now, or the oldest record, of whichever project, that
+/// waits to be stored.
+fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i64 {
     let status = app.pipeline.status();
-    if status.pending_records == 0 {
+    if !status.pending_by_project.contains_key(&project.id.0) {
         return now_ms;
     }
     now_ms.saturating_sub(i64::try_from(status.oldest_pending.as_millis()).unwrap_or(i64::MAX))

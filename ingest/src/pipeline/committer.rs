@@ -235,7 +235,7 @@ impl Committer {
         figures.durable = self.log.durable();
         for Waiting { head, position, .. } in &waiting {
             figures.acknowledged(head);
-            figures.pending_records += gather::kept(head);
+            figures.pending.add(head.project, gather::kept(head));
             figures.mark(*position, head.received_ms);
         }
         drop(figures);

@@ -1,5 +1,6 @@
 //! What the parts of the pipeline share: settings, the queue, the book of cuts, the figures.
 
+use super::pending::Pending;
 use super::queue::Queue;
 use super::types::{FateCounts, InsertCounts, Mode, PipelineConfig, PipelineStatus};
 use crate::clock;
@@ -9,7 +10,7 @@ use crate::log::{EntryHead, LogError, SyncTimes};
 use crate::outcome::Fate;
 use crate::rows::{Rows, StoredIds};
 use crate::store::{self, StoreError};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,7 +44,7 @@ pub(super) struct Figures {
     pub(super) inserts: InsertCounts,
     pub(super) syncs: SyncTimes,
     pub(super) mode: Mode,
-    pub(super) pending_records: u64,
+    pub(super) pending: Pending,
     pub(super) log_bytes: u64,
     pub(super) damaged: u64,
     pub(super) durable: u64,
@@ -171,7 +172,8 @@ impl Core {
         let oldest_pending =
             if figures.durable > stored_before { figures.age_of(stored_before) } else { Duration::ZERO };
         PipelineStatus {
-            pending_records: figures.pending_records,
+            pending_records: figures.pending.records(),
+            pending_by_project: figures.pending.by_project().clone(),
             log_bytes: figures.log_bytes,
             oldest_pending,
             mode: figures.mode,
@@ -242,22 +244,4 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Records of entries that are not stored yet, by range of positions; used while the log is opened.
-#[derive(Debug, Default)]
-pub(super) struct Unstored {
-    ranges: BTreeMap<u64, u64>,
-    uncut: u64,
-}
-
-impl Unstored {
-    pub(super) fn of(book: &CutBook) -> Self {
-        Self { ranges: book.open_cuts().map(|cut| (cut.first, cut.end)).collect(), uncut: book.uncut() }
-    }
-
-    pub(super) fn contains(&self, position: u64) -> bool {
-        let range = self.ranges.range(..=position).next_back();
-        position >= self.uncut || range.is_some_and(|(_, end)| position < *end)
-    }
 }

@@ -3,6 +3,7 @@
 //! Used by the committer while it is live and by the catch-up: both add the same entries in the same order and so get
 //! the same blocks.
 
+use super::pending::ByProject;
 use crate::identity::IdHasher;
 use crate::log::EntryHead;
 use crate::otlp::{self, DecodeError, Origin};
@@ -30,7 +31,7 @@ pub(super) struct Gathered {
     pub(super) first: u64,
     pub(super) end: u64,
     /// Records that became rows.
-    pub(super) records: u64,
+    pub(super) kept: ByProject,
     /// Receive time of the first entry, ms since the Unix epoch.
     pub(super) received_ms: Option<i64>,
     /// When the first entry was added.
@@ -40,7 +41,15 @@ pub(super) struct Gathered {
 impl Gathered {
     /// Nothing yet, the next entry being `first`; `rows` must be empty.
     pub(super) fn begin(rows: Rows, first: u64) -> Self {
-        Self { rows, ledger: BTreeMap::new(), first, end: first, records: 0, received_ms: None, began: None }
+        Self {
+            rows,
+            ledger: BTreeMap::new(),
+            first,
+            end: first,
+            kept: ByProject::new(),
+            received_ms: None,
+            began: None,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -64,7 +73,7 @@ impl Gathered {
         for (fate, reason, records) in &head.tally.others {
             count(*fate, reason, *records);
         }
-        self.records += kept(head);
+        *self.kept.entry(project).or_default() += kept(head);
     }
 
     /// Notes a position whose entry is lost: it gives no rows and no counts.

@@ -102,7 +102,7 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
 
 /// Stores a cut whose rows are at hand.
 pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered) {
-    let Gathered { rows, ledger, received_ms, .. } = gathered;
+    let Gathered { rows, ledger, kept, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
     write_ledger(core, cut.number, &ledger, received_ms).await;
     write_uncounted(core, &rows).await;
@@ -110,6 +110,7 @@ pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered) {
     for index in 0..cut.blocks.len() {
         insert_block(core, &mut cut, index, &rows).await;
     }
+    core.figures().pending.stored(&kept);
     finish(core, &cut).await;
     if let Ok(rows) = Arc::try_unwrap(rows) {
         core.take_back(rows);
@@ -125,6 +126,7 @@ pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) 
     let is_stored = !cut.blocks.is_empty() && cut.blocks.iter().zip(&counts).all(|(block, count)| block.rows == *count);
     if is_stored {
         core.figures().inserts.proven += cut.blocks.len() as u64;
+        core.figures().pending.stored_cut(cut.first);
         return finish(core, &cut).await;
     }
     let gathered = gather_again(core, &cut, read_log).await;
@@ -159,16 +161,14 @@ pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) 
             insert_block(core, &mut cut, index, &rows).await;
         }
     }
+    core.figures().pending.stored_cut(cut.first);
     finish(core, &cut).await;
 }
 
+/// Strikes a stored cut out of the book. What is pending is told before, so that a flush the book answers finds nothing
+/// pending.
 async fn finish(core: &Arc<Core>, cut: &Cut) {
     let number = cut.number;
-    // Before the book tells waiting flushes, so that whoever was told finds nothing pending.
-    {
-        let mut figures = core.figures();
-        figures.pending_records = figures.pending_records.saturating_sub(cut.records);
-    }
     core.book(move |book| book.done(number)).await;
 }
 

@@ -22,6 +22,7 @@ mod committer;
 mod core;
 mod gather;
 mod inserts;
+mod pending;
 mod queue;
 mod types;
 mod writer;
@@ -37,7 +38,8 @@ use crate::log::repeats::Repeats;
 use crate::log::{Known, Log};
 use crate::store;
 use committer::Committer;
-use core::{Core, Figures, Unstored};
+use core::{Core, Figures};
+use pending::{Standing, Standings};
 use queue::{Ask, Job, Refused};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -69,17 +71,20 @@ impl Pipeline {
         let book = CutBook::open(Arc::clone(&disk), &config.dir)?;
         let saved = Repeats::load(disk.as_ref(), &config.dir)?;
         let (mut repeats, saved_to) = saved.unwrap_or_default();
-        let unstored = Unstored::of(&book);
+        let standings = Standings::of(&book);
         let mut figures = Figures::default();
         let known = Known { stored_before: book.stored_before(), given_before: book.uncut().max(saved_to) };
         let log = Log::open(disk, &config.dir, known, |position, head| {
             if position >= saved_to && !head.is_repeat {
                 repeats.note(head.project, head.key, head.received_ms);
             }
-            if unstored.contains(position) {
-                figures.pending_records += gather::kept(head);
-                figures.mark(position, head.received_ms);
-            }
+            let cut = match standings.of_entry(position) {
+                Standing::Stored => return,
+                Standing::InCut(first) => Some(first),
+                Standing::Uncut => None,
+            };
+            figures.pending.found(cut, head.project, gather::kept(head));
+            figures.mark(position, head.received_ms);
         })?
         .with_segment_bytes(config.segment_bytes);
         let uncut = book.uncut();

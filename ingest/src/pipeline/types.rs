@@ -6,6 +6,7 @@ use crate::log::{LogError, SyncTimes};
 use crate::otlp::{DecodeError, Encoding, Signal};
 use crate::outcome::Tally;
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,6 +177,8 @@ pub struct InsertCounts {
 pub struct PipelineStatus {
     /// Records acknowledged and not yet proven to be stored.
     pub pending_records: u64,
+    /// The same by project id; projects without any are left out.
+    pub pending_by_project: BTreeMap<u32, u64>,
     /// Bytes of the log that hold them, at most: whole segments.
     pub log_bytes: u64,
     /// Age of the oldest such entry; zero when there is none.

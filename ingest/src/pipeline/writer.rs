@@ -70,7 +70,7 @@ impl Writer {
 
     /// Writes a cut down and has it stored. `counted` bytes are given back to the committer's allowance in the end.
     async fn cut(&mut self, gathered: Gathered, slot: OwnedSemaphorePermit, counted: usize) {
-        let (first, end, records) = (gathered.first, gathered.end, gathered.records);
+        let (first, end, records) = (gathered.first, gathered.end, gathered.kept.values().sum());
         let blocks = inserts::counted_blocks(&gathered.rows);
         let cut = self
             .core
