@@ -5,8 +5,9 @@
 
 use crate::guard::{Guard, InitError};
 use crate::pipeline::ring;
-use crate::privacy::{self, Privacy};
-use gemba_conventions::{DropReason, attribute};
+use crate::privacy::{self, KeyRules, Privacy};
+use crate::problem::{OnError, Problem};
+use gemba_conventions::attribute;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
@@ -16,81 +17,13 @@ use std::time::Duration;
 /// Where to send when nothing is said: `gemba serve` on this machine (its default address, OTLP's own port).
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:4318";
 
-/// What went wrong on the way to the server; given to the [`on_error`](Config::on_error) hook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Problem {
-    /// The server cannot be reached or asks to wait; records are kept and sent again.
-    Unreachable,
-    /// The server refused a batch for good with this HTTP status; its records are dropped and counted.
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// Records in the batch.
-        records: u64,
-    },
-    /// The server took a batch but rejected some of its records, which are dropped and counted.
-    Rejected {
-        /// Records rejected.
-        records: u64,
-    },
-    /// Batches wait for the server up to the limit; these records are dropped and counted.
-    QueueFull {
-        /// Records in the batch that found no room.
-        records: u64,
-    },
-    /// The spool on disk cannot be used; records wait in memory instead.
-    SpoolFailed {
-        /// What the system said.
-        kind: std::io::ErrorKind,
-    },
-    /// The guard of an attempt is dropped at once, as by `let _ = attempt!(..)`: it says nothing about how the attempt
-    /// ended. Told once for a place in the code.
-    GuardIgnored {
-        /// The feature's name.
-        feature: &'static str,
-        /// Source file.
-        file: &'static str,
-        /// Line in it.
-        line: u32,
-    },
-    /// The oldest spooled records made room for newer ones or were too old, or were damaged; they are dropped and counted.
-    SpoolDropped {
-        /// [`SpoolFull`](DropReason::SpoolFull) or [`SpoolTorn`](DropReason::SpoolTorn).
-        reason: DropReason,
-        /// Records in the batch.
-        records: u64,
-    },
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable => f.write_str("the server cannot be reached; records wait"),
-            Self::Refused { status, records } => write!(f, "the server refused {records} records with status {status}"),
-            Self::Rejected { records } => write!(f, "the server rejected {records} records"),
-            Self::QueueFull { records } => write!(f, "no room for {records} records while the server is away"),
-            Self::SpoolFailed { kind } => write!(f, "the spool cannot be used ({kind}); records wait in memory"),
-            Self::GuardIgnored { feature, file, line } => write!(
-                f,
-                "the attempt at {feature:?} in {file}:{line} is dropped at once and counts as abandoned: bind it to a name, \
-                 or call `run` or `run_async`"
-            ),
-            Self::SpoolDropped { reason, records } => {
-                write!(f, "{records} spooled records are dropped ({})", reason.as_str())
-            }
-        }
-    }
-}
-
-/// The hook for problems.
-pub(crate) type OnError = Arc<dyn Fn(Problem) + Send + Sync>;
-
 /// How the SDK records and where it sends.
 ///
-/// `GEMBA_ENDPOINT`, `GEMBA_KEY`, `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_SPOOL_DIR`,
-/// `GEMBA_SPOOL_MAX_BYTES` and `GEMBA_DISABLED` win over what is said here; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the
-/// host's own OpenTelemetry is never used by itself, else user ids would reach somebody's tracing vendor.
+/// The environment wins over what is said here, so that an operator has the last word: `GEMBA_ENDPOINT`, `GEMBA_KEY`,
+/// `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_HASH_USERS`, `GEMBA_ALLOW_ATTRIBUTES`,
+/// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES` and `GEMBA_DISABLED`;
+/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the host's own OpenTelemetry is
+/// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), gemba::InitError> {
@@ -109,6 +42,8 @@ pub struct Config {
     environment: Option<String>,
     hash_key: Option<String>,
     hashes_users: bool,
+    keys: KeyRules,
+    sample_rate: f64,
     is_disabled: bool,
     reads_environment: bool,
     attributes: Vec<(String, String)>,
@@ -149,6 +84,8 @@ impl Config {
             environment: None,
             hash_key: None,
             hashes_users: false,
+            keys: KeyRules::default(),
+            sample_rate: 1.0,
             is_disabled: false,
             reads_environment: true,
             attributes: Vec::new(),
@@ -224,6 +161,40 @@ impl Config {
     /// Sends users and anonymous ids as keyed hashes too. Wants a [`hash_key`](Self::hash_key): users are easily guessed.
     pub fn hash_users(mut self, hashes_users: bool) -> Self {
         self.hashes_users = hashes_users;
+        self
+    }
+
+    /// The only attributes of features, steps, users and tenants that may leave: keys, or `cart.*` for all that begin with
+    /// `cart.`. Default: all. `GEMBA_ALLOW_ATTRIBUTES` (separated by commas) takes the place of this list.
+    ///
+    /// ```
+    /// let config = gemba::Config::new("shop").allow_attributes(["kind", "cart.*"]).deny_attributes(["cart.coupon"]);
+    /// ```
+    pub fn allow_attributes<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.keys.allowed = keys.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Attributes that never leave, even if they are [allowed](Self::allow_attributes); written like those.
+    /// `GEMBA_DENY_ATTRIBUTES` adds to this list.
+    pub fn deny_attributes<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.keys.denied = keys.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Records this share of the people, above 0 and at most 1, which is the default: all or nothing of a person, by the hash
+    /// of the user, else of the session, the same in every service with the same [`hash_key`](Self::hash_key).
+    ///
+    /// Only what people do is left out: uses, attempts and steps. Who they are, database queries and requests served stay
+    /// complete, because a rare slow query or an outage shows in no sample. Events of nobody stay too. The rate travels as
+    /// `gemba.sample_rate`. A visitor who signs in becomes another person to the sample: do not sample where a funnel
+    /// crosses the sign-in.
+    ///
+    /// ```
+    /// let config = gemba::Config::new("shop").sample_rate(0.25);
+    /// ```
+    pub fn sample_rate(mut self, rate: f64) -> Self {
+        self.sample_rate = rate;
         self
     }
 
@@ -347,18 +318,19 @@ impl Config {
             return Err(InitError::InvalidKey);
         }
         let is_disabled = lookup("GEMBA_DISABLED").map_or(self.is_disabled, |word| is_true(&word));
-        let hash_key = pick("GEMBA_HASH_KEY", &self.hash_key);
-        let resource = self.resource(lookup);
+        let privacy = self.privacy(lookup)?;
+        let mut resource = self.resource(lookup);
+        if let Some(rate) = privacy.sample_rate {
+            resource.push((attribute::SAMPLE_RATE.to_owned(), rate.to_string()));
+            resource.sort();
+        }
         let spool = self.spool_settings(lookup, &resource)?;
         Ok(Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             key,
             resource,
             spool,
-            privacy: Privacy {
-                key: hash_key.map_or(privacy::DEFAULT_KEY, |key| privacy::key_of(&key)),
-                hashes_users: self.hashes_users,
-            },
+            privacy,
             is_disabled,
             ring_bytes: self.ring_bytes,
             max_rings: self.max_rings,
@@ -368,6 +340,29 @@ impl Config {
             request_timeout: self.request_timeout,
             on_error: self.on_error.clone(),
         })
+    }
+
+    fn privacy(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Privacy, InitError> {
+        let key = lookup("GEMBA_HASH_KEY").or_else(|| self.hash_key.clone());
+        let hashes_users = lookup("GEMBA_HASH_USERS").map_or(self.hashes_users, |word| is_true(&word));
+        if hashes_users && key.is_none() {
+            return Err(InitError::NoHashKey);
+        }
+        let mut keys = self.keys.clone();
+        if let Some(allowed) = lookup("GEMBA_ALLOW_ATTRIBUTES") {
+            keys.allowed = list(&allowed).collect();
+        }
+        keys.denied.extend(list(&lookup("GEMBA_DENY_ATTRIBUTES").unwrap_or_default()));
+        let rate = match lookup("GEMBA_SAMPLE_RATE") {
+            Some(value) => value.parse().map_err(|_| InitError::InvalidSampleRate { value })?,
+            None => self.sample_rate,
+        };
+        // Written so that a NaN is refused too.
+        if !(rate > 0.0 && rate <= 1.0) {
+            return Err(InitError::InvalidSampleRate { value: rate.to_string() });
+        }
+        let sample_rate = (rate < 1.0).then_some(rate);
+        Ok(Privacy { key: key.map(|key| privacy::key_of(&key)), hashes_users, keys, sample_rate })
     }
 
     fn spool_settings(
@@ -434,6 +429,15 @@ pub(crate) struct Settings {
     pub(crate) on_error: Option<OnError>,
 }
 
+impl Settings {
+    /// Service, release and environment, as far as they are known.
+    pub(crate) fn name(&self) -> String {
+        let of = |key| self.resource.iter().find(|(of, _)| of == key).map(|(_, value)| value.as_str());
+        let known = [attribute::SERVICE_NAME, attribute::SERVICE_VERSION, attribute::ENVIRONMENT];
+        known.into_iter().filter_map(of).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// Where batches wait on disk.
 #[derive(Debug, Clone)]
 pub(crate) struct SpoolSettings {
@@ -462,6 +466,11 @@ fn file_name(text: &str) -> String {
 
 fn environment_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The entries of a list separated by commas.
+fn list(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned)
 }
 
 /// OpenTelemetry's rule for booleans: `true` in any case; we also take `1`.
@@ -540,6 +549,38 @@ mod tests {
         assert_eq!(told.max_bytes, 4096);
         let wrong = spool(Config::new("shop"), "lots").err();
         assert!(matches!(wrong, Some(InitError::InvalidNumber { .. })), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_environment_has_the_last_word_on_privacy() {
+        let privacy = |config: Config, variables: &'static [(&str, &str)]| {
+            let lookup =
+                move |name: &str| variables.iter().find(|(of, _)| *of == name).map(|(_, value)| (*value).to_owned());
+            config.settings(&lookup).map(|settings| settings.privacy)
+        };
+        let said = Config::new("shop").allow_attributes(["kind"]).deny_attributes(["mail"]).sample_rate(0.5);
+        let told = privacy(
+            said.clone(),
+            &[
+                ("GEMBA_ALLOW_ATTRIBUTES", "n, cart.*,"),
+                ("GEMBA_DENY_ATTRIBUTES", "cart.coupon"),
+                ("GEMBA_SAMPLE_RATE", "1"),
+            ],
+        );
+        let told = told.unwrap();
+        assert_eq!(told.keys.allowed, ["n", "cart.*"], "takes the place of the list in the code");
+        assert_eq!(told.keys.denied, ["mail", "cart.coupon"], "adds to the list in the code");
+        assert_eq!(told.sample_rate, None, "all");
+        assert_eq!(privacy(said, &[]).unwrap().sample_rate, Some(0.5));
+        for wrong in ["0", "-1", "1.01", "NaN", "half"] {
+            let lookup = |name: &str| (name == "GEMBA_SAMPLE_RATE").then(|| wrong.to_owned());
+            let problem = Config::new("shop").settings(&lookup).err();
+            assert!(matches!(problem, Some(InitError::InvalidSampleRate { .. })), "{wrong}: {problem:?}");
+        }
+        let unkeyed = privacy(Config::new("shop"), &[("GEMBA_HASH_USERS", "true")]).err();
+        assert!(matches!(unkeyed, Some(InitError::NoHashKey)), "{unkeyed:?}");
+        let keyed = privacy(Config::new("shop"), &[("GEMBA_HASH_USERS", "true"), ("GEMBA_HASH_KEY", "secret")]);
+        assert!(keyed.unwrap().hashes_users);
     }
 
     #[test]

@@ -90,6 +90,8 @@ struct Data {
     trace: Trace,
     /// Non-zero: records go to this test's capture and are never sent.
     capture: u32,
+    /// Whoever it is lies outside the sample.
+    is_left_out: bool,
     /// The ids, one after the other; its memory is kept when the slot is used again.
     text: String,
     /// Where user, session, tenant and route lie in `text`.
@@ -218,6 +220,7 @@ impl ContextRef {
             data.attempt = above.attempt;
             data.trace = above.trace;
             data.capture = above.capture;
+            data.is_left_out = above.is_left_out;
             inherited_step = step;
             // The child keeps its parent alive: the step it reaches is told to the parent too.
             data.parent = Self::share(parent).keep();
@@ -228,6 +231,7 @@ impl ContextRef {
             data.attempt = 0;
             data.trace = Trace::default();
             data.capture = 0;
+            data.is_left_out = false;
         }
         let trace = Trace::current();
         if trace.is_some() {
@@ -285,7 +289,12 @@ impl OwnedContext {
     }
 
     /// Publishes the context: from now on it is read-only.
-    pub(crate) fn publish(self) -> ContextRef {
+    pub(crate) fn publish(mut self) -> ContextRef {
+        let id = self.0.id();
+        if crate::privacy::is_sampling() && self.data().identity == id {
+            let said = of(id);
+            self.data().is_left_out = crate::privacy::is_left_out(said.user, said.session);
+        }
         self.0
     }
 
@@ -396,6 +405,11 @@ pub(crate) fn current_step(id: ContextId) -> Option<&'static StepDeclaration> {
 /// The feature whose attempt `id` is inside of; the caller holds a share in it or it is current.
 pub(crate) fn current_feature(id: ContextId) -> Option<&'static Callsite> {
     read(id).and_then(|(data, _)| data.feature)
+}
+
+/// Whether whoever `id` names lies outside the sample; the caller holds a share in it or it is current.
+pub(crate) fn is_left_out(id: ContextId) -> bool {
+    read(id).is_some_and(|(data, _)| data.is_left_out)
 }
 
 /// The test capture `id` belongs to, 0 for none.

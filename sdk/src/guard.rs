@@ -27,6 +27,16 @@ pub enum InitError {
     /// The key holds characters that no header can carry.
     #[error("the key holds a space or another character that a header cannot carry")]
     InvalidKey,
+    /// The share of people to record is no number above 0 and at most 1.
+    #[error("the sample rate {value:?} is no number above 0 and at most 1")]
+    InvalidSampleRate {
+        /// What was given.
+        value: String,
+    },
+    /// Users are to be hashed with no key of your own: whoever sees the hashes could find the users by trying all names. Give
+    /// [`Config::hash_key`](crate::Config::hash_key) or `GEMBA_HASH_KEY`.
+    #[error("users are to be hashed, but no hash key is given: set GEMBA_HASH_KEY")]
+    NoHashKey,
     /// An environment variable holds no number.
     #[error("{name} is {value:?}, which is no number")]
     InvalidNumber {
@@ -61,11 +71,12 @@ pub(crate) fn start(settings: Settings) -> Result<Guard, InitError> {
     if settings.is_disabled || cfg!(feature = "off") {
         return Ok(Guard { is_active: false });
     }
+    let destination = format!("{} to {}", settings.name(), settings.endpoint);
     let mut is_first = false;
     PIPELINE.get_or_try_init(|| {
         is_first = true;
         clock::start();
-        privacy::configure(settings.privacy);
+        privacy::configure(settings.privacy.clone());
         pipeline::ring::configure(settings.ring_bytes, settings.max_rings);
         Pipeline::start(settings).map_err(InitError::Thread)
     })?;
@@ -75,7 +86,47 @@ pub(crate) fn start(settings: Settings) -> Result<Guard, InitError> {
     watch_exit();
     watch_panics();
     state::hold();
+    announce(&destination);
     Ok(Guard { is_active: true })
+}
+
+/// Says once who records and where it goes: an event for the host's own log where it has one by now, else a line on stderr.
+fn announce(destination: &str) {
+    #[cfg(feature = "tracing")]
+    if tracing::dispatcher::has_been_set() {
+        tracing::info!(target: "gemba", "recording {destination}");
+        return;
+    }
+    crate::problem::say(format_args!("recording {destination}"));
+}
+
+/// Gives or withdraws consent to record, for the whole process; given until said otherwise, and may be said before
+/// [`init!`](crate::init) too.
+///
+/// While it is withheld nothing is recorded and nothing is sent, not even what the build declares; a macro costs the one load
+/// that it costs without `init!`. The moment it is withdrawn, what was recorded and not sent yet is dropped, in memory and in the
+/// [spool](crate::Config::spool), and counted as `consent`; a request already on its way is not called back. An attempt
+/// that began before stays open. Scopes entered while it is withheld know nobody, also after it is given again.
+///
+/// Withdrawing blocks for a few milliseconds; giving it and repeating what was said do not.
+///
+/// ```
+/// gemba::consent(false);
+/// gemba::feature!("search.filter"); // not recorded
+/// gemba::consent(true);
+/// ```
+pub fn consent(is_given: bool) {
+    let was_withheld = state::withhold(!is_given);
+    if is_forked() || was_withheld != is_given {
+        return;
+    }
+    if let Some(pipeline) = PIPELINE.get() {
+        if is_given {
+            pipeline.resume();
+        } else {
+            pipeline.withdraw();
+        }
+    }
 }
 
 /// Keeps recording; dropping it delivers what is left, for at most the configured time (5 s), and stops.
@@ -108,8 +159,12 @@ impl Drop for Guard {
 /// Sends everything recorded before the call and waits for the answers, at most `timeout`. Blocks: not for async code.
 ///
 /// # Errors
-/// [`FlushError::Closed`] when nothing is being recorded, [`FlushError::Timeout`] when the server took too long.
+/// [`FlushError::Closed`] when nothing is being recorded, [`FlushError::Timeout`] when the server took too long, and at once in an
+/// [`on_error`](crate::Config::on_error) hook, for which the delivery itself is waiting.
 pub fn flush(timeout: Duration) -> Result<(), FlushError> {
+    if crate::local::is_own_thread() || pipeline::drain::is_draining() {
+        return Err(FlushError::Timeout);
+    }
     match PIPELINE.get() {
         Some(pipeline) if !is_forked() => pipeline.flush(timeout),
         _ => Err(FlushError::Closed),

@@ -27,6 +27,10 @@
 //! 4. Everything else happens on two plain threads of its own. No async runtime is needed or touched.
 //! 5. A scope is seen by what runs inside it and by nothing else, however tasks share threads.
 //!
+//! 6. What leaves is the application's choice: sessions only as keyed hashes, users so if asked for, attributes by
+//!    [allow and deny lists](Config::allow_attributes), people by a [sample](Config::sample_rate) and by
+//!    [consent](consent()), which can be withdrawn at any time.
+//!
 //! # Limits
 //!
 //! - Not for signal handlers: a record could interrupt another half written.
@@ -34,7 +38,14 @@
 //!   on their way.
 //! - A forked child records nothing; start recording after the fork, in the process that works.
 //! - `kill -9` takes what has been neither sent nor spooled yet: a second of records, and while a server hangs what comes
-//!   during one request. The server sees the gap in the batch numbers.
+//!   during one request. The server sees the gap in the batch numbers. Attempts that were under way stay open, and
+//!   count as unfinished after 30 minutes.
+//! - `tokio::spawn` and threads begin without a scope: take it along as [`scope()`] shows. Without it a record is kept, of nobody.
+//! - What the host records on the SDK's own threads (in an [`on_error`](Config::on_error) hook, or for each line that the
+//!   SDK's HTTP client logs) is not recorded: every request would be about the last one.
+//! - A batch is at most 512 KiB before compression, larger only for a single record; a server that still finds it too large
+//!   (413) gets it in halves, down to single records, which are then dropped and counted as `refused`. One from the spool is
+//!   dropped at once.
 //!
 //! # Modules
 //!
@@ -56,6 +67,7 @@ mod local;
 mod macros;
 mod pipeline;
 mod privacy;
+mod problem;
 mod scope;
 mod state;
 mod ticket;
@@ -67,13 +79,14 @@ pub mod testing;
 pub mod web;
 
 pub use attempt::{Attempt, Attempted, Outcome, Verdict, shutting_down};
-pub use config::{Config, Problem};
+pub use config::Config;
 pub use funnel::Funnel;
 pub use gemba_conventions::DropReason;
 pub use gemba_macros::instrument;
-pub use guard::{FlushError, Guard, InitError, flush, stats};
+pub use guard::{FlushError, Guard, InitError, consent, flush, stats};
 pub use identity::{Known, identify};
 pub use pipeline::Stats;
+pub use problem::Problem;
 #[cfg(feature = "sqlx")]
 pub use query::sqlx;
 pub use scope::{Scope, Scoped, scope};

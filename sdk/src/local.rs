@@ -48,6 +48,8 @@ struct Local {
 
 thread_local! {
     static LOCAL: Local = const { Local { writer: Writer::new(), context: Cell::new(0) } };
+    /// Never has a ring, so this is looked at only where there is no room.
+    static IS_OWN: Cell<bool> = const { Cell::new(false) };
     /// Gives the ring back when the thread ends; apart from `LOCAL`, so that reading that needs no registration.
     static LEASE: Lease = const { Lease };
 }
@@ -115,10 +117,30 @@ pub(crate) fn write(
     });
 }
 
+/// Keeps this thread from recording: it is the SDK's own, and what the host records about its HTTP client or in a hook would
+/// make the next request about the last one.
+pub(crate) fn silence() {
+    IS_OWN.set(true);
+}
+
+/// Whether this thread is the SDK's own.
+pub(crate) fn is_own_thread() -> bool {
+    IS_OWN.get()
+}
+
+/// Whether people outside the sample are left out of records of this kind: what they did, never who they are, nor how the
+/// service did, which its figures need in full.
+pub(crate) fn is_sampled(kind: u8) -> bool {
+    kind <= RecordKind::Step as u8
+}
+
 /// The uncommon part: the thread has no ring yet, the reader has to be looked at, or the record must be dropped.
 #[cold]
 #[inline(never)]
 fn make_room(writer: &Writer, callsite: &'static Callsite, size: usize) -> bool {
+    if is_own_thread() {
+        return false;
+    }
     if !writer.is_attached() && !attach(writer) {
         callsite.count(DropReason::NoRing);
         return false;

@@ -1,7 +1,8 @@
-//! What leaves the process of an id: sessions always as a keyed hash, users as they are unless the application says so.
+//! What leaves the process: sessions always as a keyed hash, users as they are unless the application says so, attributes
+//! by the rules for their keys, and of people only those in the sample.
 //!
 //! A session id is often a secret that lets its bearer in, so it never leaves. The hash is the same in every process
-//! that has the same key, so that a session can be followed through several services.
+//! that has the same key, so that a session can be followed through several services; so is the sample.
 
 use crate::context::Part;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
@@ -13,18 +14,40 @@ use std::sync::OnceLock;
 /// session id of the usual 128 random bits from its hash is hopeless without any key.
 pub(crate) const DEFAULT_KEY: [u8; 16] = *b"gemba.session.id";
 
-/// The keys in use.
-#[derive(Debug, Clone, Copy)]
+/// What the application says about privacy.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Privacy {
-    /// Key of all hashes.
-    pub(crate) key: [u8; 16],
+    /// Key of all hashes; None for [`DEFAULT_KEY`].
+    pub(crate) key: Option<[u8; 16]>,
     /// Whether users and anonymous ids are hashed too.
     pub(crate) hashes_users: bool,
+    /// Which attributes of the application leave.
+    pub(crate) keys: KeyRules,
+    /// Share of the people that are recorded, in (0, 1]; None for all.
+    pub(crate) sample_rate: Option<f64>,
+}
+
+/// Which keys of attributes may leave: with something in `allowed` only those, and none in `denied`. An entry is a key, or
+/// `cart.*` for all keys that begin with `cart.`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyRules {
+    pub(crate) allowed: Vec<String>,
+    pub(crate) denied: Vec<String>,
+}
+
+impl KeyRules {
+    fn allow(&self, key: &str) -> bool {
+        let names = |entry: &String| match entry.strip_suffix('*') {
+            Some(beginning) => key.starts_with(beginning),
+            None => entry == key,
+        };
+        (self.allowed.is_empty() || self.allowed.iter().any(names)) && !self.denied.iter().any(names)
+    }
 }
 
 static PRIVACY: OnceLock<Privacy> = OnceLock::new();
 
-/// Sets the keys for the process; the first call counts.
+/// Sets the rules for the process; the first call counts.
 pub(crate) fn configure(privacy: Privacy) {
     let _first_wins = PRIVACY.set(privacy);
 }
@@ -36,17 +59,45 @@ pub(crate) fn key_of(secret: &str) -> [u8; 16] {
     hasher.finish128().as_bytes()
 }
 
+fn hash_key() -> [u8; 16] {
+    PRIVACY.get().and_then(|privacy| privacy.key).unwrap_or(DEFAULT_KEY)
+}
+
+/// Whether an attribute of the application under this key may leave the process.
+pub(crate) fn may_leave(key: &str) -> bool {
+    PRIVACY.get().is_none_or(|privacy| privacy.keys.allow(key))
+}
+
+/// Whether only a share of the people is recorded.
+pub(crate) fn is_sampling() -> bool {
+    PRIVACY.get().is_some_and(|privacy| privacy.sample_rate.is_some())
+}
+
+/// Whether the person of this user, else of this session (as they leave the process), lies outside the sample; nobody never does.
+pub(crate) fn is_left_out(user: &str, session: &str) -> bool {
+    let Some(rate) = PRIVACY.get().and_then(|privacy| privacy.sample_rate) else { return false };
+    let person = if user.is_empty() { session } else { user };
+    !person.is_empty() && point_of(&hash_key(), person) >= rate
+}
+
+/// Where a person lies in [0, 1), the same in every process with the same key.
+fn point_of(key: &[u8; 16], person: &str) -> f64 {
+    let mut hasher = SipHasher24::new_with_key(key);
+    hasher.write(person.as_bytes());
+    // The upper 53 bits are what a float holds exactly.
+    (hasher.finish128().h1 >> 11) as f64 / (1_u64 << 53) as f64
+}
+
 /// Writes `id` as it may leave the process. Allocates nothing itself.
 pub(crate) fn write_id(part: Part, id: &dyn fmt::Display, out: &mut impl Write) {
-    let privacy = PRIVACY.get().copied().unwrap_or(Privacy { key: DEFAULT_KEY, hashes_users: false });
     let is_hashed = match part {
         Part::Session => true,
-        Part::User => privacy.hashes_users,
+        Part::User => PRIVACY.get().is_some_and(|privacy| privacy.hashes_users),
         Part::Tenant | Part::Route => false,
     };
     // `out` is bounded memory and never fails by itself; a failing `Display` leaves what it wrote.
     let _written = if is_hashed {
-        let mut hashing = Hashing { hasher: SipHasher24::new_with_key(&privacy.key), is_empty: true };
+        let mut hashing = Hashing { hasher: SipHasher24::new_with_key(&hash_key()), is_empty: true };
         // An id that fails to print is as good as none.
         if write!(hashing, "{id}").is_err() || hashing.is_empty {
             return;
@@ -68,5 +119,35 @@ impl Write for Hashing {
         self.is_empty &= piece.is_empty();
         self.hasher.write(piece.as_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_leaves_when_it_is_allowed_and_not_denied() {
+        let rules = |allowed: &[&str], denied: &[&str]| KeyRules {
+            allowed: allowed.iter().map(ToString::to_string).collect(),
+            denied: denied.iter().map(ToString::to_string).collect(),
+        };
+        assert!(rules(&[], &[]).allow("anything"));
+        assert!(rules(&["kind", "cart.*"], &[]).allow("cart.id"));
+        assert!(!rules(&["kind", "cart.*"], &[]).allow("cart"));
+        assert!(!rules(&["kind", "cart.*"], &[]).allow("kinds"));
+        assert!(!rules(&["cart.*"], &["cart.coupon"]).allow("cart.coupon"), "a denial wins");
+        assert!(!rules(&[], &["*"]).allow("anything"));
+    }
+
+    #[test]
+    fn the_sample_holds_its_share_of_the_people() {
+        let key = key_of("secret");
+        let points: Vec<f64> = (0..20_000).map(|number| point_of(&key, &format!("user-{number}"))).collect();
+        assert!(points.iter().all(|point| (0.0..1.0).contains(point)));
+        let within = points.iter().filter(|point| **point < 0.1).count();
+        // 2,000 expected; five standard deviations of a binomial (42) on both sides.
+        assert!((1790..=2210).contains(&within), "{within}");
+        assert!((point_of(&key, "user-1") - point_of(&key_of("other"), "user-1")).abs() > f64::EPSILON);
     }
 }

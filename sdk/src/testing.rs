@@ -7,7 +7,7 @@ use crate::callsite::StepDeclaration;
 use crate::local::RecordKind;
 use crate::pipeline::drain::{self, Ending, Record};
 use crate::value::{self, Read};
-use crate::{clock, scope, state};
+use crate::{clock, privacy, scope, state};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -226,6 +226,7 @@ fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Endin
     for key in record.callsite.keys() {
         let attribute = match value::take(&mut values)? {
             Read::Absent => continue,
+            _ if !privacy::may_leave(key) => continue,
             Read::Integer(value) => Attribute::Integer(value),
             Read::Unsigned(value) => Attribute::Unsigned(value),
             Read::Float(value) => Attribute::Float(value),

@@ -11,8 +11,12 @@
 //! - Ids leave as they would to Gemba: sessions hashed, users too if so configured.
 
 #[cfg(feature = "tower")]
+mod client;
+#[cfg(feature = "tower")]
 pub(crate) mod layer;
 
+#[cfg(feature = "tower")]
+pub use client::{ClientLayer, ClientService};
 #[cfg(feature = "tower")]
 pub use layer::{Layer, ResponseFuture, Service};
 
@@ -45,7 +49,16 @@ pub(crate) fn configure(hosts: Vec<String>) {
 /// # Ok::<(), http::Error>(())
 /// ```
 ///
-/// With reqwest: `gemba::web::propagate(&host, request.headers_mut())`, the host being `request.url().host_str()`.
+/// With reqwest, whose headers are these too:
+///
+/// ```text
+/// let mut request = client.get(url).build()?;
+/// let host = request.url().host_str().unwrap_or_default().to_owned();
+/// gemba::web::propagate(&host, request.headers_mut());
+/// let answer = client.execute(request).await?;
+/// ```
+///
+/// With hyper's client, or any other tower service, [`ClientLayer`] does it for each request.
 pub fn propagate(host: &str, headers: &mut HeaderMap) {
     if !crate::state::is_recording() {
         return;

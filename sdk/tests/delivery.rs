@@ -17,8 +17,10 @@ mod support;
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
+use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use support::server::{Figures, Reply, Server, attribute, named, ok, print_figures, reported_drops, stored, text};
 
@@ -33,15 +35,19 @@ fn run_child(scenario: &str, address: SocketAddr) -> Figures {
     run_child_and_listen(scenario, address).0
 }
 
-/// The child's figures and what it said on stderr.
-fn run_child_and_listen(scenario: &str, address: SocketAddr) -> (Figures, String) {
-    let output = Command::new(std::env::current_exe().unwrap())
+fn child_of(scenario: &str, address: SocketAddr) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["child", "--exact", "--nocapture"])
         .env(SCENARIO, scenario)
         .env("GEMBA_ENDPOINT", format!("http://{address}"))
-        .env("GEMBA_KEY", "gi_test")
-        .output()
-        .unwrap();
+        .env("GEMBA_KEY", "gi_test");
+    command
+}
+
+/// The child's figures and what it said on stderr.
+fn run_child_and_listen(scenario: &str, address: SocketAddr) -> (Figures, String) {
+    let output = child_of(scenario, address).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{text}\n{told}");
@@ -53,13 +59,23 @@ fn run_child_and_listen(scenario: &str, address: SocketAddr) -> (Figures, String
 fn child() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
     let patience = if matches!(scenario.as_str(), "away" | "silent") { 300 } else { 10_000 };
-    let guard = gemba::Config::new("delivery-test")
+    let mut config = gemba::Config::new("delivery-test")
         .release("1.2.3")
         .send_interval(Duration::from_millis(20))
-        .shutdown_timeout(Duration::from_millis(patience))
-        .start()
-        .unwrap();
-    assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
+        .shutdown_timeout(Duration::from_millis(patience));
+    match scenario.as_str() {
+        "slow" => config = config.request_timeout(Duration::from_secs(1)),
+        "hook" => config = config.on_error(misbehave),
+        "chatty" => {
+            log::set_logger(&RecordsLines).unwrap();
+            log::set_max_level(log::LevelFilter::Trace);
+        }
+        _ => {}
+    }
+    let guard = config.start().unwrap();
+    if scenario != "disabled" {
+        assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
+    }
     match scenario.as_str() {
         "flood" => {
             for number in 0..200_000_u32 {
@@ -88,7 +104,7 @@ fn child() {
             gemba::feature!("inside.held");
             drop(held);
         }
-        "refused" => {
+        "refused" | "hook" => {
             record_all();
             guard.flush(Duration::from_secs(10)).unwrap();
             record_all();
@@ -98,11 +114,82 @@ fn child() {
                 std::thread::spawn(move || gemba::feature!("short.lived", number = number)).join().unwrap();
             }
         }
+        "few" => {
+            for number in 0..5 {
+                gemba::feature!("delivery.few", number = number);
+            }
+        }
+        "current" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let tasks: Vec<_> = (0..EVENTS)
+                    .map(|number| tokio::spawn(async move { gemba::feature!("delivery.used", number = number) }))
+                    .collect();
+                for task in tasks {
+                    task.await.unwrap();
+                }
+                // Blocks the only thread of the runtime, whose tasks the delivery must not need.
+                drop(guard);
+            });
+            print_figures();
+            return;
+        }
+        "dies" => {
+            let _open = gemba::attempt!("dies.open");
+            gemba::attempt!("dies.done").complete();
+            guard.flush(Duration::from_secs(10)).unwrap();
+            std::process::abort();
+        }
+        "stopping" => stop_in_the_middle(),
         _ => record_all(),
     }
     drop(guard);
     gemba::feature!("after.stop");
     print_figures();
+    println!("figure:hooked={} figure:lines={}", HOOKED.load(Ordering::Relaxed), LINES.load(Ordering::Relaxed));
+}
+
+/// Calls of [`misbehave`].
+static HOOKED: AtomicU64 = AtomicU64::new(0);
+/// Lines that [`RecordsLines`] was given.
+static LINES: AtomicU64 = AtomicU64::new(0);
+
+/// A hook that does everything a hook must not.
+fn misbehave(_: gemba::Problem) {
+    HOOKED.fetch_add(1, Ordering::Relaxed);
+    gemba::feature!("hook.used");
+    gemba::attempt!("hook.tried").complete();
+    assert_eq!(gemba::flush(Duration::from_secs(60)), Err(gemba::FlushError::Timeout), "it waits for itself");
+    panic!("on purpose");
+}
+
+/// A host that records each line of its log, those of the SDK's own HTTP client among them.
+struct RecordsLines;
+
+impl log::Log for RecordsLines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, _: &log::Record<'_>) {
+        LINES.fetch_add(1, Ordering::Relaxed);
+        gemba::feature!("log.line");
+    }
+
+    fn flush(&self) {}
+}
+
+/// What is cut off after the process has said that it stops.
+fn stop_in_the_middle() {
+    let mut future = Box::pin(gemba::attempt!("stopping.future").run_async(std::future::pending::<()>()));
+    let polled = future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(polled.is_pending());
+    let bare = gemba::attempt!("stopping.bare");
+    let finished = gemba::attempt!("stopping.finished");
+    gemba::shutting_down();
+    drop(future);
+    drop(bare);
+    finished.complete();
 }
 
 fn record_all() {
@@ -119,7 +206,7 @@ fn record_all() {
 fn fork_and_record() {
     record_all();
     #[expect(unsafe_code, reason = "the claim is about fork")]
-    // SAFETY: the child only records (which does nothing there), drops nothing and leaves with `_exit`.
+    // SAFETY: the children only record (which does nothing there), drop nothing and leave by the C library's ways.
     unsafe {
         let pid = libc::fork();
         assert!(pid >= 0);
@@ -128,9 +215,18 @@ fn fork_and_record() {
             assert_eq!(gemba::flush(Duration::from_secs(1)), Err(gemba::FlushError::Closed));
             libc::_exit(0);
         }
-        let mut status = 0;
-        assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
-        assert_eq!(status, 0);
+        // The second leaves as a program does, through what is registered for the exit.
+        let leaving = libc::fork();
+        assert!(leaving >= 0);
+        if leaving == 0 {
+            gemba::feature!("fork.leaving");
+            libc::exit(0);
+        }
+        for pid in [pid, leaving] {
+            let mut status = 0;
+            assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
+            assert_eq!(status, 0);
+        }
     }
 }
 
@@ -313,4 +409,138 @@ fn short_lived_threads_hand_their_ring_on() {
     let records = stored(&server.requests());
     assert_eq!(named(&records, "gemba.feature.used").len(), 500);
     assert_eq!(figures.get("no_ring"), 0, "500 threads, 64 rings");
+}
+
+#[test]
+fn a_date_in_retry_after_is_honoured_by_the_servers_own_clock() {
+    let pause = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nretry-after: Sun, 06 Nov 1994 08:49:39 GMT\r\n";
+    let server = Server::start(vec![Reply::Status(503, pause, Vec::new())], ok());
+    let figures = run_child("well", server.address);
+    let requests = server.requests();
+    assert_eq!(requests[0].key(), requests[1].key());
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(2), "{:?}", requests[1].at - requests[0].at);
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
+}
+
+#[test]
+fn a_batch_too_large_for_the_server_goes_in_halves_without_a_gap() {
+    let large = || Reply::Status(413, "", Vec::new());
+    let server = Server::start(vec![large(), large()], ok());
+    let figures = run_child("well", server.address);
+    assert_eq!(figures.get("recorded"), figures.get("delivered"), "{figures:?}");
+    let requests = server.requests();
+    assert_eq!(requests[0].key(), requests[1].key(), "the first half goes under the number of the whole");
+    let taken = &requests[2..];
+    let records = stored(taken);
+    assert_eq!(records.len() as u64, figures.get("delivered"));
+    assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS);
+    let mut numbers: Vec<u64> =
+        taken.iter().map(|request| request.key().rsplit_once('-').unwrap().1.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..taken.len() as u64), "{numbers:?}");
+}
+
+#[test]
+fn what_is_too_large_record_by_record_is_refused_and_counted() {
+    let server = Server::start(Vec::new(), Reply::Status(413, "", Vec::new()));
+    let figures = run_child("few", server.address);
+    assert_eq!(figures.get("recorded"), figures.get("refused"), "{figures:?}");
+    let single = |request: &support::server::Request| {
+        request.path == "/v1/logs" && stored(std::slice::from_ref(request)).len() == 1
+    };
+    assert!(server.requests().iter().filter(|request| single(request)).count() >= 5);
+}
+
+#[test]
+fn a_server_slower_than_a_request_may_take_gets_the_same_batch_again() {
+    let server = Server::start(vec![Reply::Slow(Duration::from_secs(3))], ok());
+    let figures = run_child("slow", server.address);
+    let requests = server.requests();
+    assert_eq!(requests[0].key(), requests[1].key(), "nothing came back, so it may be there: the key tells");
+    assert_eq!(figures.get("recorded"), figures.get("delivered"), "{figures:?}");
+    assert_eq!(stored(&requests).len() as u64, figures.get("delivered"));
+}
+
+#[test]
+fn a_hook_that_records_waits_and_panics_does_no_harm() {
+    let server = Server::start(vec![Reply::Status(400, "", Vec::new())], ok());
+    let figures = run_child("hook", server.address);
+    assert_eq!(figures.get("hooked"), 1, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + figures.get("refused"));
+    let records = stored(&server.requests()[1..]);
+    let of_hook = |record: &&opentelemetry_proto::tonic::logs::v1::LogRecord| {
+        record.event_name != "gemba.catalog"
+            && attribute(&record.attributes, "gemba.feature.name")
+                .is_some_and(|name| matches!(name, Value::StringValue(name) if name.starts_with("hook.")))
+    };
+    assert_eq!(records.iter().filter(of_hook).count(), 0);
+    assert_eq!(named(&records, "gemba.feature.used").len() as u64, EVENTS, "what came after the hook");
+}
+
+#[test]
+fn what_the_host_says_about_the_sdks_own_requests_is_not_recorded() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("chatty", server.address);
+    assert!(figures.get("lines") > 0, "the HTTP client logs, and the host hears it: {figures:?}");
+    let records = stored(&server.requests());
+    let used = named(&records, "gemba.feature.used");
+    assert!(used.iter().all(|record| text(&record.attributes, "gemba.feature.name") != "log.line"));
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
+}
+
+#[test]
+fn a_runtime_of_one_thread_is_not_needed_for_the_delivery() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("current", server.address);
+    assert_eq!(named(&stored(&server.requests()), "gemba.feature.used").len() as u64, EVENTS);
+    assert_eq!(figures.get("recorded"), figures.get("delivered"), "{figures:?}");
+}
+
+#[test]
+fn a_process_that_dies_leaves_its_attempt_open() {
+    let server = Server::start(Vec::new(), ok());
+    let output = child_of("dies", server.address).output().unwrap();
+    assert!(!output.status.success());
+    let records = stored(&server.requests());
+    let features = |event: &str| -> Vec<String> {
+        named(&records, event).iter().map(|record| text(&record.attributes, "gemba.feature.name").to_owned()).collect()
+    };
+    assert_eq!(features("gemba.feature.started"), ["dies.open", "dies.done"]);
+    assert_eq!(features("gemba.feature.ended"), ["dies.done"]);
+    assert_eq!(named(&records, "gemba.sdk.stopped").len(), 0);
+}
+
+#[test]
+fn what_the_stop_cuts_off_was_given_up_by_nobody() {
+    let server = Server::start(Vec::new(), ok());
+    run_child("stopping", server.address);
+    let records = stored(&server.requests());
+    let endings: Vec<_> = named(&records, "gemba.feature.ended")
+        .iter()
+        .map(|record| {
+            let reason = attribute(&record.attributes, "gemba.outcome.reason").is_some();
+            let [feature, outcome] =
+                ["gemba.feature.name", "gemba.outcome"].map(|key| text(&record.attributes, key).to_owned());
+            (feature, outcome, reason.then(|| text(&record.attributes, "gemba.outcome.reason").to_owned()))
+        })
+        .collect();
+    let shutdown = Some("shutdown".to_owned());
+    let expected = [
+        ("stopping.future".to_owned(), "cancelled".to_owned(), shutdown.clone()),
+        ("stopping.bare".to_owned(), "cancelled".to_owned(), shutdown),
+        ("stopping.finished".to_owned(), "completed".to_owned(), None),
+    ];
+    assert_eq!(endings, expected);
+}
+
+#[test]
+fn switched_off_by_the_environment_nothing_is_recorded_or_sent() {
+    let server = Server::start(Vec::new(), ok());
+    let output = child_of("disabled", server.address).env("GEMBA_DISABLED", "true").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let figures = Figures::in_text(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(figures.get("recorded"), 0, "{figures:?}");
+    assert!(server.requests().is_empty());
+    assert!(!told.contains("gemba: "), "{told}");
 }

@@ -33,7 +33,7 @@ fn start() {
             }
         });
         let config = gemba::Config::new("web-test").endpoint(endpoint).without_environment();
-        config.baggage_to(["orders.internal", ".trusted.example"]).start().unwrap()
+        config.baggage_to(["orders.internal", ".trusted.example", "localhost"]).start().unwrap()
     });
 }
 
@@ -234,4 +234,65 @@ fn a_handler_that_panics_is_a_failed_request() {
     let span = await_span_of("pat");
     assert_eq!(span.status.unwrap().code, 2);
     assert_eq!(text(&attributes(span.attributes), "error.type"), "panic");
+}
+
+/// Answers with the headers it was sent, one a line; a hyper service without any framework.
+#[derive(Clone)]
+struct Echo;
+
+impl<B> tower_service::Service<http::Request<B>> for Echo {
+    type Response = http::Response<String>;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<http::Response<String>, std::convert::Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        gemba::feature!("web.echo");
+        let lines = request.headers().iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()));
+        std::future::ready(Ok(http::Response::new(lines.collect())))
+    }
+}
+
+/// The headers that arrive when `user` sends a request through the client's layer, from inside the server's.
+async fn echoed(user: &str, server: SocketAddr) -> String {
+    use http_body_util::BodyExt as _;
+    use tower_layer::Layer as _;
+    use tower_service::Service as _;
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+    let mut client = gemba::web::ClientLayer::new().layer(client);
+    let request = http::Request::get(format!("http://localhost:{}/", server.port())).body(String::new()).unwrap();
+    let work = async {
+        let answer = client.call(request).await.unwrap();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    gemba::scope().user(user).run_async(work).await
+}
+
+#[test]
+fn hyper_alone_serves_inside_the_layer_and_its_client_hands_the_scope_on() {
+    start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let headers = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let layer = Layer::new().trust(|_| true).route(|_| Some("/echo".to_owned()));
+        tokio::spawn(async move {
+            let service = hyper_util::service::TowerToHyperService::new(tower_layer::Layer::layer(&layer, Echo));
+            let (stream, _) = listener.accept().await.unwrap();
+            let connection = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
+            connection.serve_connection(hyper_util::rt::TokioIo::new(stream), service).await.unwrap();
+        });
+        echoed("hal", address).await
+    });
+    assert!(headers.contains("baggage: user.id=hal\n"), "localhost is listed: {headers}");
+    flush();
+    let span = await_span_of("hal");
+    assert_eq!((span.name.as_str(), status_of(&span)), ("GET /echo", "IntValue(200)".to_owned()));
+    let used = records_of("hal", "gemba.feature.used");
+    assert_eq!(used.len(), 1, "the next service knows who it was");
+    assert_eq!(used[0].span_id, span.span_id);
 }

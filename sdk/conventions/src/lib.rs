@@ -312,6 +312,8 @@ closed_set! {
         GuardIgnored = 11 => "guard_ignored",
         /// A spooled batch was cut short by a kill or damaged on disk; it was never sent.
         SpoolTorn = 12 => "spool_torn",
+        /// Consent was withdrawn while the record waited to be sent.
+        Consent = 13 => "consent",
     }
 }
 

@@ -17,10 +17,10 @@ use crate::attempt::EndReason;
 use crate::callsite::{Callsite, StepDeclaration};
 use crate::clock::{self, Timeline};
 use crate::context::{self, ContextId, Resolved, Retired};
-use crate::local::{HEADER_BYTES, RecordKind};
+use crate::local::{self, HEADER_BYTES, RecordKind};
 use crate::query::drain::Close;
 use crate::value::{self, Read};
-use crate::{catalog, query, state, testing};
+use crate::{catalog, privacy, query, state, testing};
 use gemba_conventions::{Outcome, attribute, event};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -117,7 +117,7 @@ impl Drain {
         if self.queries.pass(&self.retired, self.outbox.as_mut(), close, wall_ns) {
             self.retired.free();
         }
-        let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE);
+        let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE) && !state::is_withheld();
         if let (Some(outbox), true) = (&mut self.outbox, is_due) {
             self.declared = Some(Instant::now());
             catalog::declare(outbox, clock::wall_now_ns());
@@ -130,8 +130,14 @@ pub(crate) fn open(outbox: Outbox) {
     lock().outbox = Some(outbox);
 }
 
+/// Whether this thread is in a pass: a hook of the host that is called from one must not begin another.
+pub(crate) fn is_draining() -> bool {
+    IS_DRAINING.get()
+}
+
 /// The drain thread.
 pub(crate) fn run(interval: Duration) {
+    crate::local::silence();
     let mut calibrated = Instant::now();
     loop {
         if state::load() & state::FORKED != 0 {
@@ -190,11 +196,14 @@ pub(crate) fn close(ledger: &Ledger) {
     let Some(mut outbox) = outbox.take() else { return };
     drops.report(&mut outbox, true);
     let totals = ledger.stats();
-    outbox.log(clock::wall_now_ns(), event::SDK_STOPPED, context::Trace::default(), |attributes| {
-        attributes.unsigned(attribute::SDK_RECORDED, totals.recorded);
-        attributes.unsigned(attribute::SDK_DELIVERED, totals.delivered);
-        attributes.unsigned(attribute::SDK_UNCONFIRMED, totals.unconfirmed);
-    });
+    // Without consent not even a goodbye is sent.
+    if !state::is_withheld() {
+        outbox.log(clock::wall_now_ns(), event::SDK_STOPPED, context::Trace::default(), |attributes| {
+            attributes.unsigned(attribute::SDK_RECORDED, totals.recorded);
+            attributes.unsigned(attribute::SDK_DELIVERED, totals.delivered);
+            attributes.unsigned(attribute::SDK_UNCONFIRMED, totals.unconfirmed);
+        });
+    }
     outbox.seal_due(true);
 }
 
@@ -257,6 +266,8 @@ impl Sink<'_> {
         };
         if record.context.capture != 0 {
             testing::keep(&record, |values| self.ending(values, ticks, record.time_ns));
+        } else if local::is_sampled(kind) && context::is_left_out(context) {
+            super::ledger::LEDGER.leave_out();
         } else if let Some(outbox) = self.outbox.as_deref_mut() {
             let timeline = self.timeline;
             send(outbox, &record, |values| ending(timeline, values, ticks, record.time_ns));
@@ -440,6 +451,7 @@ fn own(attributes: &mut Attributes<'_>, callsite: &Callsite, mut values: &[u8]) 
     for key in callsite.keys() {
         match value::take(&mut values) {
             Some(Read::Absent) => {}
+            Some(_) if !privacy::may_leave(key) => {}
             Some(Read::Integer(value)) => attributes.integer(key, value),
             Some(Read::Unsigned(value)) => attributes.unsigned(key, value),
             Some(Read::Float(value)) => attributes.float(key, value),

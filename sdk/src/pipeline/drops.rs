@@ -6,8 +6,8 @@
 use super::outbox::Outbox;
 use super::queue::Receipt;
 use crate::callsite::REASONS;
-use crate::config::Problem;
-use crate::{clock, context, query};
+use crate::problem::Problem;
+use crate::{clock, context, query, state};
 use gemba_conventions::{DropReason, attribute, metric};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -34,6 +34,10 @@ impl DropReports {
 
     /// Sends what has been dropped since the last report; `now` even while an earlier report is on its way or spooled.
     pub(super) fn report(&mut self, outbox: &mut Outbox, now: bool) {
+        if state::is_withheld() {
+            // Nothing is sent without consent; given again, the next report holds the counts.
+            return;
+        }
         let reported = self.reported.get_or_insert_default();
         self.waiting.retain(|(receipt, counts)| {
             if receipt.fate() == Some(false) {

@@ -7,7 +7,7 @@ use super::encode::{self, Attributes};
 use super::queue::Signal;
 use crate::clock;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use ureq::Agent;
 use ureq::http::StatusCode;
 
@@ -89,11 +89,8 @@ impl Exporter {
         }
         match request.send(&body[..]) {
             Ok(mut response) => {
-                let retry_after = response
-                    .headers()
-                    .get("retry-after")
-                    .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-                    .map(Duration::from_secs);
+                let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+                let retry_after = retry_after(header("retry-after"), header("date"), SystemTime::now());
                 match response.status() {
                     status if status.is_success() => {
                         let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
@@ -115,5 +112,36 @@ impl Exporter {
             }
             Err(_) => Answer::Unknown,
         }
+    }
+}
+
+/// How long a server asks to be left alone (RFC 9110, section 10.2.3): seconds, or a date, which is compared with the server's
+/// own clock where it says what that shows. A date that is past asks for nothing.
+fn retry_after(value: Option<&str>, date: Option<&str>, now: SystemTime) -> Option<Duration> {
+    let value = value?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let now = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now);
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_by_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let asked = |value, date| retry_after(Some(value), date, now).map(|pause| pause.as_secs());
+        assert_eq!(asked("120", None), Some(120));
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:42 GMT", None), Some(5), "RFC 9110's example, five seconds on");
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:32 GMT", None), Some(0), "past");
+        let slow = Some("Sun, 06 Nov 1994 08:49:00 GMT");
+        assert_eq!(asked("Sun, 06 Nov 1994 08:49:42 GMT", slow), Some(42), "by the server's own clock");
+        assert_eq!(asked("soon", None), None);
+        assert_eq!(asked("-1", None), None);
+        assert_eq!(retry_after(None, slow, now), None);
     }
 }

@@ -29,6 +29,7 @@ pub(crate) struct Ledger {
     pending: AtomicU64,
     spooled: AtomicU64,
     dropped: [AtomicU64; REASON_SLOTS],
+    left_out: AtomicU64,
 }
 
 /// The books of the process.
@@ -40,6 +41,7 @@ pub(crate) static LEDGER: Ledger = Ledger {
     pending: AtomicU64::new(0),
     spooled: AtomicU64::new(0),
     dropped: [const { AtomicU64::new(0) }; REASON_SLOTS],
+    left_out: AtomicU64::new(0),
 };
 
 impl Ledger {
@@ -89,6 +91,11 @@ impl Ledger {
         self.pending.fetch_sub(records, Ordering::Relaxed);
     }
 
+    /// An event of somebody outside the sample is left out.
+    pub(crate) fn leave_out(&self) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Records dropped behind the rings so far.
     pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped.get(reason as usize).map_or(0, |counter| counter.load(Ordering::Relaxed))
@@ -125,6 +132,7 @@ impl Ledger {
             dropped,
             without_context: crate::context::refused(),
             ignored_guards,
+            left_out: self.left_out.load(Ordering::Relaxed),
         }
     }
 }
@@ -150,6 +158,8 @@ pub struct Stats {
     pub without_context: u64,
     /// Attempts whose guard was dropped at once, as by `let _ = attempt!(..)`; recorded as abandoned with reason `ignored`.
     pub ignored_guards: u64,
+    /// Events of people outside the [sample](crate::Config::sample_rate); they are not among the recorded ones.
+    pub left_out: u64,
 }
 
 impl Stats {

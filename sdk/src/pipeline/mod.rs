@@ -77,6 +77,21 @@ impl Pipeline {
         self.queue.close(self.shutdown_timeout);
     }
 
+    /// Drops what has been recorded and not sent, because consent is withdrawn. Blocks for a drain pass.
+    pub(crate) fn withdraw(&self) {
+        // What is drained from now on is dropped as it is handed over.
+        if !drain::is_draining() {
+            drain::flush();
+        }
+        self.queue.withdraw();
+    }
+
+    /// Goes on, because consent is given.
+    pub(crate) fn resume(&self) {
+        self.queue.notify();
+        wake();
+    }
+
     #[expect(clippy::unused_self, reason = "the books belong to the running pipeline, wherever they are kept")]
     pub(crate) fn stats(&self) -> Stats {
         LEDGER.stats()

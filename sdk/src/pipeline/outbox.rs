@@ -6,8 +6,8 @@
 use super::encode::{self, Attributes, Buffer, ExponentialPoint, Span};
 use super::ledger::Ledger;
 use super::queue::{Batch, Queue, Receipt, Signal};
-use crate::config::Problem;
 use crate::context::Trace;
+use crate::problem::Problem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

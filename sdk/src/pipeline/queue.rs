@@ -4,7 +4,8 @@
 //! It does not send, does not write to disk and does not decide about retries.
 
 use super::ledger::{Ledger, Place};
-use crate::config::{OnError, Problem};
+use crate::problem::{OnError, Problem, Problems};
+use crate::state;
 use gemba_conventions::DropReason;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -72,6 +73,42 @@ impl Batch {
     pub(crate) fn new(signal: Signal, items: Vec<u8>, records: u64, receipt: Option<Receipt>) -> Self {
         Self { signal, items, records, number: 0, may_be_there: false, receipt }
     }
+
+    /// The batch as two, each of about half its records. A batch comes back whole when it has one record only, when one
+    /// receipt tells its fate, or when the server may have it already: its first half would pass for a repeat of all of it.
+    fn halves(mut self) -> Result<(Self, Self), Self> {
+        if self.records < 2 || self.receipt.is_some() || self.may_be_there {
+            return Err(self);
+        }
+        let of_first = self.records / 2;
+        let mut rest = self.items.as_slice();
+        for _ in 0..of_first {
+            match after_item(rest) {
+                Some(after) => rest = after,
+                None => return Err(self),
+            }
+        }
+        let second = self.items.split_off(self.items.len() - rest.len());
+        let second = Self::new(self.signal, second, self.records - of_first, None);
+        self.records = of_first;
+        Ok((self, second))
+    }
+}
+
+/// What follows the first item: a tag of one byte, the length as a varint, so many bytes (`encode::log_record` and the others
+/// write nothing else, one item a record).
+fn after_item(items: &[u8]) -> Option<&[u8]> {
+    let (_tag, mut rest) = items.split_first()?;
+    let mut length = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return rest.get(length..);
+        }
+    }
+    None
 }
 
 #[derive(Debug, Default)]
@@ -81,12 +118,16 @@ struct State {
     bytes: usize,
     /// Batches numbered so far.
     numbered: u64,
+    /// Those of them that are the second half of a batch.
+    halved: u64,
     /// Batches whose fate is known.
     settled: u64,
     /// Set at the stop: until then the sender may go on trying.
     deadline: Option<Instant>,
     /// The sender takes nothing more.
     is_closed: bool,
+    /// Consent was withdrawn: the sender is to give up what lies on disk too.
+    is_withdrawn: bool,
     /// The sender has ended.
     is_done: bool,
 }
@@ -119,13 +160,7 @@ impl std::fmt::Debug for Queue {
 
 impl Queue {
     pub(crate) fn new(max_bytes: usize, ledger: &'static Ledger, on_error: Option<OnError>) -> Self {
-        Self {
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            max_bytes,
-            ledger,
-            problems: Problems { hook: on_error, told: Mutex::default() },
-        }
+        Self { state: Mutex::default(), changed: Condvar::new(), max_bytes, ledger, problems: Problems::new(on_error) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -135,16 +170,22 @@ impl Queue {
     /// Adds a batch, or drops it when there is no room. Never blocks for longer than the lock is held.
     pub(crate) fn push(&self, mut batch: Batch) {
         let mut state = self.lock();
-        let is_closed = state.is_closed;
-        let is_full = !state.batches.is_empty() && state.bytes + batch.items.len() > self.max_bytes;
-        if is_closed || is_full {
+        let refused = if state::is_withheld() {
+            Some(DropReason::Consent)
+        } else if state.is_closed {
+            Some(DropReason::Shutdown)
+        } else if !state.batches.is_empty() && state.bytes + batch.items.len() > self.max_bytes {
+            Some(DropReason::QueueFull)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
             drop(state);
-            let reason = if is_closed { DropReason::Shutdown } else { DropReason::QueueFull };
             self.ledger.drop_records(Place::Memory, reason, batch.records);
             if let Some(receipt) = &batch.receipt {
                 receipt.settle(false);
             }
-            if is_full {
+            if reason == DropReason::QueueFull {
                 self.problems.tell(Problem::QueueFull { records: batch.records });
             }
             return;
@@ -164,6 +205,7 @@ impl Queue {
             let now = Instant::now();
             match state.deadline {
                 Some(deadline) if state.batches.is_empty() || now >= deadline => return Waited::Closed,
+                _ if state::is_withheld() => return Waited::Time,
                 _ => {}
             }
             if let Some(batch) = state.batches.pop_front() {
@@ -181,6 +223,69 @@ impl Queue {
         self.lock().batches.push_front(batch);
     }
 
+    /// Gives back a batch that is too large for the server as two that are the next ones: the first half under the batch's
+    /// number, which the server has not stored, the second under a new one. A batch that cannot be halved comes back.
+    pub(crate) fn put_back_halved(&self, batch: Batch) -> Result<(), Batch> {
+        let (first, mut second) = batch.halves()?;
+        let mut state = self.lock();
+        second.number = state.numbered;
+        state.numbered += 1;
+        state.halved += 1;
+        state.batches.push_front(second);
+        state.batches.push_front(first);
+        Ok(())
+    }
+
+    /// Consent is withdrawn: drops what waits, and has the sender drop what lies on disk.
+    pub(crate) fn withdraw(&self) {
+        let mut state = self.lock();
+        let batches = std::mem::take(&mut state.batches);
+        state.settled += batches.len() as u64;
+        state.bytes = state.bytes.saturating_sub(batches.iter().map(|batch| batch.items.len()).sum());
+        state.is_withdrawn = true;
+        drop(state);
+        for batch in batches {
+            self.give_up(&batch);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Books a batch that is not sent for want of consent; one that was sent without an answer may be there.
+    pub(crate) fn give_up(&self, batch: &Batch) {
+        if batch.may_be_there {
+            self.ledger.leave_unconfirmed(batch.records);
+        } else {
+            self.ledger.drop_records(Place::Memory, DropReason::Consent, batch.records);
+        }
+        if let Some(receipt) = &batch.receipt {
+            receipt.settle(false);
+        }
+    }
+
+    /// Whether consent has been withdrawn since the last time this was asked, even if it is given again.
+    pub(crate) fn take_withdrawn(&self) -> bool {
+        std::mem::take(&mut self.lock().is_withdrawn)
+    }
+
+    /// Consent has changed: whoever waits looks again.
+    pub(crate) fn notify(&self) {
+        // Behind the lock, so that nobody is between a look and the wait.
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until consent is given; false when the queue closes first.
+    pub(crate) fn wait_for_consent(&self) -> bool {
+        let mut state = self.lock();
+        while state::is_withheld() && !state.is_withdrawn {
+            if state.deadline.is_some() {
+                return false;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        true
+    }
+
     /// More than half of the room is taken.
     pub(crate) fn is_crowded(&self) -> bool {
         self.lock().bytes > self.max_bytes / 2
@@ -194,6 +299,9 @@ impl Queue {
             let now = Instant::now();
             if state.deadline.is_some_and(|deadline| now >= deadline || deadline < until) {
                 return false;
+            }
+            if state::is_withheld() || state.is_withdrawn {
+                return true;
             }
             let Some(left) = until.checked_duration_since(now).filter(|left| !left.is_zero()) else { return true };
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -261,8 +369,9 @@ impl Queue {
     pub(crate) fn wait_settled(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let mut state = self.lock();
-        let goal = state.numbered;
-        while state.settled < goal {
+        // Every batch that is halved meanwhile is one of those waited for: they are the oldest.
+        let (numbered, halved) = (state.numbered, state.halved);
+        while state.settled < numbered + (state.halved - halved) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || state.is_done {
                 return false;
@@ -302,38 +411,4 @@ impl Queue {
         self.lock().is_done = true;
         self.changed.notify_all();
     }
-}
-
-/// Tells the application about problems without flooding it.
-struct Problems {
-    hook: Option<OnError>,
-    /// When each kind was last told.
-    told: Mutex<Vec<(std::mem::Discriminant<Problem>, Instant)>>,
-}
-
-impl Problems {
-    fn tell(&self, problem: Problem) {
-        /// Chosen: often enough to be seen, rare enough for any log.
-        const QUIET: Duration = Duration::from_mins(1);
-        let kind = std::mem::discriminant(&problem);
-        {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            match told.iter_mut().find(|(of, _)| *of == kind) {
-                Some((_, when)) if when.elapsed() < QUIET => return,
-                Some((_, when)) => *when = Instant::now(),
-                None => told.push((kind, Instant::now())),
-            }
-        }
-        match &self.hook {
-            Some(hook) => hook(problem),
-            None => warn(problem),
-        }
-    }
-}
-
-/// One line for whoever runs the program: the SDK has no logger of its own.
-fn warn(problem: Problem) {
-    use std::io::Write as _;
-    // A closed stderr is the host's choice.
-    let _unwritable = writeln!(std::io::stderr(), "gemba: {problem}");
 }

@@ -10,18 +10,24 @@ use super::export::{Answer, Exporter, Outgoing};
 use super::ledger::Place;
 use super::queue::{Batch, Queue, Waited};
 use super::spool::{Spool, Spooled, Whose};
-use crate::config::{Problem, SpoolSettings};
+use crate::config::SpoolSettings;
+use crate::problem::Problem;
+use crate::{local, state};
 use gemba_conventions::DropReason;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// 413 Content Too Large: the same in two halves may be small enough.
+const TOO_LARGE: u16 = 413;
 /// First pause before a retry, doubled each time up to [`MAX_PAUSE`] (OTLP asks for exponential backoff with jitter).
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause of our own; a server may ask for longer with Retry-After, up to [`MAX_ASKED`].
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Longest pause a server can ask for.
 const MAX_ASKED: Duration = Duration::from_mins(5);
+/// Least pause, whatever a server asks for: one that says `Retry-After: 0` must not be asked in a loop.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 /// How long the thread sleeps when there is nothing to send, before it looks for what others left.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -59,6 +65,7 @@ impl Sender {
 
     /// Sends until the queue is closed and empty, or its deadline passes.
     pub(crate) fn run(mut self, spool: Option<SpoolSettings>) {
+        local::silence();
         if let Some(settings) = spool {
             let opened = Spool::open(settings, &self.instance, Arc::clone(&self.queue));
             self.spool = self.told(opened);
@@ -69,7 +76,7 @@ impl Sender {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(NotNow { asked }) => {
                     self.queue.tell(Problem::Unreachable);
-                    let wait = asked.map_or_else(|| jittered(pause), |asked| asked.min(MAX_ASKED));
+                    let wait = asked.map_or_else(|| jittered(pause), |asked| asked.clamp(MIN_PAUSE, MAX_ASKED));
                     if !self.wait(wait) {
                         break;
                     }
@@ -88,6 +95,13 @@ impl Sender {
     /// The batch to send next, waiting for one; None when it is time to go.
     fn next(&mut self) -> Option<Next> {
         loop {
+            self.heed_withdrawal();
+            if state::is_withheld() {
+                if !self.queue.wait_for_consent() {
+                    return None;
+                }
+                continue;
+            }
             self.relieve();
             if self.queue.time_left().is_some_and(|left| left.is_zero()) {
                 return None;
@@ -120,6 +134,17 @@ impl Sender {
         self.told(front).flatten()
     }
 
+    /// Drops what lies on disk when consent has been withdrawn.
+    fn heed_withdrawal(&mut self) {
+        if !self.queue.take_withdrawn() {
+            return;
+        }
+        if let Some(spool) = &mut self.spool {
+            let dropped = spool.drop_all(DropReason::Consent);
+            self.told(dropped);
+        }
+    }
+
     /// Moves what waits in memory to disk when the server is slower than the host.
     fn relieve(&mut self) {
         if self.spool.is_none() || !self.queue.is_crowded() {
@@ -135,6 +160,11 @@ impl Sender {
 
     /// Puts a batch on disk; where that fails it is the next in memory again.
     fn keep(&mut self, batch: Batch) -> bool {
+        if state::is_withheld() {
+            self.queue.give_up(&batch);
+            self.settle(&batch, false);
+            return true;
+        }
         let Some(spool) = &mut self.spool else {
             self.queue.put_back(batch);
             return false;
@@ -194,6 +224,12 @@ impl Sender {
                 self.settle(&batch, rejected == 0);
             }
             Answer::Refused { status } => {
+                if status == TOO_LARGE {
+                    match self.queue.put_back_halved(batch) {
+                        Ok(()) => return,
+                        Err(whole) => batch = whole,
+                    }
+                }
                 self.queue.tell(Problem::Refused { status, records });
                 self.queue.dropped(Place::Memory, DropReason::Refused, records);
                 self.settle(&batch, false);
@@ -247,6 +283,7 @@ impl Sender {
 
     /// What is left goes to disk, else nowhere.
     fn leave(mut self) {
+        self.heed_withdrawal();
         for batch in self.queue.rest() {
             let left = match &mut self.spool {
                 Some(spool) => spool.put(batch, &self.resource).map_err(|(batch, problem)| {

@@ -20,7 +20,8 @@ mod tests;
 
 use super::ledger::Place;
 use super::queue::{Batch, Queue, Receipt};
-use crate::config::{Problem, SpoolSettings};
+use crate::config::SpoolSettings;
+use crate::problem::Problem;
 use file::Contents;
 use gemba_conventions::DropReason;
 use std::collections::VecDeque;
@@ -261,6 +262,16 @@ impl Spool {
             self.queue.tell(Problem::SpoolDropped { reason, records: entry.records });
         }
         self.forget(whose, &entry, false)
+    }
+
+    /// Gives up everything that is held, own and earlier, for `reason`.
+    pub(crate) fn drop_all(&mut self, reason: DropReason) -> io::Result<()> {
+        for whose in [Whose::Own, Whose::Earlier] {
+            while self.folder(whose).is_some_and(|folder| !folder.entries.is_empty()) {
+                self.drop_front(whose, reason)?;
+            }
+        }
+        Ok(())
     }
 
     /// The process ends: makes everything safe; an empty folder goes.

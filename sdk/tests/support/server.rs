@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One request as the server saw it.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub enum Reply {
     Status(u16, &'static str, Vec<u8>),
     /// Reads the request and closes the connection.
     Reset,
+    /// Thinks so long, then takes the request.
+    Slow(Duration),
 }
 
 pub fn ok() -> Reply {
@@ -85,7 +87,11 @@ pub fn serve(
     let mut reader = BufReader::new(connection);
     while let Some(request) = read_request(&mut reader) {
         seen.lock().unwrap().push(request);
-        let reply = script.lock().unwrap().next().unwrap_or_else(|| rest.clone());
+        let mut reply = script.lock().unwrap().next().unwrap_or_else(|| rest.clone());
+        if let Reply::Slow(pause) = reply {
+            std::thread::sleep(pause);
+            reply = ok();
+        }
         match reply {
             Reply::Status(status, headers, body) => {
                 let head = format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\n\r\n", body.len());
@@ -93,7 +99,7 @@ pub fn serve(
                 // The client may be gone by now; then there is nobody to tell.
                 let _gone = connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&body));
             }
-            Reply::Reset => return,
+            Reply::Reset | Reply::Slow(_) => return,
         }
     }
 }
@@ -144,7 +150,7 @@ pub fn print_figures() {
     println!("figure:recorded={} figure:adopted={}", stats.recorded, stats.adopted);
     println!("figure:delivered={} figure:spooled={}", stats.delivered, stats.spooled);
     println!("figure:unconfirmed={} figure:pending={}", stats.unconfirmed, stats.pending);
-    println!("figure:ignored_guards={}", stats.ignored_guards);
+    println!("figure:ignored_guards={} figure:left_out={}", stats.ignored_guards, stats.left_out);
     for (reason, count) in stats.dropped {
         println!("figure:{reason}={count}");
     }

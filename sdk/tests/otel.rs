@@ -1,0 +1,47 @@
+//! A good citizen beside OpenTelemetry: the host's own provider stays the host's, and both sides see one trace.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
+
+mod support;
+
+use opentelemetry::trace::{TraceContextExt as _, Tracer as _, TracerProvider as _};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_sdk::trace::{InMemorySpanExporter, SdkTracerProvider};
+use support::{attributes, bodies, flush, start, text};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+/// Records of uses of this feature.
+fn used(feature: &str) -> Vec<LogRecord> {
+    let requests: Vec<ExportLogsServiceRequest> = bodies("/v1/logs");
+    let scopes = requests.into_iter().flat_map(|request| request.resource_logs).flat_map(|logs| logs.scope_logs);
+    let records = scopes.flat_map(|scope| scope.log_records);
+    let of = records.filter(|record| record.event_name == "gemba.feature.used");
+    of.filter(|record| text(&attributes(record.attributes.clone()), "gemba.feature.name") == feature).collect()
+}
+
+#[test]
+fn a_scope_entered_in_a_span_of_the_host_belongs_to_its_trace_however_the_span_was_made() {
+    start();
+    let exporter = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+    // By OpenTelemetry's own interface.
+    provider.tracer("host").in_span("direct", |context| {
+        assert!(context.span().span_context().is_valid());
+        gemba::scope().user("o").run(|| gemba::feature!("otel.direct"));
+    });
+    // By tracing, linked by tracing-opentelemetry.
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("host"));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("traced").in_scope(|| gemba::scope().user("o").run(|| gemba::feature!("otel.traced")));
+    });
+    flush();
+    let spans = exporter.get_finished_spans().unwrap();
+    assert_eq!(spans.len(), 2, "the host's provider has its own spans and none of ours: {spans:?}");
+    for (span, feature) in spans.iter().zip(["otel.direct", "otel.traced"]) {
+        let [record] = &used(feature)[..] else { panic!("{feature}") };
+        assert_eq!(record.trace_id, span.span_context.trace_id().to_bytes(), "{feature}");
+        assert_eq!(record.span_id, span.span_context.span_id().to_bytes(), "{feature}");
+    }
+}

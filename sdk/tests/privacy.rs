@@ -1,0 +1,220 @@
+//! What leaves the process and what does not: attributes by their keys, people by consent and by sample.
+//!
+//! Recording starts once in a process, so every claim runs in a process of its own, as in `delivery`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
+
+mod support;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::time::Duration;
+use support::server::{Figures, Reply, Server, attribute, named, ok, print_figures, stored, text};
+
+const SCENARIO: &str = "PRIVACY_SCENARIO";
+/// People in the claim about the sample.
+const PEOPLE: u32 = 200;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+gemba::funnel! {
+    enum Visit = "visit" { Door = "door", Desk = "desk" }
+}
+
+fn child_of(scenario: &str, address: SocketAddr) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["child", "--exact", "--nocapture"])
+        .env(SCENARIO, scenario)
+        .env("GEMBA_ENDPOINT", format!("http://{address}"));
+    command
+}
+
+fn figures_of(output: &Output) -> Figures {
+    let told = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{told}");
+    Figures::in_text(&text)
+}
+
+/// The process the other tests start; by itself it has no scenario and ends at once.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    // Far longer than the test: what is to be sent is flushed.
+    let config = gemba::Config::new("privacy-test").release("1").send_interval(Duration::from_secs(600));
+    match scenario.as_str() {
+        "keys" => {
+            let _gemba = config.allow_attributes(["ignored"]).deny_attributes(["cart.coupon"]).start().unwrap();
+            gemba::feature!("keys.used", kind = "price", cart.id = 7, cart.coupon = "SUMMER", mail = "a@b.c");
+            gemba::step!(Visit::Desk, kind = "walk", mail = "a@b.c");
+            gemba::user_set!("u-7", kind = "pro", mail = "a@b.c");
+        }
+        "consent" => change_minds(config),
+        "spool" => withdraw_from_disk(config),
+        "sample" => {
+            let _gemba = config.hash_key("shared").sample_rate(0.5).start().unwrap();
+            visit();
+            gemba::flush(PATIENCE).unwrap();
+        }
+        other => panic!("{other}"),
+    }
+    print_figures();
+}
+
+/// Consent is withheld at first, given, and withdrawn.
+fn change_minds(config: gemba::Config) {
+    gemba::consent(false);
+    let guard = config.start().unwrap();
+    let mut evaluated = 0;
+    gemba::feature!(
+        "consent.withheld",
+        n = {
+            evaluated += 1;
+            evaluated
+        }
+    );
+    gemba::flush(PATIENCE).unwrap();
+    assert_eq!((evaluated, gemba::stats().recorded), (0, 0), "not even the catalogue");
+    gemba::consent(true);
+    gemba::feature!("consent.given");
+    gemba::flush(PATIENCE).unwrap();
+    let delivered = gemba::stats().delivered;
+    assert!(delivered > 0);
+    gemba::feature!("consent.unsent");
+    gemba::consent(false);
+    gemba::consent(false);
+    gemba::feature!("consent.withdrawn");
+    let stats = gemba::stats();
+    assert_eq!((stats.delivered, stats.pending), (delivered, 0), "{stats:?}");
+    drop(guard);
+}
+
+/// Consent is withdrawn while batches wait on disk for a server that is away.
+fn withdraw_from_disk(config: gemba::Config) {
+    let folder = tempfile::tempdir().unwrap();
+    let guard = config.spool(folder.path()).start().unwrap();
+    gemba::feature!("spool.used");
+    assert!(gemba::flush(Duration::from_millis(100)).is_err(), "the server is away");
+    wait_until(|stats| stats.spooled > 0 && stats.pending == 0);
+    gemba::consent(false);
+    wait_until(|stats| stats.spooled == 0);
+    drop(guard);
+    let mut folders = vec![folder.path().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(path.extension().is_none_or(|ending| ending != "batch"), "{}", path.display());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+}
+
+fn wait_until(is_so: impl Fn(&gemba::Stats) -> bool) {
+    let began = std::time::Instant::now();
+    while !is_so(&gemba::stats()) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", gemba::stats());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn visit() {
+    for person in 0..PEOPLE {
+        let user = format!("u-{person}");
+        gemba::user_set!(user, plan = "pro");
+        gemba::scope().user(&user).session(person).run(|| {
+            gemba::step!(Visit::Door);
+            gemba::attempt!("visit.ask").run(|| {
+                // A scope inside that adds nothing about who it is belongs to the same person.
+                gemba::scope().route("/desk").run(|| gemba::feature!("visit.inside"));
+            });
+        });
+    }
+    for _ in 0..10 {
+        gemba::feature!("visit.nobody");
+    }
+}
+
+#[test]
+fn attributes_leave_by_the_rules_for_their_keys() {
+    let server = Server::start(Vec::new(), ok());
+    let output = child_of("keys", server.address).env("GEMBA_ALLOW_ATTRIBUTES", "kind,cart.*").output().unwrap();
+    figures_of(&output);
+    let records = stored(&server.requests());
+    let own = |event: &str| -> BTreeSet<String> {
+        let [record] = named(&records, event)[..] else { panic!("one {event}") };
+        let keys = record.attributes.iter().map(|pair| pair.key.clone());
+        keys.filter(|key| !key.starts_with("gemba.") && key != "user.id").collect()
+    };
+    assert_eq!(own("gemba.feature.used"), ["cart.id".to_owned(), "kind".to_owned()].into());
+    assert_eq!(own("gemba.funnel.step"), ["kind".to_owned()].into());
+    assert_eq!(own("gemba.user.set"), ["kind".to_owned()].into());
+    let told = String::from_utf8_lossy(&output.stderr);
+    let line = format!("gemba: recording privacy-test 1 to http://{}", server.address);
+    assert_eq!(told.matches(&line).count(), 1, "{told}");
+}
+
+#[test]
+fn without_consent_nothing_is_recorded_or_sent_and_what_waited_is_dropped() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = figures_of(&child_of("consent", server.address).output().unwrap());
+    let records = stored(&server.requests());
+    let used: Vec<_> = named(&records, "gemba.feature.used")
+        .iter()
+        .map(|record| text(&record.attributes, "gemba.feature.name").to_owned())
+        .collect();
+    assert_eq!(used, ["consent.given"]);
+    assert_eq!(named(&records, "gemba.sdk.stopped").len(), 0, "no goodbye without consent");
+    assert_eq!(figures.get("consent"), 1, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + figures.get("consent"));
+}
+
+#[test]
+fn withdrawn_consent_empties_the_disk_too() {
+    let server = Server::start(Vec::new(), Reply::Status(503, "", Vec::new()));
+    let figures = figures_of(&child_of("spool", server.address).output().unwrap());
+    assert_eq!(figures.get("recorded"), figures.get("consent"), "{figures:?}");
+    assert!(figures.get("consent") > 0);
+}
+
+/// Events of each user, those of nobody under an empty name.
+fn events_of(records: &[LogRecord]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for name in ["gemba.feature.used", "gemba.feature.started", "gemba.feature.ended", "gemba.funnel.step"] {
+        for record in named(records, name) {
+            let user = match attribute(&record.attributes, "user.id") {
+                Some(Value::StringValue(user)) => user.clone(),
+                _ => String::new(),
+            };
+            *counts.entry(user).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_sample_holds_all_or_nothing_of_a_person_and_the_same_people_in_every_process() {
+    let run = || {
+        let server = Server::start(Vec::new(), ok());
+        let figures = figures_of(&child_of("sample", server.address).output().unwrap());
+        let requests = server.requests();
+        let records = stored(&requests);
+        assert_eq!(named(&records, "gemba.user.set").len() as u32, PEOPLE, "who people are is never sampled");
+        let resource = requests[0].logs().resource_logs[0].resource.clone().unwrap().attributes;
+        assert_eq!(text(&resource, "gemba.sample_rate"), "0.5");
+        (figures, events_of(&records))
+    };
+    let (figures, mut first) = run();
+    let (_, second) = run();
+    assert_eq!(first, second);
+    assert_eq!(first.remove(""), Some(10), "nobody is in every sample");
+    // Binomial with 200 and 1/2: 100 expected, six standard deviations are 42.
+    assert!((58..=142).contains(&first.len()), "{}", first.len());
+    assert!(first.values().all(|events| *events == 4), "{first:?}");
+    assert_eq!(figures.get("left_out"), u64::from(PEOPLE) * 4 - first.len() as u64 * 4);
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
+}
