@@ -11,6 +11,7 @@ use crate::local::{self, RecordKind};
 use crate::scope::{self, Entered};
 use crate::ticket::{Ticket, TicketError, callsite_of};
 use crate::value::{Values, Word};
+use crate::verdict::{Outcome, Verdict};
 use crate::{clock, event, state};
 use gemba_conventions::{self as conventions, DropReason};
 use pin_project_lite::pin_project;
@@ -19,62 +20,6 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-
-/// How an attempt ended, by its result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It did what the user wanted.
-    Completed,
-    /// It did not; the word is a type name or a declared kind, never a message.
-    Failed(&'static str),
-    /// The user gave it up.
-    Abandoned,
-}
-
-/// Results that say how an attempt ended.
-///
-/// Implemented for `Result` (`Err` failed, by its type name), `Option` (`None` failed, kind `none`), `()` (completed), and with
-/// feature `http` for `http::Response` (status 500 and above failed). For other types use
-/// [`run_with`](Attempt::run_with).
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say how an attempt ended",
-    note = "return a Result, an Option or (), implement `gemba::Outcome`, or use `run_with` / `run_async_with`"
-)]
-pub trait Outcome {
-    /// The verdict of this result.
-    fn verdict(&self) -> Verdict;
-}
-
-impl<T, E> Outcome for Result<T, E> {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Ok(_) => Verdict::Completed,
-            Err(_) => Verdict::Failed(std::any::type_name::<E>()),
-        }
-    }
-}
-
-impl<T> Outcome for Option<T> {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Some(_) => Verdict::Completed,
-            None => Verdict::Failed("none"),
-        }
-    }
-}
-
-impl Outcome for () {
-    fn verdict(&self) -> Verdict {
-        Verdict::Completed
-    }
-}
-
-#[cfg(feature = "http")]
-impl<B> Outcome for http::Response<B> {
-    fn verdict(&self) -> Verdict {
-        if self.status().is_server_error() { Verdict::Failed("http_5xx") } else { Verdict::Completed }
-    }
-}
 
 /// What a drop without a verdict means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +64,16 @@ static FIRST_ID: OnceLock<u64> = OnceLock::new();
 /// Tells the SDK that the process is going down: futures dropped from now on are `cancelled` with reason `shutdown`
 /// instead of looking like people who left. Call it where you handle the stop signal; dropping the
 /// [`Guard`](crate::Guard) does it too.
+///
+/// ```
+/// # async fn serve() {}
+/// # async fn stop_signal() {}
+/// # async fn main_loop() {
+/// serve().await; // until the signal comes
+/// gemba::shutting_down();
+/// // Requests that are cut off from here on were given up by nobody.
+/// # }
+/// ```
 pub fn shutting_down() {
     STOPPING.store(true, Ordering::Relaxed);
 }
@@ -134,6 +89,11 @@ fn next_id() -> u64 {
 /// Ends once: by [`run`](Self::run) or [`run_async`](Self::run_async) and what they return, by [`complete`](Self::complete),
 /// [`fail`](Self::fail), [`abandon`](Self::abandon) or [`cancel`](Self::cancel); dropped without any of them it counts
 /// as abandoned, marked as inferred. It belongs to the scope it was begun in, wherever it ends.
+///
+/// ```
+/// let checkout = gemba::attempt!("checkout", items = 3);
+/// checkout.complete();
+/// ```
 #[derive(Debug)]
 #[must_use = "an attempt dropped at once counts as abandoned: bind it to a name, or call `run` or `run_async`"]
 pub struct Attempt {
@@ -190,16 +150,28 @@ impl Attempt {
     }
 
     /// Ends it as failed. `kind` says of what kind the failure is: a declared word, never a message.
+    ///
+    /// ```
+    /// gemba::attempt!("checkout").fail("card_declined");
+    /// ```
     pub fn fail(mut self, kind: &'static str) {
         self.end(conventions::Outcome::Failed, false, EndReason::None, kind);
     }
 
     /// Ends it as given up by the user.
+    ///
+    /// ```
+    /// gemba::attempt!("checkout").abandon();
+    /// ```
     pub fn abandon(mut self) {
         self.end(conventions::Outcome::Abandoned, false, EndReason::None, "");
     }
 
     /// Ends it as cancelled.
+    ///
+    /// ```
+    /// gemba::attempt!("checkout").cancel();
+    /// ```
     pub fn cancel(mut self) {
         self.end(conventions::Outcome::Cancelled, false, EndReason::None, "");
     }
@@ -215,6 +187,15 @@ impl Attempt {
     }
 
     /// Runs `work` as the attempt, with a `judge` for results that do not say themselves how it ended.
+    ///
+    /// ```
+    /// use gemba::Verdict;
+    /// let status = gemba::attempt!("mail.send").run_with(
+    ///     || 250_u16,
+    ///     |status| if *status < 400 { Verdict::Completed } else { Verdict::Failed("smtp_refused") },
+    /// );
+    /// assert_eq!(status, 250);
+    /// ```
     pub fn run_with<T>(mut self, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> Verdict) -> T {
         let inside = self.inside();
         // Whatever keeps the next lines from reaching the end is a panic.
@@ -246,6 +227,15 @@ impl Attempt {
     }
 
     /// As [`run_async`](Self::run_async), with a `judge` for outputs that do not say themselves how it ended.
+    ///
+    /// ```
+    /// use gemba::Verdict;
+    /// # async fn send() -> u16 { 250 }
+    /// # async fn handler() {
+    /// let judge = |status: &u16| if *status < 400 { Verdict::Completed } else { Verdict::Failed("smtp_refused") };
+    /// let status = gemba::attempt!("mail.send").run_async_with(send(), judge).await;
+    /// # }
+    /// ```
     pub fn run_async_with<F: Future, J: FnOnce(&F::Output) -> Verdict>(
         mut self,
         future: F,
@@ -278,6 +268,12 @@ impl Attempt {
     ///
     /// # Errors
     /// [`TicketError::UnknownFeature`] when this build declares no attempt of that name and already knows 1,000 such.
+    ///
+    /// ```
+    /// let ticket = gemba::attempt!("checkout").detach();
+    /// gemba::Attempt::resume(&ticket)?.abandon();
+    /// # Ok::<(), gemba::TicketError>(())
+    /// ```
     pub fn resume(ticket: &Ticket) -> Result<Self, TicketError> {
         let callsite = callsite_of(&ticket.feature)?;
         if ticket.id == 0 || !state::is_recording() {
@@ -368,6 +364,11 @@ impl Drop for Attempt {
 
 pin_project! {
     /// A future that is an attempt; see [`Attempt::run_async`].
+    ///
+    /// ```
+    /// let export = gemba::attempt!("report.export").run_async(async { Some(12) });
+    /// # drop(export);
+    /// ```
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Attempted<F, J> {
@@ -407,39 +408,5 @@ impl<F: Future, J: FnOnce(&F::Output) -> Verdict> Future for Attempted<F, J> {
             }
         }
         polled
-    }
-}
-
-/// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed.
-#[doc(hidden)]
-pub mod judge {
-    use super::{Outcome, Verdict};
-
-    /// Wraps a reference to a result; the method that fits best is found by the number of references before it.
-    #[derive(Debug)]
-    pub struct Judged<'a, T>(pub &'a T);
-
-    /// For types that say how the attempt ended.
-    pub trait ByOutcome {
-        /// The verdict.
-        fn verdict(&self) -> Verdict;
-    }
-
-    impl<T: Outcome> ByOutcome for Judged<'_, T> {
-        fn verdict(&self) -> Verdict {
-            self.0.verdict()
-        }
-    }
-
-    /// For all others: it came back, so it completed.
-    pub trait ByReturn {
-        /// The verdict.
-        fn verdict(&self) -> Verdict;
-    }
-
-    impl<T> ByReturn for &Judged<'_, T> {
-        fn verdict(&self) -> Verdict {
-            Verdict::Completed
-        }
     }
 }

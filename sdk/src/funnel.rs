@@ -3,6 +3,13 @@
 use crate::callsite::StepDeclaration;
 
 /// A funnel declared with [`funnel!`](crate::funnel); implemented by that macro only.
+///
+/// ```
+/// gemba::funnel! { enum Setup = "setup" { Account = "account", Team = "team" } }
+/// # fn main() {
+/// assert_eq!(<Setup as gemba::Funnel>::NAME, "setup");
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a funnel",
     label = "expected a step of a funnel",

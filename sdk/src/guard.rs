@@ -10,6 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What can keep recording from starting.
+///
+/// ```
+/// let refused = gemba::Config::new("shop").without_environment().endpoint("localhost:4318").start().err();
+/// assert!(matches!(refused, Some(gemba::InitError::InvalidEndpoint { .. })));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The endpoint is not an address beginning with `http://` or `https://`. Retrying cannot help.
@@ -54,6 +59,11 @@ pub enum InitError {
 }
 
 /// Why a flush did not finish.
+///
+/// ```
+/// let nothing = gemba::flush(std::time::Duration::ZERO);
+/// assert_eq!(nothing, Err(gemba::FlushError::Closed));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FlushError {
     /// Not everything was answered in time; it goes on in the background.
@@ -110,7 +120,7 @@ fn announce(destination: &str) {
 ///
 /// Withdrawing blocks for a few milliseconds; giving it and repeating what was said do not.
 ///
-/// ```
+/// ```standalone_crate
 /// gemba::consent(false);
 /// gemba::feature!("search.filter"); // not recorded
 /// gemba::consent(true);
@@ -132,6 +142,13 @@ pub fn consent(is_given: bool) {
 /// Keeps recording; dropping it delivers what is left, for at most the configured time (5 s), and stops.
 ///
 /// Bind it to a name such as `_gemba` in `main`: bound to `_` it is dropped at once.
+///
+/// ```no_run
+/// fn main() -> Result<(), gemba::InitError> {
+///     let _gemba = gemba::init!("shop")?;
+///     Ok(()) // here what is left is delivered
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropped at once, recording stops at once: bind it to a name such as `_gemba`"]
 pub struct Guard {
@@ -143,6 +160,14 @@ impl Guard {
     ///
     /// # Errors
     /// [`FlushError::Timeout`]: the server did not answer in time; nothing is lost by that, it goes on in the background.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let gemba = gemba::init!("shop")?;
+    /// gemba.flush(std::time::Duration::from_secs(2))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         flush(timeout)
     }
@@ -161,6 +186,14 @@ impl Drop for Guard {
 /// # Errors
 /// [`FlushError::Closed`] when nothing is being recorded, [`FlushError::Timeout`] when the server took too long, and at once in an
 /// [`on_error`](crate::Config::on_error) hook, for which the delivery itself is waiting.
+///
+/// ```no_run
+/// # fn main() -> Result<(), gemba::FlushError> {
+/// gemba::feature!("backup.made");
+/// gemba::flush(std::time::Duration::from_secs(2))?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn flush(timeout: Duration) -> Result<(), FlushError> {
     if crate::local::is_own_thread() || pipeline::drain::is_draining() {
         return Err(FlushError::Timeout);
@@ -174,6 +207,12 @@ pub fn flush(timeout: Duration) -> Result<(), FlushError> {
 /// Where everything is by now: recorded + adopted = delivered + dropped + unconfirmed + pending + spooled.
 ///
 /// Records still in a thread's ring are not counted yet; [`flush`] moves them on. All zero before the start.
+///
+/// ```
+/// let stats = gemba::stats();
+/// let places = stats.delivered + stats.dropped_total() + stats.unconfirmed + stats.pending + stats.spooled;
+/// assert_eq!(stats.recorded + stats.adopted, places);
+/// ```
 pub fn stats() -> pipeline::Stats {
     PIPELINE.get().map(Pipeline::stats).unwrap_or_default()
 }

@@ -12,6 +12,10 @@ use std::fmt;
 static IDENTIFY: Callsite = Callsite::new(CallsiteKind::Identity, "", None, &[], (file!(), line!()));
 
 /// What somebody was known by before signing in.
+///
+/// ```
+/// gemba::identify("u-7", gemba::Known::Anonymous("device-1"));
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub enum Known<'a> {
     /// The session that is now the user's. Hashed like every session.

@@ -72,13 +72,14 @@ mod scope;
 mod state;
 mod ticket;
 mod value;
+mod verdict;
 
 pub mod query;
 pub mod testing;
 #[cfg(feature = "http")]
 pub mod web;
 
-pub use attempt::{Attempt, Attempted, Outcome, Verdict, shutting_down};
+pub use attempt::{Attempt, Attempted, shutting_down};
 pub use config::Config;
 pub use funnel::Funnel;
 pub use gemba_conventions::DropReason;
@@ -92,15 +93,16 @@ pub use query::sqlx;
 pub use scope::{Scope, Scoped, scope};
 pub use ticket::{Ticket, TicketError};
 pub use value::Value;
+pub use verdict::{Outcome, Verdict};
 
 /// What the macros expand to; no part of the interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::attempt::judge;
     pub use crate::callsite::{Callsite, StepDeclaration};
     pub use crate::event::{
         CALLSITES, CallsiteKind, FUNNELS, begin, has_repeated, inert, is_valid_name, key, linkme, reached, recording,
         used, value,
     };
     pub use crate::identity::{tenant_set, user_set};
+    pub use crate::verdict::judge;
 }

@@ -26,6 +26,10 @@ macro_rules! init {
 #[cfg(not(feature = "off"))]
 macro_rules! __callsite {
     ($kind:ident, $name:expr, $was:expr, [$($key:expr),*]) => {
+        const _: () = ::core::assert!(
+            !$crate::__private::has_repeated(&[$($crate::__private::key($key)),*]),
+            "the same attribute is given twice: each key of a record has one value"
+        );
         static __GEMBA_CALLSITE: $crate::__private::Callsite = $crate::__private::Callsite::new(
             $crate::__private::CallsiteKind::$kind,
             $name,
@@ -44,6 +48,10 @@ macro_rules! __callsite {
 #[cfg(feature = "off")]
 macro_rules! __callsite {
     ($kind:ident, $name:expr, $was:expr, [$($key:expr),*]) => {
+        const _: () = ::core::assert!(
+            !$crate::__private::has_repeated(&[$($crate::__private::key($key)),*]),
+            "the same attribute is given twice: each key of a record has one value"
+        );
         static __GEMBA_CALLSITE: $crate::__private::Callsite = $crate::__private::Callsite::new(
             $crate::__private::CallsiteKind::$kind,
             $name,
@@ -198,6 +206,11 @@ macro_rules! funnel {
             }
         };
     };
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "expected an enum with names: funnel! { pub enum Checkout = \"checkout\" { Cart = \"cart\", Payment = \"payment\" } }"
+        );
+    };
 }
 
 #[doc(hidden)]
@@ -274,6 +287,9 @@ macro_rules! user_set {
     ($user:expr $(, $($key:ident).+ = $value:expr)+ $(,)?) => {
         $crate::__properties!(user_set, $user, [$($($key).+ = $value),+])
     };
+    ($($other:tt)*) => {
+        ::core::compile_error!("expected a user and properties: user_set!(user_id, plan = \"pro\")")
+    };
 }
 
 /// Records properties of a tenant: `tenant_set!(tenant_id, plan = "enterprise")`.
@@ -285,6 +301,9 @@ macro_rules! user_set {
 macro_rules! tenant_set {
     ($tenant:expr $(, $($key:ident).+ = $value:expr)+ $(,)?) => {
         $crate::__properties!(tenant_set, $tenant, [$($($key).+ = $value),+])
+    };
+    ($($other:tt)*) => {
+        ::core::compile_error!("expected a tenant and properties: tenant_set!(tenant_id, plan = \"enterprise\")")
     };
 }
 

@@ -60,6 +60,10 @@ pub fn scope() -> Scope {
 /// Identity for everything that runs inside it; see [`scope`].
 ///
 /// Ids are kept up to 1,024 bytes. An empty id says nothing.
+///
+/// ```
+/// gemba::scope().user("u-7").tenant("acme").run(|| gemba::feature!("search.filter"));
+/// ```
 #[derive(Debug)]
 #[must_use = "a scope does nothing until `run` or `run_async`"]
 pub struct Scope {
@@ -76,21 +80,37 @@ impl Scope {
     }
 
     /// The signed-in user. Sent as it is unless [`Config::hash_users`](crate::Config::hash_users) says otherwise.
+    ///
+    /// ```
+    /// gemba::scope().user("u-7").run(|| gemba::feature!("search.filter"));
+    /// ```
     pub fn user(self, id: impl fmt::Display) -> Self {
         self.with(Part::User, &id)
     }
 
     /// The session. Only its keyed hash leaves the process.
+    ///
+    /// ```
+    /// gemba::scope().session("s-1").run(|| gemba::feature!("search.filter"));
+    /// ```
     pub fn session(self, id: impl fmt::Display) -> Self {
         self.with(Part::Session, &id)
     }
 
     /// The customer account the user belongs to.
+    ///
+    /// ```
+    /// gemba::scope().tenant("acme").run(|| gemba::feature!("search.filter"));
+    /// ```
     pub fn tenant(self, id: impl fmt::Display) -> Self {
         self.with(Part::Tenant, &id)
     }
 
     /// The route template that is served, such as `/orders/{id}`; never the path itself.
+    ///
+    /// ```
+    /// gemba::scope().route("/orders/{id}").run(|| gemba::feature!("search.filter"));
+    /// ```
     pub fn route(self, template: impl fmt::Display) -> Self {
         self.with(Part::Route, &template)
     }
@@ -135,6 +155,11 @@ impl Scope {
 
 pin_project! {
     /// A future inside a [`Scope`].
+    ///
+    /// ```
+    /// let task = gemba::scope().user("u-7").run_async(async { 42 });
+    /// # drop(task);
+    /// ```
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct Scoped<F> {

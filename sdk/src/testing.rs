@@ -17,6 +17,11 @@ use std::time::{Duration, SystemTime};
 pub use gemba_conventions::{EventKind, Outcome};
 
 /// One thing that was recorded, as the server would see it.
+///
+/// ```
+/// let events = gemba::testing::captured(|| gemba::scope().user("u-7").run(|| gemba::feature!("search.filter")));
+/// assert_eq!((events[0].name.as_str(), events[0].user.as_str()), ("search.filter", "u-7"));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
@@ -52,12 +57,25 @@ pub struct Event {
 
 impl Event {
     /// The attribute of this key.
+    ///
+    /// ```
+    /// use gemba::testing::{Attribute, captured};
+    /// let events = captured(|| gemba::feature!("search.filter", n = 3_u32));
+    /// assert_eq!(events[0].attribute("n"), Some(&Attribute::Unsigned(3)));
+    /// assert_eq!(events[0].attribute("m"), None);
+    /// ```
     pub fn attribute(&self, key: &str) -> Option<&Attribute> {
         self.attributes.iter().find(|(of, _)| *of == key).map(|(_, value)| value)
     }
 }
 
 /// The value of an attribute.
+///
+/// ```
+/// use gemba::testing::{Attribute, captured};
+/// let events = captured(|| gemba::feature!("search.filter", kind = "price"));
+/// assert_eq!(events[0].attributes, [("kind", Attribute::Text("price".into()))]);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attribute {
     /// A signed integer.
@@ -137,6 +155,19 @@ pub fn captured(work: impl FnOnce()) -> Vec<Event> {
 }
 
 /// As [`captured`], around a future.
+///
+/// ```
+/// # async fn check() {
+/// let events = gemba::testing::captured_async(async {
+///     // A task begins without a scope: take the test's along.
+///     # fn spawn<F: Future>(future: F) -> F { future }
+///     let task = spawn(gemba::scope().run_async(async { gemba::feature!("search.filter") }));
+///     task.await;
+/// })
+/// .await;
+/// assert_eq!(events.len(), 1);
+/// # }
+/// ```
 pub async fn captured_async(work: impl Future<Output = ()>) -> Vec<Event> {
     let capture = Capture::begin();
     scope().capture(capture.0).run_async(work).await;
@@ -147,6 +178,16 @@ pub async fn captured_async(work: impl Future<Output = ()>) -> Vec<Event> {
 /// it; it goes on from there at the usual pace. What was recorded before keeps its time, and what is aggregated over
 /// time is closed first when a quarter of an hour is crossed. Cheap enough to be called for each simulated request;
 /// backwards is allowed.
+///
+/// ```standalone_crate
+/// use std::time::{Duration, SystemTime};
+/// let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+/// let events = gemba::testing::captured(|| {
+///     gemba::testing::set_time(noon);
+///     gemba::feature!("search.filter");
+/// });
+/// assert!(events[0].time.duration_since(noon).unwrap() < Duration::from_secs(60));
+/// ```
 pub fn set_time(time: SystemTime) {
     drain::shift_clock(time);
 }

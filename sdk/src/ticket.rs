@@ -12,6 +12,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// A detached attempt as text: put it in a session store, a hidden field or a queue message, and
 /// [resume](crate::Attempt::resume) it from there. It holds no secret; who forges one forges a statistic.
+///
+/// ```
+/// let ticket: gemba::Ticket = gemba::attempt!("checkout").detach();
+/// assert_eq!(ticket.to_string().parse(), Ok(ticket));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(crate) feature: String,
@@ -20,6 +25,10 @@ pub struct Ticket {
 }
 
 /// What can be wrong with a ticket.
+///
+/// ```
+/// assert_eq!("nonsense".parse::<gemba::Ticket>(), Err(gemba::TicketError::Malformed));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// The text is not a ticket. Retrying cannot help.

@@ -38,6 +38,16 @@ pub(crate) use sealed::Encode;
 /// [`Option`] of one, whose `None` leaves the key out.
 ///
 /// Implemented by this crate only.
+///
+/// ```
+/// fn rated<T: gemba::Value>(rating: T) {
+///     gemba::feature!("article.rated", rating = rating);
+/// }
+/// rated(5);
+/// rated("good");
+/// rated(std::time::Duration::from_secs(3));
+/// rated(None::<f64>);
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the value of a Gemba attribute",
     label = "not an attribute value",

@@ -49,6 +49,10 @@ fn crates_depend_only_along_the_edges_of_the_code_map() {
     let mut seen = BTreeSet::new();
     for file in files().iter().filter(|file| file.ends_with("Cargo.toml") && file.parent() != Some(Path::new(""))) {
         let text = text_of(file);
+        if !text.contains("[package]") {
+            // Only gathers crates.
+            continue;
+        }
         let name = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).unwrap().to_owned();
         let Some(allowed) = allowed.get(name.as_str()) else { continue };
         seen.insert(name.clone());
@@ -162,4 +166,72 @@ fn every_saved_query_has_an_empty_a_typical_and_a_hostile_case() {
         }
     }
     assert!(queries >= 10, "only {queries} saved queries found");
+}
+
+/// Modules of the SDK whose public items are its interface.
+const SDK_MODULES: &[&str] = &[
+    "attempt.rs",
+    "config.rs",
+    "funnel.rs",
+    "guard.rs",
+    "identity.rs",
+    "macros.rs",
+    "pipeline/ledger.rs",
+    "problem.rs",
+    "scope.rs",
+    "testing.rs",
+    "ticket.rs",
+    "value.rs",
+    "verdict.rs",
+    "web.rs",
+    "web/client.rs",
+    "web/layer.rs",
+];
+
+/// Public for the compiler, not for people: what macros expand to, sealed traits, and what a tower layer makes.
+const WITHOUT_EXAMPLE: &[&str] = &[
+    "ByOutcome",
+    "ByReturn",
+    "ClientService",
+    "Encode",
+    "Judged",
+    "ResponseFuture",
+    "Service",
+    "Values",
+    "tenant_set",
+    "user_set",
+];
+
+#[test]
+fn every_public_item_of_the_sdk_shows_an_example() {
+    let mut missing = Vec::new();
+    let mut shown = 0;
+    for module in SDK_MODULES {
+        let text = text_of(Path::new(&format!("sdk/src/{module}")));
+        // Documentation and attributes before the line at hand.
+        let mut before = String::new();
+        for line in text.lines().map(str::trim_start).take_while(|line| !line.starts_with("mod tests")) {
+            if line.starts_with("///") || line.starts_with('#') || line.contains(" = \"") || line == ")]" {
+                before.push_str(line);
+                continue;
+            }
+            let public = line.strip_prefix("pub ").map(|rest| rest.strip_prefix("async ").unwrap_or(rest));
+            let named = ["fn ", "struct ", "enum ", "trait "].iter().find_map(|kind| public?.strip_prefix(kind));
+            let item = named.or_else(|| line.strip_prefix("macro_rules! "));
+            let is_end = |letter: char| !letter.is_alphanumeric() && letter != '_';
+            if let Some(name) = item.and_then(|item| item.split(is_end).next()) {
+                let is_hidden =
+                    before.contains("doc(hidden)") || line.starts_with("macro") && !before.contains("export");
+                if !is_hidden && !WITHOUT_EXAMPLE.contains(&name) {
+                    shown += 1;
+                    if !before.contains("```") {
+                        missing.push(format!("{module}: {name}"));
+                    }
+                }
+            }
+            before.clear();
+        }
+    }
+    assert!(shown > 80, "far too few public items are seen: {shown}");
+    assert!(missing.is_empty(), "public items without an example: {missing:#?}");
 }

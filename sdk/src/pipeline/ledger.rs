@@ -138,6 +138,13 @@ impl Ledger {
 }
 
 /// Where everything is: recorded + adopted = delivered + dropped + unconfirmed + pending + spooled.
+///
+/// ```
+/// let stats = gemba::stats();
+/// for (reason, records) in &stats.dropped {
+///     println!("{records} records dropped: {reason}");
+/// }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Records taken or refused so far: events, declarations, points of metrics and spans.
@@ -164,6 +171,10 @@ pub struct Stats {
 
 impl Stats {
     /// Records dropped for any reason.
+    ///
+    /// ```
+    /// assert_eq!(gemba::Stats::default().dropped_total(), 0);
+    /// ```
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(|(_, count)| count).sum()
     }

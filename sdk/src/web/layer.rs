@@ -70,11 +70,21 @@ impl fmt::Debug for Layer {
 
 impl Layer {
     /// Trusts nobody, knows no routes, recognises nobody.
+    ///
+    /// ```
+    /// let layer = gemba::web::Layer::new();
+    /// # let _ = layer;
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The route template of a request, such as `/orders/{id}`; never the path itself, of which there are too many.
+    ///
+    /// ```
+    /// let layer = gemba::web::Layer::new().route(|request| (request.uri.path() == "/").then(|| "/".to_owned()));
+    /// # let _ = layer;
+    /// ```
     pub fn route(mut self, route: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.options.route = Some(Arc::new(route));
         self
@@ -82,12 +92,25 @@ impl Layer {
 
     /// Whether the sender of a request is one of your own services, so that its `traceparent` and `baggage` count: by a secret
     /// header, a client certificate, a network that only services reach. Default: nobody is.
+    ///
+    /// ```
+    /// let layer = gemba::web::Layer::new().trust(|request| request.headers.contains_key("x-from-our-mesh"));
+    /// # let _ = layer;
+    /// ```
     pub fn trust(mut self, trust: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.options.trust = Some(Arc::new(trust));
         self
     }
 
     /// Who it is: adds to the scope of a request what its cookies or tokens say. It wins over baggage.
+    ///
+    /// ```
+    /// let layer = gemba::web::Layer::new().identify(|request, scope| match request.extensions.get::<String>() {
+    ///     Some(user) => scope.user(user),
+    ///     None => scope,
+    /// });
+    /// # let _ = layer;
+    /// ```
     pub fn identify(mut self, identify: impl Fn(&Parts, Scope) -> Scope + Send + Sync + 'static) -> Self {
         self.options.identify = Some(Arc::new(identify));
         self

@@ -1,0 +1,113 @@
+//! What a result says about the attempt that gave it.
+//!
+//! In: a result of the application. Out: a [`Verdict`]. It records nothing.
+
+/// How an attempt ended, by its result.
+///
+/// ```
+/// use gemba::Verdict;
+/// let judge = |found: &Vec<u32>| if found.is_empty() { Verdict::Abandoned } else { Verdict::Completed };
+/// gemba::attempt!("search.run").run_with(|| vec![7], judge);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did what the user wanted.
+    Completed,
+    /// It did not; the word is a type name or a declared kind, never a message.
+    Failed(&'static str),
+    /// The user gave it up.
+    Abandoned,
+}
+
+/// Results that say how an attempt ended.
+///
+/// Implemented for `Result` (`Err` failed, by its type name), `Option` (`None` failed, kind `none`), `()` (completed), and with
+/// feature `http` for `http::Response` (status 500 and above failed). For other types use
+/// [`run_with`](Attempt::run_with).
+///
+/// ```
+/// use gemba::{Outcome, Verdict};
+/// enum Answer { Found, Nothing }
+/// impl Outcome for Answer {
+///     fn verdict(&self) -> Verdict {
+///         match self {
+///             Self::Found => Verdict::Completed,
+///             Self::Nothing => Verdict::Failed("nothing_found"),
+///         }
+///     }
+/// }
+/// gemba::attempt!("search.run").run(|| Answer::Nothing);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how an attempt ended",
+    note = "return a Result, an Option or (), implement `gemba::Outcome`, or use `run_with` / `run_async_with`"
+)]
+pub trait Outcome {
+    /// The verdict of this result.
+    fn verdict(&self) -> Verdict;
+}
+
+impl<T, E> Outcome for Result<T, E> {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Ok(_) => Verdict::Completed,
+            Err(_) => Verdict::Failed(std::any::type_name::<E>()),
+        }
+    }
+}
+
+impl<T> Outcome for Option<T> {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Some(_) => Verdict::Completed,
+            None => Verdict::Failed("none"),
+        }
+    }
+}
+
+impl Outcome for () {
+    fn verdict(&self) -> Verdict {
+        Verdict::Completed
+    }
+}
+
+#[cfg(feature = "http")]
+impl<B> Outcome for http::Response<B> {
+    fn verdict(&self) -> Verdict {
+        if self.status().is_server_error() { Verdict::Failed("http_5xx") } else { Verdict::Completed }
+    }
+}
+
+/// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed.
+#[doc(hidden)]
+pub mod judge {
+    use super::{Outcome, Verdict};
+
+    /// Wraps a reference to a result; the method that fits best is found by the number of references before it.
+    #[derive(Debug)]
+    pub struct Judged<'a, T>(pub &'a T);
+
+    /// For types that say how the attempt ended.
+    pub trait ByOutcome {
+        /// The verdict.
+        fn verdict(&self) -> Verdict;
+    }
+
+    impl<T: Outcome> ByOutcome for Judged<'_, T> {
+        fn verdict(&self) -> Verdict {
+            self.0.verdict()
+        }
+    }
+
+    /// For all others: it came back, so it completed.
+    pub trait ByReturn {
+        /// The verdict.
+        fn verdict(&self) -> Verdict;
+    }
+
+    impl<T> ByReturn for &Judged<'_, T> {
+        fn verdict(&self) -> Verdict {
+            Verdict::Completed
+        }
+    }
+}
