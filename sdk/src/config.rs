@@ -5,7 +5,7 @@
 
 pub(crate) mod settings;
 
-pub(crate) use settings::{Settings, SpoolSettings, decode_percent};
+pub(crate) use settings::{Settings, SpoolSettings};
 
 use crate::guard::{Guard, InitError};
 use crate::pipeline::ring;

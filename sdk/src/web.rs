@@ -148,7 +148,7 @@ fn member(headers: &HeaderMap, key: &str) -> String {
     let members = lists.filter(|list| list.len() <= MAX_BYTES).flat_map(|list| list.split(','));
     let value = members.take(MAX_MEMBERS).find_map(|member| {
         let (name, value) = member.split(';').next()?.split_once('=')?;
-        (name.trim() == key).then(|| crate::config::decode_percent(value.trim()))
+        (name.trim() == key).then(|| crate::config::settings::decode_percent(value.trim()))
     });
     value.unwrap_or_default()
 }

@@ -224,7 +224,7 @@ impl Sender {
                 self.settle(&batch, rejected == 0);
             }
             Answer::Refused { status } => {
-                if status == TOO_LARGE {
+                if status == TOO_LARGE && !state::is_withheld() {
                     match self.queue.put_back_halved(batch) {
                         Ok(()) => return,
                         Err(whole) => batch = whole,
