@@ -27,12 +27,17 @@ pub fn value<T: Value + ?Sized>(value: &T) -> &T {
     value
 }
 
-/// The key behind an identifier: `r#type` is `type`.
-pub const fn key(text: &'static str) -> &'static str {
-    let text = match text.as_bytes() {
+/// An identifier as it is meant: `r#type` is `type`.
+const fn bare(text: &str) -> &str {
+    match text.as_bytes() {
         [b'r', b'#', ..] => text.split_at(2).1,
         _ => text,
-    };
+    }
+}
+
+/// The key behind an identifier.
+pub const fn key(text: &'static str) -> &'static str {
+    let text = bare(text);
     assert!(
         !matches!(text.as_bytes(), [b'g', b'e', b'm', b'b', b'a', b'.', ..]),
         "attributes under `gemba.` are Gemba's own; choose another key"
@@ -66,13 +71,13 @@ pub fn reached(state: u8, callsite: &'static Callsite, step: &'static StepDeclar
     local::write(RecordKind::Step, callsite, clock::read(state), None, &(address, values));
 }
 
-/// Whether two steps of one funnel have the same name.
+/// Whether two steps of one funnel, or two attributes of one record, have the same name.
 pub const fn has_repeated(names: &[&str]) -> bool {
     let mut first = 0;
     while first < names.len() {
         let mut second = first + 1;
         while second < names.len() {
-            if same(names[first].as_bytes(), names[second].as_bytes()) {
+            if same(bare(names[first]).as_bytes(), bare(names[second]).as_bytes()) {
                 return true;
             }
             second += 1;

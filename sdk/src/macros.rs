@@ -27,7 +27,7 @@ macro_rules! init {
 macro_rules! __callsite {
     ($kind:ident, $name:expr, $was:expr, [$($key:expr),*]) => {
         const _: () = ::core::assert!(
-            !$crate::__private::has_repeated(&[$($crate::__private::key($key)),*]),
+            !$crate::__private::has_repeated(&[$($key),*]),
             "the same attribute is given twice: each key of a record has one value"
         );
         static __GEMBA_CALLSITE: $crate::__private::Callsite = $crate::__private::Callsite::new(
