@@ -50,6 +50,16 @@ impl Drop for Entered {
 ///     spawn(gemba::scope().run_async(handle()));
 /// });
 /// ```
+///
+/// A thread is given the scope itself:
+///
+/// ```
+/// gemba::scope().user("u-7").run(|| {
+///     let scope = gemba::scope();
+///     std::thread::spawn(move || scope.run(|| gemba::feature!("report.printed"))).join()
+/// })
+/// # .unwrap();
+/// ```
 pub fn scope() -> Scope {
     if !state::is_recording() {
         return Scope { context: None };

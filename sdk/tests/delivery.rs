@@ -462,6 +462,16 @@ fn a_server_slower_than_a_request_may_take_gets_the_same_batch_again() {
 }
 
 #[test]
+fn a_connection_that_is_reset_costs_a_repeat_and_nothing_else() {
+    let server = Server::start(vec![Reply::Reset, Reply::Reset], ok());
+    let figures = run_child("well", server.address);
+    let requests = server.requests();
+    assert!(requests[..3].iter().all(|request| request.key() == requests[0].key()), "the same batch until an answer");
+    assert_eq!(figures.get("recorded"), figures.get("delivered"), "{figures:?}");
+    assert_eq!(stored(&requests).len() as u64, figures.get("delivered"));
+}
+
+#[test]
 fn a_hook_that_records_waits_and_panics_does_no_harm() {
     let server = Server::start(vec![Reply::Status(400, "", Vec::new())], ok());
     let figures = run_child("hook", server.address);
