@@ -35,7 +35,7 @@
 //!
 //! - Not for signal handlers: a record could interrupt another half written.
 //! - A library opened at run time (`dlopen`) is missing from the catalogue, and must not be closed while records of it may be
-//!   on their way.
+//!   on their way. One that holds a copy of this crate, as a `cdylib` does, records nothing until it starts its own.
 //! - A forked child records nothing; start recording after the fork, in the process that works.
 //! - `kill -9` takes what has been neither sent nor spooled yet: a second of records, and while a server hangs what comes
 //!   during one request. The server sees the gap in the batch numbers. Attempts that were under way stay open, and

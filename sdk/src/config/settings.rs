@@ -257,6 +257,21 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_that_is_read_is_told_of_where_settings_are_made() {
+        let documentation = include_str!("../config.rs");
+        let code = include_str!("settings.rs").split("mod tests {").next().unwrap();
+        let mut variables = 0;
+        for prefix in ["\"GEMBA_", "\"OTEL_"] {
+            for rest in code.split(prefix).skip(1) {
+                let name = format!("{}{}", &prefix[1..], rest.split('"').next().unwrap());
+                assert!(documentation.contains(&format!("`{name}`")), "{name}");
+                variables += 1;
+            }
+        }
+        assert!(variables >= 12, "{variables}");
+    }
+
+    #[test]
     fn the_environment_has_the_last_word_on_privacy() {
         let privacy = |config: Config, variables: &'static [(&str, &str)]| {
             let lookup =
