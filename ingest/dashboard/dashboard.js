@@ -5,7 +5,7 @@ import { html, render, useEffect, useRef, useState } from "/vendor/htm-preact.js
 const KEYS = "gemba.keys";
 const DAY_MS = 86_400_000;
 const RANGES = [["1", "24 hours"], ["7", "7 days"], ["14", "14 days"], ["30", "30 days"], ["90", "90 days"]];
-const PAGES = [["overview", "Overview"], ["people", "People"], ["features", "Features"], ["funnel", "Funnel"], ["queries", "Queries"], ["targets", "Targets"]];
+const PAGES = [["overview", "Overview"], ["people", "People"], ["features", "Features"], ["funnel", "Funnel"], ["queries", "Queries"], ["targets", "Targets"], ["saved", "Saved"]];
 
 // ---- Keys: one read key a project, kept for the browser session only. -----------------------------------------------
 
@@ -17,10 +17,18 @@ function storedKeys() {
 /// accident.
 function keyFromAddress() {
   const key = linkedKey();
-  if (key) history.replaceState(null, "", `${location.pathname}#${linked().get("page") ?? "overview"}`);
+  if (key) {
+    const rest = linked();
+    const page = rest.get("page") ?? "overview";
+    rest.delete("key");
+    rest.delete("page");
+    history.replaceState(null, "", `${location.pathname}#${[page, rest.toString()].filter(Boolean).join("&")}`);
+  }
   return key;
 }
 
+/// What a link names besides the page: "#queries&query=FINGERPRINT" opens one query, "#funnel&saved=NAME" a saved funnel.
+const place = () => { const [page, ...rest] = location.hash.slice(1).split("&"); return { page: page || "overview", ...Object.fromEntries(new URLSearchParams(rest.join("&"))) }; };
 const linked = () => new URLSearchParams(location.hash.slice(1));
 const linkedKey = () => linked().get("key") || null;
 
@@ -33,7 +41,8 @@ class ApiProblem extends Error {
 }
 
 async function call(key, path, options = {}) {
-  const response = await fetch(path, { ...options, headers: { authorization: `Bearer ${key}`, ...options.headers } });
+  const response = await fetch(path, { ...options, headers: { authorization: `Bearer ${key}`, ...options.headers } })
+    .catch(() => { throw new ApiProblem(0, { error: { message: "The server cannot be reached.", hint: "Is it running? Ask again with ↻." } }); });
   const body = await response.json().catch(() => null);
   if (!response.ok) throw new ApiProblem(response.status, body);
   return body;
@@ -83,8 +92,17 @@ function useCall(key, path, options, dependencies) {
 
 function useQuery(view, name, parameters = {}) {
   const search = new URLSearchParams({ from: view.from, to: view.to, tz: view.tz, ...parameters });
-  const path = `/api/v1/queries/${name}?${search}`;
+  const path = name && `/api/v1/queries/${name}?${search}`;
   return useCall(view.key, path, {}, [view.key, path]);
+}
+
+/// The same of the people chosen above the page: a cohort, or everybody.
+const usePeople = (view, name, parameters = {}) => useQuery(view, name, view.cohort ? { cohort: view.cohort, ...parameters } : parameters);
+
+/// A cohort is chosen among those of the project; what has none shows nothing.
+function useCohorts(key, changed) {
+  const state = useCall(key, key && "/api/v1/cohorts", {}, [key, changed]);
+  return state.answer?.cohorts ?? [];
 }
 
 // ---- Pieces ---------------------------------------------------------------------------------------------------------
@@ -103,8 +121,8 @@ const Section = ({ title, lead, children, id }) => html`<section id=${id}><h2>${
 const Figure = ({ label, value }) => html`<div class="figure"><div class="value">${value}</div><div class="label">${label}</div></div>`;
 
 /// A table of objects; a column is [heading, cell of a row, "number" or "name" or ""].
-const Table = ({ rows, columns }) => html`<div class="scroll"><table>
-  <thead><tr>${columns.map(([heading, , kind]) => html`<th class=${kind ?? ""}>${heading}</th>`)}</tr></thead>
+const Table = ({ rows, columns }) => html`<div class="scroll" tabindex="0" role="region" aria-label="Table"><table>
+  <thead><tr>${columns.map(([heading, , kind]) => html`<th scope="col" class=${kind ?? ""}>${heading}</th>`)}</tr></thead>
   <tbody>${rows.map((row) => html`<tr>${columns.map(([, cell, kind]) => html`<td class=${kind ?? ""}>${cell(row)}</td>`)}</tr>`)}</tbody>
 </table></div>`;
 
@@ -117,7 +135,11 @@ function Trust({ states }) {
   const incomplete = answers.filter((answer) => !answer.complete);
   const lost = Math.max(...answers.map((answer) => answer.known_loss.records));
   const until = incomplete.length ? incomplete[0].complete_until : null;
-  return html`<div class=${`trust ${incomplete.length ? "incomplete" : ""}`}>
+  const filtered = answers.find((answer) => answer.filter?.applied);
+  const cohort = answers.find((answer) => answer.cohort)?.cohort;
+  return html`<div class=${`trust ${incomplete.length ? "incomplete" : ""}`} role="status">
+    ${cohort && html`Only people of the cohort ${cohort.name} (${count(cohort.members)}). `}
+    ${filtered && html`<span title=${filtered.filter.excludes.map((each) => `${each.attr} ${each.op} ${JSON.stringify(each.value)}`).join(" or ")}>Internal users and bots are left out. </span>`}
     ${until ? `Complete until ${new Date(until).toLocaleString()}; newer records are still being stored.` : "Complete: everything received up to now is in these figures."}
     ${" "}${lost ? `${count(lost)} records are known to be lost in this range.` : "No known loss."}
     ${" "}Answered in ${Math.max(...answers.map((answer) => answer.elapsed_ms))} ms.</div>`;
@@ -125,6 +147,7 @@ function Trust({ states }) {
 
 function Chart({ times, values, label }) {
   const place = useRef(null);
+  const theme = useTheme();
   useEffect(() => {
     if (!place.current || times.length === 0) return undefined;
     const styles = getComputedStyle(document.documentElement);
@@ -140,8 +163,30 @@ function Chart({ times, values, label }) {
     const resize = new ResizeObserver(() => plot.setSize({ width: place.current.clientWidth, height: 220 }));
     resize.observe(place.current);
     return () => { resize.disconnect(); plot.destroy(); };
-  }, [JSON.stringify(times), JSON.stringify(values)]);
-  return html`<div ref=${place}></div>`;
+  }, [JSON.stringify(times), JSON.stringify(values), theme]);
+  return html`<div ref=${place} role="img" aria-label=${`${label}: ${times.length} points, from ${short(Math.min(...values))} to ${short(Math.max(...values))}`}></div>`;
+}
+
+const DARK = matchMedia("(prefers-color-scheme: dark)");
+
+/// Rises when the theme changes, so that charts take its colours.
+function useTheme() {
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const changed = () => setTurn((before) => before + 1);
+    DARK.addEventListener("change", changed);
+    return () => DARK.removeEventListener("change", changed);
+  }, []);
+  return turn;
+}
+
+/// Counts by length of time, as bars.
+function Histogram({ buckets }) {
+  const most = Math.max(1, ...buckets.map((bucket) => bucket.count));
+  const bound = (bucket, index) => bucket.up_to_ms == null ? `over ${duration(buckets[index - 1]?.up_to_ms)}` : `≤ ${duration(bucket.up_to_ms)}`;
+  return html`<div class="histogram" role="img" aria-label=${buckets.map((bucket, index) => `${bound(bucket, index)}: ${bucket.count}`).join(", ")}>
+    ${buckets.map((bucket, index) => html`<div title=${`${bound(bucket, index)}: ${count(bucket.count)}`}><i style=${`height:${(bucket.count / most) * 100}%`}></i><small>${bound(bucket, index)}</small></div>`)}
+  </div>`;
 }
 
 // ---- The two ranked lists -------------------------------------------------------------------------------------------
@@ -177,8 +222,8 @@ const NOTHING_TO_SPEED_UP = "Nothing stands out: no query makes people wait clea
 // ---- Pages ----------------------------------------------------------------------------------------------------------
 
 function Overview({ view }) {
-  const people = useQuery(view, "active_users");
-  const usage = useQuery(view, "feature_usage");
+  const people = usePeople(view, "active_users");
+  const usage = usePeople(view, "feature_usage");
   const slow = useQuery(view, "slow_queries");
   const usability = useQuery(view, "usability_targets");
   const optimization = useQuery(view, "optimization_targets");
@@ -209,9 +254,9 @@ function Overview({ view }) {
 /// Who comes back: always whole weeks, whatever range is chosen, since a cohort needs time.
 function People({ view }) {
   const weeks = { from: new Date(Date.parse(view.to) - 56 * DAY_MS).toISOString() };
-  const retention = useQuery(view, "retention", weeks);
-  const lifecycle = useQuery(view, "lifecycle", weeks);
-  const stickiness = useQuery(view, "stickiness");
+  const retention = usePeople(view, "retention", weeks);
+  const lifecycle = usePeople(view, "lifecycle", weeks);
+  const stickiness = usePeople(view, "stickiness");
   return html`
     <${Section} title="Active people" lead="Distinct people by day; the last column says which share of a month's people come on one day.">
       <${Answered} state=${stickiness} empty="Nobody has used anything in this range.">${(rows) => html`
@@ -246,9 +291,10 @@ function Cohorts({ rows }) {
 }
 
 function Features({ view }) {
-  const usage = useQuery(view, "feature_usage");
-  const completion = useQuery(view, "feature_completion");
+  const usage = usePeople(view, "feature_usage");
+  const completion = usePeople(view, "feature_completion");
   const unused = useQuery(view, "feature_unused");
+  const releases = useQuery(view, "feature_releases", { from: new Date(Date.parse(view.to) - 90 * DAY_MS).toISOString() });
   return html`
     <${Section} title="What people use" lead="Each feature with how often and by how many people it was used.">
       <${Answered} state=${usage} empty="No feature was used in this range.">${(rows) => {
@@ -273,44 +319,217 @@ function Features({ view }) {
         ["Feature", (row) => row.name, "name"], ["Kind", (row) => row.kind], ["Declared at", (row) => html`<code>${row.code}</code>`], ["Release", (row) => row.release],
       ]} />`}<//>
     <//>
-    <${Trust} states=${[usage, completion, unused]} />`;
+    <${Section} title="What releases changed" lead="New, renamed and gone by release, and what was carried on without anybody using it.">
+      <${Answered} state=${releases} empty="No release has declared features in the last 90 days.">${(rows) => html`<${Table} rows=${rows.slice(0, 30)} columns=${[
+        ["Release", (row) => `${row.service} ${row.release}`], ["Feature", (row) => row.name, "name"], ["", (row) => html`<span class="pill">${row.change}</span>${row.was && ` was ${row.was}`}`],
+        ["Uses", (row) => count(row.uses), "number"], ["People", (row) => count(row.users), "number"],
+      ]} />`}<//>
+    <//>
+    <${Trust} states=${[usage, completion, unused, releases]} />`;
 }
 
+/// Whether the base of a comparison begins as long before as the range lasts.
+const before = (view) => { const length = Date.parse(view.to) - Date.parse(view.from); return { from: new Date(Date.parse(view.from) - length).toISOString(), to: view.from }; };
+
+const WINDOWS = [["1800000", "30 minutes"], ["3600000", "1 hour"], [`${DAY_MS}`, "1 day"], [`${7 * DAY_MS}`, "7 days"], [`${14 * DAY_MS}`, "14 days"], [`${30 * DAY_MS}`, "30 days"]];
+const ORDERS = [["ordered", "in this order"], ["strict", "one right after the other"], ["any", "in any order"]];
+const UNITS = [["user", "people"], ["session", "sessions"], ["tenant", "tenants"]];
+
+const Choice = ({ label, value, options, onChange }) => html`<label><span>${label}</span><select value=${value} onChange=${(event) => onChange(event.target.value)}>
+  ${options.map(([word, title]) => html`<option value=${word}>${title}</option>`)}</select></label>`;
+
+/// Builds a funnel: which steps, within what time, split by what, compared with what; and shows its answer.
 function Funnel({ view }) {
   const declared = useQuery(view, "declared_funnels");
-  const [chosen, choose] = useState(null);
+  const usage = useQuery(view, "feature_usage");
+  const named = place().saved;
+  const kept = useCall(view.key, named && `/api/v1/saved/${encodeURIComponent(named)}`, {}, [view.key, named]);
+  const [own, setOwn] = useState(null);
   const funnels = new Map();
   if (declared.answer) {
-    for (const row of objects(declared.answer)) funnels.set(row.funnel, [...(funnels.get(row.funnel) ?? []), row.step]);
+    for (const row of objects(declared.answer)) funnels.set(row.funnel, [...(funnels.get(row.funnel) ?? []), `step:${row.step}`]);
   }
-  const name = chosen ?? funnels.keys().next().value;
-  const steps = funnels.get(name);
-  const body = steps && JSON.stringify({ steps: steps.map((step) => ({ event: `step:${step}` })), from: view.from, to: view.to, tz: view.tz, window_ms: DAY_MS });
+  const first = funnels.keys().next().value;
+  const start = { name: first, steps: funnels.get(first) ?? [], window: `${DAY_MS}`, order: "ordered", unit: "user", breakdown: "", compare: false };
+  const loaded = kept.answer?.funnel && {
+    ...start, name: "", steps: kept.answer.funnel.steps.map((step) => step.event ?? ""), window: `${kept.answer.funnel.window_ms ?? 14 * DAY_MS}`,
+    order: kept.answer.funnel.order ?? "ordered", unit: kept.answer.funnel.count_by ?? "user", breakdown: kept.answer.funnel.breakdown ?? "", compare: false,
+  };
+  const asked = own ?? loaded ?? start;
+  const change = (fields) => setOwn({ ...asked, ...fields });
+  const events = [...new Set([...[...funnels.values()].flat(), ...(usage.answer ? objects(usage.answer).map((row) => row.feature) : [])])];
+  const steps = asked.steps.filter((step, index) => step !== "" || index < 2);
+  const question = {
+    steps: steps.map((event) => (event === "" ? {} : { event })), window_ms: Number(asked.window), order: asked.order, count_by: asked.unit,
+    ...(asked.breakdown && { breakdown: asked.breakdown, breakdown_limit: 5 }),
+  };
+  const ready = steps.length >= 2 && (declared.answer || declared.problem) && (!named || kept.answer || kept.problem);
+  const body = ready && JSON.stringify({
+    ...question, from: view.from, to: view.to, tz: view.tz, ...(view.cohort && { cohort: view.cohort }), ...(asked.compare && { compare: before(view) }),
+  });
   const funnel = useCall(view.key, body && "/api/v1/funnel", { method: "POST", body, headers: { "content-type": "application/json" } }, [view.key, body]);
-  if (declared.answer && funnels.size === 0) {
-    return html`<${Section} title="Funnel"><div class="empty">No release has declared a funnel yet. Any events can be asked with <code>gemba funnel</code>.</div><//>`;
-  }
+  const who = { user: "people", session: "sessions", tenant: "tenants" }[asked.unit];
   return html`
-    <${Section} id="funnel" title=${html`Funnel <select aria-label="Funnel" value=${name} onChange=${(event) => choose(event.target.value)}>${[...funnels.keys()].map((each) => html`<option>${each}</option>`)}</select>`}
-      lead="People who took the steps in order within a day of their first. Striped: lost before the next step. Amber: still has time.">
+    <${Section} id="build" title="Build a funnel" lead="Pick what people do, step by step. Names come from what was declared and used; any other event name works as well.">
       ${declared.problem && html`<${Problem} problem=${declared.problem} />`}
-      ${funnel.problem && html`<${Problem} problem=${funnel.problem} />`}
-      ${!funnel.answer && !funnel.problem && !declared.problem && html`<div class="empty" aria-busy="true">Asking …</div>`}
-      ${funnel.answer && funnel.answer.steps.map((step, index) => {
-        const all = Math.max(1, funnel.answer.steps[0].count);
-        const next = funnel.answer.steps[index + 1];
-        const width = (people) => `width:${(people / all) * 100}%`;
-        return html`<div class="step">
-          <div><b>${step.label.replace(/^step:/, "")}</b><small>${index > 0 ? `${percent(step.rate_from_previous)} of the step before` : "everybody who entered"}</small></div>
-          <div class="column"><i style=${width(next ? step.count - step.lost - step.open : step.count)}></i><i class="open" style=${width(step.open)}></i><i class="lost" style=${width(step.lost)}></i></div>
-          <div>${count(step.count)} people <small>${next ? `${count(step.lost)} lost (${percent(step.lost / Math.max(1, step.count))}), ${count(step.open)} open` : `${percent(step.rate_from_first)} of all`}${step.time_from_previous_ms ? ` · p50 ${duration(step.time_from_previous_ms.p50)} from the step before` : ""}</small></div>
-        </div>`;
-      })}
+      ${kept.problem && html`<${Problem} problem=${kept.problem} />`}
+      <form class="builder" onSubmit=${(event) => event.preventDefault()}>
+        ${funnels.size > 0 && html`<${Choice} label="Start from" value=${asked.name ?? ""} onChange=${(name) => change({ name, steps: funnels.get(name) ?? asked.steps })}
+          options=${[...[...funnels.keys()].map((each) => [each, each]), ["", "my own steps"]]} />`}
+        <fieldset><legend>Steps</legend><ol>${asked.steps.map((step, index) => html`<li>
+          <input aria-label=${`Step ${index + 1}`} list="events" value=${step} placeholder="any event" onChange=${(event) => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? event.target.value.trim() : each)) })} />
+          <button type="button" title="Earlier" aria-label=${`Move step ${index + 1} earlier`} disabled=${index === 0} onClick=${() => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? asked.steps[index - 1] : at === index - 1 ? step : each)) })}>↑</button>
+          <button type="button" title="Remove" aria-label=${`Remove step ${index + 1}`} disabled=${asked.steps.length <= 2} onClick=${() => change({ name: "", steps: asked.steps.filter((_, at) => at !== index) })}>×</button>
+        </li>`)}</ol>
+        <button type="button" disabled=${asked.steps.length >= 32} onClick=${() => change({ name: "", steps: [...asked.steps, ...(asked.steps.length === 0 ? ["", ""] : [""])] })}>Add a step</button></fieldset>
+        <datalist id="events">${events.map((each) => html`<option value=${each}></option>`)}</datalist>
+        <${Choice} label="Done" value=${asked.order} options=${ORDERS} onChange=${(order) => change({ order })} />
+        <${Choice} label="Within" value=${asked.window} options=${WINDOWS.some(([ms]) => ms === asked.window) ? WINDOWS : [...WINDOWS, [asked.window, duration(Number(asked.window))]]} onChange=${(window) => change({ window })} />
+        <${Choice} label="Count" value=${asked.unit} options=${UNITS} onChange=${(unit) => change({ unit })} />
+        <label><span>Split by</span><input list="keys" value=${asked.breakdown} placeholder="release, user:plan …" onChange=${(event) => change({ breakdown: event.target.value.trim() })} /></label>
+        <datalist id="keys">${["release", "service.name", "gemba.tenant"].map((each) => html`<option value=${each}></option>`)}</datalist>
+        <label class="check"><input type="checkbox" checked=${asked.compare} onChange=${(event) => change({ compare: event.target.checked })} /> <span>Compare with the time before</span></label>
+        <${Save} view=${view} what="funnel" question=${{ funnel: question }} disabled=${!body} />
+      </form>
     <//>
+    <${Section} id="funnel" title=${asked.name ? `Funnel ${asked.name}` : "Funnel"} lead=${`Striped: lost before the next step. Amber: still has time.`}>
+      ${asked.steps.length < 2 && declared.answer && html`<div class="empty">No release has declared a funnel in this project. Add two steps or more above.</div>`}
+      ${funnel.problem && html`<${Problem} problem=${funnel.problem} />`}
+      ${!funnel.answer && !funnel.problem && !declared.problem && (body || !declared.answer) && html`<div class="empty" aria-busy="true">Asking …</div>`}
+      ${funnel.answer && html`<${Steps} steps=${funnel.answer.steps} who=${who} />`}
+      ${funnel.answer && funnel.answer.steps[0].count === 0 && html`<div class="empty">Nobody entered this funnel in this range.</div>`}
+    <//>
+    ${funnel.answer?.comparison && html`<${Section} title="Compared with the time before" lead="Shares of those who entered and whose end is known, with the 95 % interval of the difference (Newcombe).">
+      <${Table} rows=${funnel.answer.comparison.steps.slice(1)} columns=${[
+        ["Step", (row) => bare(row.label), "name"], ["Before", (row) => percent(row.from_first.base.rate), "number"], ["Now", (row) => percent(row.from_first.head.rate), "number"],
+        ["Difference", (row) => points(row.from_first.difference), "number"], ["95 %", (row) => `${points(row.from_first.low)} to ${points(row.from_first.high)}`, "number"],
+        ["", (row) => html`<span class=${`pill ${row.from_first.verdict === "more than chance" ? (row.from_first.difference < 0 ? "worse" : "better") : "chance"}`}>${row.from_first.verdict}</span>`],
+      ]} /><//>`}
+    ${funnel.answer?.breakdown.length > 0 && html`<${Section} title=${`By ${asked.breakdown}`} lead="The five largest values at the first step, then all others together, and those without a value.">
+      <${Table} rows=${funnel.answer.breakdown} columns=${[
+        ["Value", (row) => row.group === "value" ? `${row.value}` : row.group.replace("_", " "), "name"],
+        ...funnel.answer.steps.map((step, index) => [bare(step.label), (row) => html`${count(row.steps[index].count)} <small>${index ? percent(row.steps[index].rate_from_first) : ""}</small>`, "number"]),
+      ]} /><//>`}
     <${Trust} states=${[funnel]} />`;
 }
 
+const bare = (label) => label.replace(/^step:/, "");
+const points = (value) => value == null ? "–" : `${value > 0 ? "+" : ""}${(value * 100).toFixed(1)} pp`;
+
+const Steps = ({ steps, who }) => steps.map((step, index) => {
+  const all = Math.max(1, steps[0].count);
+  const next = steps[index + 1];
+  const width = (people) => `width:${(people / all) * 100}%`;
+  return html`<div class="step">
+    <div><b>${bare(step.label)}</b><small>${index > 0 ? `${percent(step.rate_from_previous)} of the step before` : "everybody who entered"}</small></div>
+    <div class="column" role="img" aria-label=${`${step.count} of ${steps[0].count}`}><i style=${width(next ? step.count - step.lost - step.open : step.count)}></i><i class="open" style=${width(step.open)}></i><i class="lost" style=${width(step.lost)}></i></div>
+    <div>${count(step.count)} ${who} <small>${next ? `${count(step.lost)} lost (${percent(step.lost / Math.max(1, step.count))}), ${count(step.open)} open` : `${percent(step.rate_from_first)} of all`}</small></div>
+    ${step.time_from_previous_ms && html`<details class="times"><summary>${duration(step.time_from_previous_ms.p50)} from the step before <small>p50, p90 ${duration(step.time_from_previous_ms.p90)}</small></summary><${Histogram} buckets=${step.times_histogram ?? []} /></details>`}
+  </div>`;
+});
+
+/// Saves a question under a name.
+function Save({ view, question, disabled }) {
+  const [name, setName] = useState("");
+  const [state, setState] = useState({});
+  const save = () => call(view.key, `/api/v1/saved/${encodeURIComponent(name)}`, { method: "PUT", body: JSON.stringify(question) })
+    .then((answer) => setState({ answer }), (problem) => setState({ problem }));
+  return html`<div class="save"><label><span>Save as</span><input value=${name} placeholder="checkout-week" onInput=${(event) => { setName(event.target.value.trim()); setState({}); }} /></label>
+    <button type="button" class="primary" disabled=${disabled || !name} onClick=${save}>Save</button>
+    <span role="status">${state.answer && `Saved, version ${state.answer.version}.`}${state.problem && html`<${Problem} problem=${state.problem} />`}</span></div>`;
+}
+
+/// What the project keeps: questions to ask again, and groups of people to ask about.
+function Saved({ view }) {
+  const [changed, setChanged] = useState(0);
+  const saved = useCall(view.key, "/api/v1/saved", {}, [view.key, changed]);
+  const cohorts = useCall(view.key, "/api/v1/cohorts", {}, [view.key, changed]);
+  const [shown, show] = useState(null);
+  const answer = useCall(view.key, shown && `/api/v1/saved/${encodeURIComponent(shown)}/answer`, {}, [view.key, shown]);
+  const remove = (path) => confirm("Delete it for good?") && call(view.key, path, { method: "DELETE" }).finally(() => setChanged(changed + 1));
+  return html`
+    <${Section} title="Saved questions" lead="Each version is kept; an answer can be asked again as it was known at an instant (as_of).">
+      ${saved.problem && html`<${Problem} problem=${saved.problem} />`}
+      ${!saved.answer && !saved.problem && html`<div class="empty" aria-busy="true">Asking …</div>`}
+      ${saved.answer?.saved.length === 0 && html`<div class="empty">Nothing is saved yet. Save a funnel on its page, or any question with <code>gemba query NAME --save NAME</code>.</div>`}
+      ${saved.answer?.saved.length > 0 && html`<${Table} rows=${saved.answer.saved} columns=${[
+        ["Name", (row) => row.funnel ? html`<a href=${`#funnel&saved=${encodeURIComponent(row.name)}`}>${row.name}</a>` : row.name, "name"],
+        ["Question", (row) => row.title ?? row.query ?? row.funnel.steps.map((step) => bare(step.event ?? "any event")).join(" → ")], ["Version", (row) => row.version, "number"],
+        ["Saved", (row) => new Date(row.at).toLocaleString()],
+        ["", (row) => html`<button onClick=${() => show(row.name)}>Ask</button> <button aria-label=${`Delete ${row.name}`} onClick=${() => remove(`/api/v1/saved/${encodeURIComponent(row.name)}`)}>Delete</button>`],
+      ]} />`}
+    <//>
+    ${shown && html`<${Section} title=${`Answer of ${shown}`}>
+      ${answer.problem && html`<${Problem} problem=${answer.problem} />`}
+      ${!answer.answer && !answer.problem && html`<div class="empty" aria-busy="true">Asking …</div>`}
+      ${answer.answer?.steps && html`<${Steps} steps=${answer.answer.steps} who="units" />`}
+      ${answer.answer?.rows && html`<${Table} rows=${objects(answer.answer).slice(0, 100)} columns=${answer.answer.columns.map((column) => [column.name, (row) => cell(row[column.name]), typeof answer.answer.rows[0]?.[0] === "number" ? "number" : ""])} />`}
+      ${answer.answer && html`<p class="lead">As of ${answer.answer.as_of}.</p>`}
+    <//>`}
+    <${Section} title="Cohorts" lead="Groups of people, chosen once, that other pages can be narrowed to. Made from ids, from what people did, or from those lost at a funnel's step.">
+      ${cohorts.problem && html`<${Problem} problem=${cohorts.problem} />`}
+      ${cohorts.answer?.cohorts.length === 0 && html`<div class="empty">There is no cohort yet. Make one below, or with <code>gemba cohort put NAME</code>.</div>`}
+      ${cohorts.answer?.cohorts.length > 0 && html`<${Table} rows=${cohorts.answer.cohorts} columns=${[
+        ["Name", (row) => row.name, "name"], ["People", (row) => count(row.members), "number"], ["Version", (row) => row.version, "number"], ["Chosen", (row) => new Date(row.at).toLocaleString()],
+        ["By", (row) => html`<code>${JSON.stringify(row.chosen_by)}</code>`], ["", (row) => html`<button aria-label=${`Delete ${row.name}`} onClick=${() => remove(`/api/v1/cohorts/${encodeURIComponent(row.name)}`)}>Delete</button>`],
+      ]} />`}
+      <${NewCohort} view=${view} onMade=${() => setChanged(changed + 1)} />
+    <//>
+    <${Trust} states=${[answer]} />`;
+}
+
+const cell = (value) => value == null ? "–" : Array.isArray(value) ? value.join(", ") : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : `${value}`;
+
+function NewCohort({ view, onMade }) {
+  const usage = useQuery(view, "feature_usage");
+  const [asked, setAsked] = useState({ name: "", event: "", least: "1" });
+  const [problem, setProblem] = useState(null);
+  const make = () => call(view.key, `/api/v1/cohorts/${encodeURIComponent(asked.name)}`, {
+    method: "PUT", body: JSON.stringify({ did: { event: asked.event, at_least: Number(asked.least), from: view.from, to: view.to } }),
+  }).then(() => { setProblem(null); onMade(); }, setProblem);
+  return html`<form class="builder" onSubmit=${(event) => { event.preventDefault(); make(); }}>
+    <label><span>New cohort</span><input value=${asked.name} placeholder="regulars" onInput=${(event) => setAsked({ ...asked, name: event.target.value.trim() })} /></label>
+    <label><span>of people who did</span><input list="done" value=${asked.event} onInput=${(event) => setAsked({ ...asked, event: event.target.value.trim() })} /></label>
+    <datalist id="done">${usage.answer && objects(usage.answer).map((row) => html`<option value=${row.feature}></option>`)}</datalist>
+    <label><span>at least so often</span><input type="number" min="1" value=${asked.least} onInput=${(event) => setAsked({ ...asked, least: event.target.value })} /></label>
+    <button class="primary" disabled=${!asked.name || !asked.event}>Choose in this range</button>
+    ${problem && html`<${Problem} problem=${problem} />`}
+  </form>`;
+}
+
+/// One query: how it developed, and where its time is spent.
+function QueryDetail({ view, fingerprint }) {
+  const time = useQuery(view, "query_over_time", { fingerprint, period: Date.parse(view.to) - Date.parse(view.from) <= 2 * DAY_MS ? "hour" : "day" });
+  const detail = useQuery(view, "query_detail", { fingerprint });
+  const slow = useQuery(view, "slow_queries", { limit: "10000" });
+  const known = slow.answer && objects(slow.answer).find((row) => row.fingerprint === fingerprint);
+  const titles = { release: "Releases", feature: "Features", route: "Routes", code: "Code lines", error: "Errors" };
+  return html`
+    <${Section} title=${known?.summary || `Query ${fingerprint}`}>
+      <p class="lead"><a href="#queries">← all queries</a></p>
+      ${known && html`<pre>${known.text}</pre><${Evidence} items=${[["calls", short(known.calls)], ["time in all", duration(known.duration_ms_total)], ["p50", duration(known.duration_ms_p50)], ["p95", duration(known.duration_ms_p95)], ["p99", duration(known.duration_ms_p99)], ["people waiting", count(known.users)]]} />`}
+    <//>
+    <${Answered} state=${time} empty="It did not run in this range.">${(rows) => html`<div class="pair">
+      <${Section} title="Median time, ms" lead="± 1.1 %, by period."><${Chart} times=${rows.map((row) => Date.parse(row.period) / 1000)} values=${rows.map((row) => row.duration_ms_p50)} label="median in ms" /><//>
+      <${Section} title="95th percentile, ms" lead="± 1.1 %, by period."><${Chart} times=${rows.map((row) => Date.parse(row.period) / 1000)} values=${rows.map((row) => row.duration_ms_p95)} label="95th percentile in ms" /><//>
+      <${Section} title="Calls" lead="By period."><${Chart} times=${rows.map((row) => Date.parse(row.period) / 1000)} values=${rows.map((row) => row.calls)} label="calls" /><//>
+    </div>`}<//>
+    <${Answered} state=${detail}>${(rows) => html`<div class="pair">${Object.entries(titles).map(([part, title]) => {
+      const parts = rows.filter((row) => row.part === part && (row.value !== "" || part !== "error"));
+      return parts.length > 0 && html`<${Section} title=${title}><${Table} rows=${parts} columns=${[
+        ["", (row) => row.value || html`<i>not known</i>`, "name"], ["Calls", (row) => short(row.calls), "number"],
+        ["Time", (row) => html`${duration(row.duration_ms_total)}<${Bar} share=${row.share} bad />`, "number"], ["Average", (row) => duration(row.duration_ms_avg), "number"],
+      ]} /><//>`;
+    })}</div>`}<//>
+    <${Trust} states=${[time, detail, slow]} />`;
+}
+
 function Queries({ view }) {
+  const opened = place().query;
+  return opened ? html`<${QueryDetail} key=${opened} view=${view} fingerprint=${opened} />` : html`<${AllQueries} view=${view} />`;
+}
+
+function AllQueries({ view }) {
   const slow = useQuery(view, "slow_queries");
   const regressions = useQuery(view, "query_regressions");
   return html`
@@ -318,7 +537,7 @@ function Queries({ view }) {
       <${Answered} state=${slow} empty="No query was run in this range.">${(rows) => {
         const most = Math.max(1, ...rows.map((row) => row.duration_ms_total));
         return html`<${Table} rows=${rows} columns=${[
-          ["Query", (row) => html`<b>${row.summary || row.fingerprint}</b><br /><code>${row.text}</code>`],
+          ["Query", (row) => html`<a href=${`#queries&query=${row.fingerprint}`}><b>${row.summary || row.fingerprint}</b></a><br /><code>${row.text}</code>`],
           ["Calls", (row) => short(row.calls), "number"], ["Total", (row) => html`${duration(row.duration_ms_total)}<${Bar} share=${row.duration_ms_total / most} bad />`, "number"],
           ["p50", (row) => duration(row.duration_ms_p50), "number"], ["p95", (row) => duration(row.duration_ms_p95), "number"], ["p99", (row) => duration(row.duration_ms_p99), "number"],
           ["People", (row) => count(row.users), "number"], ["Features", (row) => (row.features ?? []).join(", ")],
@@ -366,7 +585,9 @@ function SignIn({ onKey, problem }) {
 function App() {
   const [keys, setKeys] = useState(storedKeys);
   const [project, setProject] = useState(() => Object.keys(storedKeys())[0] ?? null);
-  const [page, setPage] = useState(() => location.hash.slice(1) || "overview");
+  const [at, setAt] = useState(place);
+  const page = at.page;
+  const [cohort, setCohort] = useState("");
   const [range, setRange] = useState("7");
   const [now, setNow] = useState(() => Date.now());
   const [problem, setProblem] = useState(null);
@@ -383,32 +604,39 @@ function App() {
   }, setProblem).finally(() => setOpening(false));
 
   useEffect(() => {
-    const turn = () => { const given = keyFromAddress(); if (given) add(given); setPage(location.hash.slice(1) || "overview"); };
+    const turn = () => { const given = keyFromAddress(); if (given) add(given); setAt(place()); };
     turn();
     addEventListener("hashchange", turn);
     return () => removeEventListener("hashchange", turn);
   }, []);
 
+  useEffect(() => { document.title = `${PAGES.find(([name]) => name === page)?.[1] ?? "Gemba"} · Gemba`; }, [page]);
+  const cohorts = useCohorts(project && keys[project], `${project}-${page}-${now}`);
+
   if (opening) return html`<main><div class="empty" aria-busy="true">Opening …</div></main>`;
   if (!project || adding) return html`<${SignIn} onKey=${add} problem=${problem} />`;
   const view = {
     key: keys[project], from: new Date(now - Number(range) * DAY_MS).toISOString(), to: new Date(now).toISOString(),
-    tz: Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC",
+    tz: Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC", cohort: cohorts.some((each) => each.name === cohort) ? cohort : "",
   };
-  const Page = { overview: Overview, people: People, features: Features, funnel: Funnel, queries: Queries, targets: Targets }[page] ?? Overview;
+  const Page = { overview: Overview, people: People, features: Features, funnel: Funnel, queries: Queries, targets: Targets, saved: Saved }[page] ?? Overview;
   return html`
+    <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); document.getElementById("content").focus(); }}>Skip to the figures</a>
     <header>
       <span class="brand">Gemba</span>
-      <nav>${PAGES.map(([name, title]) => html`<a href=${`#${name}`} aria-current=${page === name ? "page" : null}>${title}</a>`)}</nav>
+      <nav aria-label="Pages">${PAGES.map(([name, title]) => html`<a href=${`#${name}`} aria-current=${page === name ? "page" : null}>${title}</a>`)}</nav>
       <select aria-label="Project" value=${project} onChange=${(event) => event.target.value === "" ? setAdding(true) : setProject(event.target.value)}>
         ${Object.keys(keys).map((name) => html`<option value=${name}>${name}</option>`)}<option value="">another …</option>
       </select>
       <select aria-label="Time range" value=${range} onChange=${(event) => { setRange(event.target.value); setNow(Date.now()); }}>
         ${RANGES.map(([days, title]) => html`<option value=${days}>${title}</option>`)}
       </select>
-      <button onClick=${() => setNow(Date.now())} title="Ask again">↻</button>
+      ${cohorts.length > 0 && html`<select aria-label="People" value=${view.cohort} onChange=${(event) => setCohort(event.target.value)}>
+        <option value="">everybody</option>${cohorts.map((each) => html`<option value=${each.name}>${each.name}</option>`)}
+      </select>`}
+      <button onClick=${() => setNow(Date.now())} title="Ask again" aria-label="Ask again">↻</button>
     </header>
-    <main><${Page} key=${`${project}-${page}`} view=${view} /></main>`;
+    <main id="content" tabindex="-1"><h1 class="unseen">${PAGES.find(([name]) => name === page)?.[1] ?? "Overview"}</h1><${Page} key=${`${project}-${page}-${at.query ?? ""}-${at.saved ?? ""}`} view=${view} /></main>`;
 }
 
 render(html`<${App} />`, document.getElementById("app"));

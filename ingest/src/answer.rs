@@ -67,6 +67,20 @@ pub struct AnswerColumn {
     pub kind: String,
     /// Unit, as in the header of the saved query; empty for text and plain counts.
     pub unit: String,
+    /// Largest relative error in percent; `0` when exact.
+    #[serde(default = "exact")]
+    pub error_percent: String,
+}
+
+fn exact() -> String {
+    "0".to_owned()
+}
+
+impl AnswerColumn {
+    /// An exact column.
+    pub fn new(name: &str, kind: &str, unit: &str) -> Self {
+        Self { name: name.to_owned(), kind: kind.to_owned(), unit: unit.to_owned(), error_percent: exact() }
+    }
 }
 
 /// What is known to be missing from the range of an answer.
@@ -95,6 +109,71 @@ pub struct Trust {
     pub known_loss: KnownLoss,
     /// Time the answer took on the server, in milliseconds.
     pub elapsed_ms: u64,
+    /// What was known when: everything received before this, RFC 3339. Asked again with it, the answer is the same.
+    #[serde(default)]
+    pub as_of: String,
+    /// The project's filter, and whether it applied.
+    #[serde(default)]
+    pub filter: FilterUse,
+    /// The cohort whose people were looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<CohortUse>,
+    /// How many calls or requests one row of a sampled source stands for at most; absent where everything was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_weight: Option<f64>,
+    /// Where an `as_of` was given: whether the answer is the one that was given then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproduced: Option<Reproduced>,
+    /// The saved question this is the answer of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<SavedUse>,
+}
+
+/// Whether the project's filter applied to an answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FilterUse {
+    /// Whether events were left out by it.
+    pub applied: bool,
+    /// Its version; 0 where the project has none.
+    pub version: u64,
+    /// What it leaves out: events that meet any of these.
+    pub excludes: Vec<Value>,
+    /// Why it did not apply, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+/// The cohort an answer is about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CohortUse {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// When its members were chosen, RFC 3339.
+    pub at: String,
+    /// How many they are.
+    pub members: u64,
+}
+
+/// Whether an answer is the one that was given at its `as_of`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reproduced {
+    /// True where nothing has been removed since.
+    pub exactly: bool,
+    /// Why not.
+    pub because: Vec<String>,
+    /// Events of the range that arrived later and are left out.
+    pub late_events: u64,
+}
+
+/// Which saved question was answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SavedUse {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
 }
 
 /// An answer.
@@ -176,22 +255,50 @@ impl Answer {
         if !self.trust.complete {
             lines.push(format!("complete until {}", self.trust.complete_until));
         }
-        let KnownLoss { records, share, .. } = self.trust.known_loss;
+        lines.extend(self.trust.remarks());
+        lines.join("\n") + "\n"
+    }
+}
+
+impl Trust {
+    /// What a reader of the figures must be told, a line each.
+    fn remarks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let KnownLoss { records, share, .. } = self.known_loss;
         if records > 0 {
             lines.push(format!("known loss: {records} records ({:.2} %)", share * 100.0));
         }
-        lines.join("\n") + "\n"
+        if let Some(cohort) = &self.cohort {
+            lines.push(format!("cohort {}, version {}: {} people", cohort.name, cohort.version, cohort.members));
+        }
+        if self.filter.applied {
+            let excludes: Vec<String> = self.filter.excludes.iter().map(Value::to_string).collect();
+            lines.push(format!("left out by the project's filter (filter=off shows all): {}", excludes.join(" or ")));
+        }
+        if let Some(weight) = self.sampling_weight {
+            lines.push(format!("sampled: a row stands for up to {weight}"));
+        }
+        if let Some(reproduced) = &self.reproduced {
+            lines.extend(reproduced.because.iter().map(|reason| format!("not as it was then: {reason}")));
+            if reproduced.late_events > 0 {
+                lines.push(format!("{} events of the range arrived later and are left out", reproduced.late_events));
+            }
+        }
+        lines
     }
 }
 
 fn heading(column: &AnswerColumn) -> String {
     // Counts, names and times need no unit, and one that the name already holds would be said twice.
     let tells = column.unit.contains(" per ") || ["s", "bytes"].contains(&column.unit.as_str());
+    let mut heading = column.name.clone();
     if tells && !column.name.contains(column.unit.as_str()) {
-        format!("{} [{}]", column.name, column.unit)
-    } else {
-        column.name.clone()
+        heading = format!("{heading} [{}]", column.unit);
     }
+    if column.error_percent != "0" {
+        heading = format!("{heading} ±{} %", column.error_percent);
+    }
+    heading
 }
 
 /// A cell without loss: text bare, everything else as JSON.
@@ -228,11 +335,7 @@ mod tests {
     use serde_json::json;
 
     fn answer(rows: Vec<Vec<Value>>) -> Answer {
-        let column = |name: &str, unit: &str| AnswerColumn {
-            name: name.to_owned(),
-            kind: "String".to_owned(),
-            unit: unit.to_owned(),
-        };
+        let column = |name: &str, unit: &str| AnswerColumn::new(name, "String", unit);
         Answer {
             query: "feature_usage".to_owned(),
             columns: vec![column("feature", "text"), column("uses", "events")],
@@ -244,6 +347,12 @@ mod tests {
                 complete_until: "2026-01-01T00:00:00Z".to_owned(),
                 known_loss: KnownLoss::default(),
                 elapsed_ms: 1,
+                as_of: "2026-01-01T00:00:00Z".to_owned(),
+                filter: FilterUse::default(),
+                cohort: None,
+                sampling_weight: None,
+                reproduced: None,
+                saved: None,
             },
         }
     }
@@ -267,6 +376,20 @@ mod tests {
         let answer = answer(vec![vec![json!("x"), json!(0.5)]]);
         let text = answer.render(Format::Json).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_approximate_column_says_by_how_much_and_a_filter_that_it_applied() {
+        let mut answer = answer(vec![vec![json!("x"), json!(1)]]);
+        answer.columns[1].error_percent = "1.1".to_owned();
+        answer.trust.filter = FilterUse {
+            applied: true,
+            version: 1,
+            excludes: vec![json!({"attr": "user:internal", "op": "eq", "value": true})],
+            because: None,
+        };
+        let text = answer.render(Format::Table).unwrap();
+        assert!(text.contains("uses ±1.1 %") && text.contains("user:internal"), "{text}");
     }
 
     #[test]

@@ -9,7 +9,9 @@ use crate::funnel;
 use crate::header::{self, Entry, Header};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::param::{self, Allowed, Kind, Param};
+use crate::population::is_about_people;
 use crate::rules::{check_statement, check_tables};
+use crate::trends;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -27,6 +29,10 @@ pub const SERVER_PARAMS: [&str; 3] = ["project", "now", "pending"];
 
 /// Parameters every query accepts; one that has no use for them checks and ignores them.
 pub const COMMON_PARAMS: [&str; 3] = ["from", "to", "tz"];
+
+/// Parameters that say whose events are looked at and as known when; whoever asks applies them (see
+/// [`crate::Population`]), so no query may have one of its own of such a name.
+pub const POPULATION_PARAMS: [&str; 5] = ["cohort", "where", "filter", "split_by", "as_of"];
 
 /// Largest file of a saved query, in bytes; chosen, ten times the longest built-in one.
 const MAX_FILE_BYTES: usize = 256 * 1024;
@@ -72,6 +78,36 @@ pub enum Engine {
     ClickHouse,
     /// The exact funnel: `engine: funnel` in the header. See [`crate::funnel::saved`].
     Funnel,
+    /// Two funnels and whether they differ by more than chance: `engine: funnel_comparison`.
+    FunnelComparison,
+    /// Trends and formulas over them: `engine: trends`. See [`crate::trends`].
+    Trends,
+}
+
+impl Engine {
+    /// The engines that are not ClickHouse: word in the header, the parameters each understands.
+    const OTHERS: [(&str, Self, &[&str]); 3] = [
+        ("funnel", Self::Funnel, &funnel::saved::PARAMS),
+        ("funnel_comparison", Self::FunnelComparison, &funnel::saved::COMPARISON_PARAMS),
+        ("trends", Self::Trends, &trends::PARAMS),
+    ];
+
+    /// The engine of this word in a header, which must understand all `params`.
+    fn of(word: Option<&str>, params: &[Param]) -> Result<Self, Problem> {
+        let Some(word) = word else { return Ok(Self::ClickHouse) };
+        let Some((_, engine, known)) = Self::OTHERS.iter().find(|(known, ..)| *known == word) else {
+            let words = Self::OTHERS.map(|(word, ..)| word).join(", ");
+            return Err(Problem::Engine(format!("there is no engine {word:?}"), words));
+        };
+        match params.iter().find(|param| !known.contains(&param.name.as_str())) {
+            None => Ok(*engine),
+            Some(param) => {
+                let problem =
+                    format!("parameter {} is none of engine {word}, which takes {}", param.name, known.join(", "));
+                Err(Problem::Engine(problem, Self::OTHERS.map(|(word, ..)| word).join(", ")))
+            }
+        }
+    }
 }
 
 /// One column of an answer.
@@ -190,20 +226,7 @@ impl Query {
         check_tables(&tokens)?;
         let params = params(&header, &tokens)?;
         let columns = header.columns.iter().map(column).collect::<Result<_, _>>()?;
-        let engine = match header.engine.as_deref() {
-            None => Engine::ClickHouse,
-            Some("funnel") => match params.iter().find(|param| !funnel::saved::PARAMS.contains(&param.name.as_str())) {
-                None => Engine::Funnel,
-                Some(param) => {
-                    let problem = format!("parameter {} is none of a funnel", param.name);
-                    return Err((1, Problem::Engine(problem, funnel::saved::PARAMS.join(", "))));
-                }
-            },
-            Some(other) => {
-                let problem = format!("there is no engine {other:?}");
-                return Err((1, Problem::Engine(problem, funnel::saved::PARAMS.join(", "))));
-            }
-        };
+        let engine = Engine::of(header.engine.as_deref(), &params).map_err(|problem| (1, problem))?;
         let Header { title, question, grain, caveats, .. } = header;
         Ok(Self {
             name: name.to_owned(),
@@ -222,6 +245,12 @@ impl Query {
     /// Whether the answer holds what is pending in the server, and so must not be asked while an insert is half done.
     pub fn tells_pending(&self) -> bool {
         uses(&self.sql, "pending")
+    }
+
+    /// Whether it can be asked of some people only: of a cohort, of those that meet conditions, without those a project
+    /// leaves out.
+    pub fn is_about_people(&self) -> bool {
+        self.engine != Engine::ClickHouse || is_about_people(&self.folder, &self.sql)
     }
 
     /// Checks the values `given`, fills in defaults and what the server sets.
@@ -309,7 +338,7 @@ fn params(header: &Header<'_>, tokens: &[Token<'_>]) -> Result<Vec<Param>, (usiz
         }
     }
     let one = |entry: &Entry<'_>| {
-        if SERVER_PARAMS.contains(&entry.name) {
+        if SERVER_PARAMS.contains(&entry.name) || POPULATION_PARAMS.contains(&entry.name) {
             return Err((entry.line, Problem::ParamOfServer(entry.name.to_owned())));
         }
         let kind = types.get(entry.name).and_then(|kind| Kind::parse(kind));

@@ -45,7 +45,7 @@ pub enum Problem {
     )]
     HeaderWord(String),
     /// The header names an engine there is none of, or the query has parameters the engine does not know.
-    #[error("{0}; an engine is funnel, with the parameters {1}")]
+    #[error("{0}; engines: {1}")]
     Engine(String, String),
     /// The header names a common table expression that is none of the shared ones.
     #[error("there is no shared common table expression {0:?}; known: {1}")]

@@ -3,10 +3,11 @@
 //! In: the body of a query. Out: tokens with their line. It knows comments, strings, quoted identifiers and ClickHouse
 //! parameters; it does not parse expressions, and it never fails: an unterminated string runs to the end of the text.
 
-/// One token and the line it begins on, counted from 1.
+/// One token, the line it begins on, counted from 1, and the byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token<'a> {
     pub(crate) line: usize,
+    pub(crate) at: usize,
     pub(crate) kind: TokenKind<'a>,
 }
 
@@ -45,7 +46,7 @@ pub(crate) fn tokens(sql: &str) -> Vec<Token<'_>> {
         let (kind, taken) = next(rest, first);
         let (text, after) = rest.split_at(taken);
         if let Some(kind) = kind {
-            found.push(Token { line, kind });
+            found.push(Token { line, at: sql.len() - rest.len(), kind });
         }
         line += text.matches('\n').count();
         rest = after;

@@ -17,12 +17,16 @@
 pub mod catalog;
 mod ctes;
 pub mod error;
+mod formula;
 pub mod funnel;
 mod header;
 mod lex;
 pub mod param;
+pub mod population;
 mod rules;
+pub mod trends;
 
 pub use catalog::{BoundQuery, Catalog, Column, Engine, Query, ServerParams};
 pub use error::{CatalogError, ParamError, Problem};
 pub use param::{Allowed, Kind, Param};
+pub use population::{CohortVersion, Population};

@@ -205,6 +205,22 @@ pub fn range_ms(given: &BTreeMap<String, String>, now_ms: i64) -> Result<(i64, i
     Ok((from, to))
 }
 
+/// The instant a parameter names, in milliseconds since 1970; not after the present.
+///
+/// # Errors
+/// [`ParamError::Invalid`].
+pub fn past_instant(name: &str, given: &str, now_ms: i64, tz: Option<&str>) -> Result<i64, ParamError> {
+    let now = Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    let tz = tz.and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
+    let at = read_time(given, now, &tz).filter(|at| *at <= now && *at >= Timestamp::UNIX_EPOCH);
+    at.map(Timestamp::as_millisecond).ok_or_else(|| ParamError::Invalid {
+        name: name.to_owned(),
+        expected: Kind::Time.expected(),
+        given: given.chars().take(100).collect(),
+        allowed: "not after now".to_owned(),
+    })
+}
+
 /// The canonical name of a time zone, or `None` when there is none of this name.
 pub(crate) fn zone_name(given: &str) -> Option<String> {
     let zone = TimeZone::get(given).ok()?;

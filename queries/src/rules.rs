@@ -6,7 +6,7 @@ use crate::error::Problem;
 use crate::lex::{Token, TokenKind};
 
 /// The tables a saved query may read.
-const TABLES: [&str; 14] = [
+pub(crate) const TABLES: [&str; 14] = [
     "events",
     "query_usage",
     "query_histograms",

@@ -4,11 +4,11 @@
 -- param from
 -- param to
 -- param event: name of the feature, FUNNEL.STEP or event in question | at most 256 bytes
--- param direction: on which side to look | default after | one of after, before
+-- param direction: on which side to look | default after | one of after, before, both
 -- param depth: most steps on that side | default 5 | range 1..10
 -- param pause_minutes: a pause of this length ends a visit | default 30 | range 1..1440
 -- param limit: most rows | default 50 | range 1..10000
--- column path: name | what happened, in order, the event in question first or last | exact
+-- column path: name | what happened, in order, with the event in question first, last or in between | exact
 -- column visits: count | visits that took this path | exact
 -- column users: count | people who took it | exact
 -- column share: rate | part of all visits with the event | exact
@@ -47,9 +47,12 @@ WITH
         WHERE place > 0
     )
 SELECT
-    if({direction:String} = 'after',
-        arraySlice(names, place, {depth:UInt32} + 1),
-        arraySlice(names, greatest(1, place - toInt64({depth:UInt32})), least(place, {depth:UInt32} + 1))) AS path,
+    multiIf(
+        {direction:String} = 'after', arraySlice(names, place, {depth:UInt32} + 1),
+        {direction:String} = 'before',
+            arraySlice(names, greatest(1, place - toInt64({depth:UInt32})), least(place, {depth:UInt32} + 1)),
+        arraySlice(names, greatest(1, place - toInt64({depth:UInt32})),
+            least(place, {depth:UInt32} + 1) + {depth:UInt32})) AS path,
     count() AS visits,
     uniqExact(person) AS users,
     round(visits / sum(count()) OVER (), 6) AS share

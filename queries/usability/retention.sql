@@ -6,7 +6,7 @@
 -- param tz
 -- param period: length of a period; weeks begin on Monday | default week | one of day, week, month
 -- param start: name of the event that begins, empty for any | default "" | at most 256 bytes
--- param returns: name of the event that is a return, empty for any | default "" | at most 256 bytes
+-- param returns: names of the events that are a return, separated by commas, or as a JSON list; empty for any | default "" | at most 4000 bytes
 -- param cohort_by: which start puts a person into a cohort | default first_ever | one of first_ever, first_in_range,
 --   recurring
 -- param mode: what counts as a return for a period | default on | one of on, on_or_after
@@ -21,6 +21,9 @@
 --   as one where their sender gives no order. With recurring a person is in the cohort of each period with a start.
 -- ctes: links, periods
 WITH
+    if(startsWith({returns:String}, '['),
+        JSONExtract({returns:String}, 'Array(String)'),
+        arrayFilter(name -> name != '', arrayMap(name -> trim(name), splitByChar(',', {returns:String})))) AS return_names,
     -- What each unit did in each period: its first start and its last return, as (time, order, name).
     by_unit AS
     (
@@ -37,10 +40,10 @@ WITH
                 (time, seq, toString(name)) AS moment,
                 period_of(time) AS period_day,
                 ({start:String} = '' OR name = {start:String}) AND time < {to:DateTime64(3, 'UTC')} AS is_start,
-                {returns:String} = '' OR name = {returns:String} AS is_return
+                empty(return_names) OR has(return_names, toString(name)) AS is_return
             FROM events WHERE project = {project:UInt32}
                 AND kind != 'ended' AND unit != 0
-                AND ({start:String} = '' OR {returns:String} = '' OR name IN ({start:String}, {returns:String}))
+                AND ({start:String} = '' OR empty(return_names) OR has(arrayPushBack(return_names, {start:String}), toString(name)))
                 AND time < {now:DateTime64(3, 'UTC')}
                 AND ({cohort_by:String} = 'first_ever' OR time >= {from:DateTime64(3, 'UTC')})
         )

@@ -175,6 +175,30 @@ async fn check_cross_validated(project: &Project, answers: &Value) {
         "window_ms": 30 * DAY_MS, "from": EVER.0, "to": EVER.1,
     });
     assert_eq!(project.reached(&unordered).await, counts(&answers["unordered question answer badge 30d"]));
+    // Answers the whole set has, and its excerpt does not.
+    if let Some(wanted) = answers["users with an event before their signup"].as_u64() {
+        let before = project.ask("before_first", &[("event", "signup"), ("from", EVER.0), ("to", EVER.1)]).await;
+        assert_eq!((&before[0]["before"], before[0]["users"].as_u64()), (&json!(""), Some(wanted)));
+    }
+    if let Some(months) =
+        answers["retention: month of signup, active = question or answer in month k (UTC)"].as_object()
+    {
+        let params = [
+            ("from", "2013-01-01"),
+            ("to", "2014-01-01"),
+            ("period", "month"),
+            ("start", "signup"),
+            ("returns", "question,answer"),
+            ("periods", "6"),
+        ];
+        let rows = project.ask("retention", &params).await;
+        for (month, wanted) in months {
+            let of_month = || rows.iter().filter(|row| row["cohort"] == format!("{month}-01"));
+            let returned: Vec<u64> = of_month().map(|row| row["returned"].as_u64().unwrap()).collect();
+            assert_eq!(returned, counts(&wanted["active"]), "{month}");
+            assert_eq!(of_month().next().unwrap()["users"], wanted["size"], "{month}");
+        }
+    }
 }
 
 /// Answers of `ecom-retentioneering` beside its funnels: the incidents its authors built in, by period and platform.
@@ -198,6 +222,19 @@ async fn check_shop(project: &Project, answers: &Value) {
             "from": from, "to": to, "filter": filter,
         });
         assert_eq!(project.reached(&begun).await[0], wanted["sessions"].as_u64().unwrap(), "{name}");
+    }
+    // The bug of the mobile form: what was lost during it is more than chance, what came back after it as well.
+    if worked["mobile 2024-01-01..2024-04-09"]["counts"] == json!([52, 28, 13]) {
+        let compared = project
+            .funnel(&json!({
+                "steps": [{"event": "shipping_details"}, {"event": "payment_details"}], "window_ms": 3_600_000,
+                "count_by": "session", "from": "2024-04-09", "to": "2024-05-10", "filter": {"platform": "mobile"},
+                "compare": {"from": "2024-01-01", "to": "2024-04-09"},
+            }))
+            .await;
+        let found = &compared["comparison"]["steps"][1]["from_first"];
+        assert_eq!((&found["base"]["reached"], &found["head"]["reached"]), (&json!(28), &json!(16)), "{found}");
+        assert_eq!(found["verdict"], "more than chance", "{found}");
     }
     let broken_down = project
         .funnel(&json!({

@@ -20,6 +20,7 @@ mod native;
 mod power_cut;
 mod protocol;
 mod protocol_grpc;
+mod questions;
 mod serve;
 mod serve_cli;
 mod spooled;

@@ -233,6 +233,27 @@ async fn check_rankings(project: &Project, statements: &[Statement], answers: &V
     }
 }
 
+/// The share of statements up to 10 ms of each log: exact, since spans are.
+async fn check_service_level(project: &Project, statements: &[Statement], answers: &Value) {
+    let params = [("from", "2010-01-01"), ("to", "2025-01-01"), ("max_ms", "10")];
+    let rows = project.ask("query_service_level", &params).await;
+    for log in answers["logs"].as_object().unwrap().keys() {
+        let of_log = || statements.iter().filter(|statement| statement.log == *log && !statement.text.is_empty());
+        let row = rows.iter().find(|row| row["service"] == *log).unwrap_or_else(|| panic!("{log}: {rows:?}"));
+        let over = of_log().filter(|statement| statement.duration_us > 10_000).count() as u64;
+        let all = of_log().count() as u64;
+        assert_eq!(
+            (&row["calls"], &row["over"], &row["within"]),
+            (&json!(all), &json!(over), &json!(all - over)),
+            "{log}"
+        );
+        assert_eq!(row["share_low"], row["share_high"], "{log}");
+        // The worked share counts statements without text too, of which three are known.
+        let worked = answers["logs"][log]["share_up_to_10ms"].as_f64().unwrap();
+        assert!((row["share_low"].as_f64().unwrap() - worked).abs() <= 3.0 / all as f64 + 1e-6, "{log}: {row:?}");
+    }
+}
+
 /// The books: every span received, those without text ignored, nothing unexplained.
 async fn check_books(project: &Project, statements: &[Statement]) {
     let without_text = statements.iter().filter(|statement| statement.text.is_empty()).count() as u64;
@@ -250,6 +271,7 @@ async fn check_asked(project: &Project, data: &DataSet, file: &str) {
     send_spans(project, &rows).await;
     check_books(project, &rows).await;
     check_rankings(project, &rows, &data.answers).await;
+    check_service_level(project, &rows, &data.answers).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@ use super::Failure;
 use super::query::{ReaderArgs, read_back};
 use crate::answer::{Answer, AnswerColumn, Format, Trust};
 use gemba_queries::funnel::StepAnswer;
+use gemba_queries::funnel::compare::StepComparison;
+use gemba_queries::funnel::saved;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -39,6 +41,24 @@ pub(super) struct FunnelArgs {
     /// Time zone, such as Europe/Berlin.
     #[arg(long)]
     pub tz: Option<String>,
+    /// Show the conversion over time: hour, day, week or month.
+    #[arg(long, conflicts_with_all = ["dropped", "base_from", "base_to"])]
+    pub interval: Option<String>,
+    /// List those who reached this step (from 0) and not the next, with what they did then and last.
+    #[arg(long, value_name = "STEP", conflicts_with_all = ["base_from", "base_to"])]
+    pub dropped: Option<u32>,
+    /// Compare with the range that begins here: what differs by more than chance.
+    #[arg(long, value_name = "TIME", requires = "base_to")]
+    pub base_from: Option<String>,
+    /// End of the range compared with.
+    #[arg(long, value_name = "TIME", requires = "base_from")]
+    pub base_to: Option<String>,
+    /// Save the funnel under this name, then ask it; `gemba query --saved NAME` asks it again
+    #[arg(long, value_name = "NAME")]
+    pub save: Option<String>,
+    /// Only the people of this cohort
+    #[arg(long, value_name = "NAME")]
+    pub cohort: Option<String>,
     /// How the answer is written: table, json, ndjson or csv.
     #[arg(long, default_value = "table")]
     pub format: Format,
@@ -46,12 +66,16 @@ pub(super) struct FunnelArgs {
     reader: ReaderArgs,
 }
 
-/// The parts of the server's answer that a table of steps shows.
+/// The parts of the server's answer that tables show.
 #[derive(Deserialize)]
 struct FunnelAnswer {
     steps: Vec<StepAnswer>,
     #[serde(default)]
     breakdown: Vec<Group>,
+    #[serde(default)]
+    over_time: Vec<Period>,
+    dropped: Option<Vec<Dropped>>,
+    comparison: Option<Comparison>,
     #[serde(flatten)]
     trust: Trust,
 }
@@ -62,12 +86,45 @@ struct Group {
     steps: Vec<StepAnswer>,
 }
 
+#[derive(Deserialize)]
+struct Period {
+    start: String,
+    counts: Vec<u64>,
+    rate: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Dropped {
+    at_ms: i64,
+    unit: String,
+    open: bool,
+    id: Option<String>,
+    next: Option<Done>,
+    last: Option<Done>,
+}
+
+#[derive(Deserialize)]
+struct Done {
+    event: String,
+    at_ms: i64,
+}
+
+#[derive(Deserialize)]
+struct Comparison {
+    steps: Vec<StepComparison>,
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// What the server refused, with its hint.
 pub(super) fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
-    let value = args.reader.connect()?.post("/api/v1/funnel", &question(args)?)?;
+    let remote = args.reader.connect()?;
+    let question = question(args)?;
+    if let Some(name) = &args.save {
+        super::query::save(&remote, name, &json!({ "funnel": question }))?;
+    }
+    let value = remote.post("/api/v1/funnel", &question)?;
     let mut out = std::io::stdout().lock();
     if args.format == Format::Json {
         writeln!(out, "{value}")?;
@@ -77,7 +134,8 @@ pub(super) fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The server's answer as rows: one a step, or one a group and step where it is split.
+/// The server's answer as rows: what was asked for beyond the steps (differences, units that dropped, periods), else one a
+/// step, or one a group and step where it is split.
 ///
 /// # Errors
 /// When the answer is none of this version.
@@ -109,6 +167,8 @@ fn question(args: &FunnelArgs) -> Result<Value, Failure> {
         ("from", &args.from),
         ("to", &args.to),
         ("tz", &args.tz),
+        ("interval", &args.interval),
+        ("cohort", &args.cohort),
     ];
     for (name, value) in fields {
         if let Some(value) = value {
@@ -118,15 +178,68 @@ fn question(args: &FunnelArgs) -> Result<Value, Failure> {
     if let Some(window_ms) = args.window {
         question["window_ms"] = json!(window_ms);
     }
+    if let Some(step) = args.dropped {
+        question["dropped"] = json!({ "step": step });
+    }
+    if let (Some(from), Some(to)) = (&args.base_from, &args.base_to) {
+        question["compare"] = json!({ "from": from, "to": to });
+    }
     Ok(question)
 }
 
 fn table(answer: FunnelAnswer) -> Answer {
+    if let Some(comparison) = &answer.comparison {
+        let columns = saved::COMPARISON_COLUMNS.map(|(name, kind)| column(name, kind, "")).to_vec();
+        return of_funnel(columns, saved::comparison_rows(&comparison.steps), answer.trust);
+    }
+    if let Some(dropped) = &answer.dropped {
+        return of_funnel(dropped_columns(), dropped.iter().map(dropped_cells).collect(), answer.trust);
+    }
+    if !answer.over_time.is_empty() {
+        let mut columns = vec![column("start", "String", "")];
+        columns.extend(answer.steps.iter().map(|step| column(&step.label, "UInt64", "")));
+        columns.push(column("rate", "Float64", ""));
+        let cells = |period: &Period| {
+            let counts = period.counts.iter().map(|count| json!(count));
+            [json!(period.start)].into_iter().chain(counts).chain([json!(period.rate)]).collect()
+        };
+        return of_funnel(columns, answer.over_time.iter().map(cells).collect(), answer.trust);
+    }
+    steps_table(answer)
+}
+
+fn column(name: &str, kind: &str, unit: &str) -> AnswerColumn {
+    AnswerColumn::new(name, kind, unit)
+}
+
+fn of_funnel(columns: Vec<AnswerColumn>, rows: Vec<Vec<Value>>, trust: Trust) -> Answer {
+    Answer { query: "funnel".to_owned(), columns, rows, trust }
+}
+
+fn dropped_columns() -> Vec<AnswerColumn> {
+    let text = ["unit", "at", "open", "next", "next_at", "last", "last_at"];
+    text.map(|name| column(name, "String", "")).to_vec()
+}
+
+fn dropped_cells(unit: &Dropped) -> Vec<Value> {
+    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or(Value::Null, |at| json!(at.to_string()));
+    let event = |done: &Option<Done>| json!(done.as_ref().map(|done| &done.event));
+    let at = |done: &Option<Done>| done.as_ref().map_or(Value::Null, |done| time(done.at_ms));
+    vec![
+        json!(unit.id.as_ref().unwrap_or(&unit.unit)),
+        time(unit.at_ms),
+        json!(unit.open),
+        event(&unit.next),
+        at(&unit.next),
+        event(&unit.last),
+        at(&unit.last),
+    ]
+}
+
+fn steps_table(answer: FunnelAnswer) -> Answer {
     let split = !answer.breakdown.is_empty();
     let mut columns: Vec<AnswerColumn> = Vec::new();
-    let mut column = |name: &str, kind: &str, unit: &str| {
-        columns.push(AnswerColumn { name: name.to_owned(), kind: kind.to_owned(), unit: unit.to_owned() });
-    };
+    let mut column = |name: &str, kind: &str, unit: &str| columns.push(column(name, kind, unit));
     if split {
         column("group", "String", "");
     }
@@ -146,7 +259,7 @@ fn table(answer: FunnelAnswer) -> Answer {
     } else {
         answer.steps.iter().map(|step| step.cells().to_vec()).collect()
     };
-    Answer { query: "funnel".to_owned(), columns, rows, trust: answer.trust }
+    of_funnel(columns, rows, answer.trust)
 }
 
 fn window_ms(text: &str) -> Result<i64, String> {

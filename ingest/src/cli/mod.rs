@@ -5,6 +5,7 @@
 
 mod backup;
 mod check;
+mod cohort;
 #[cfg(feature = "demo")]
 mod demo;
 pub mod engine;
@@ -51,6 +52,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Ask a funnel
     Funnel(funnel::FunnelArgs),
+    /// List, choose and delete cohorts: groups of people to ask about
+    Cohort(cohort::CohortArgs),
     /// Send the events or statements of a file
     Import(import::ImportArgs),
     /// Write the rows of a project as NDJSON or CSV
@@ -133,6 +136,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::DemoShop(args) => block_on(demo::shop(args)),
         Command::Query(args) => query::run(&args),
         Command::Funnel(args) => funnel::run(&args),
+        Command::Cohort(args) => cohort::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Serve(args) => block_on(serve::run(args)),

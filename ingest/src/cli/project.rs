@@ -1,4 +1,4 @@
-//! `gemba project create|list|rotate|delete`: manages projects of a running server.
+//! `gemba project create|list|rotate|filter|delete`: manages projects of a running server.
 
 use super::remote::{Credential, Remote, RemoteArgs};
 use super::{Failure, say};
@@ -35,6 +35,17 @@ enum Action {
         /// Name of the project
         name: String,
     },
+    /// Say which events answers leave out (internal users, bots); without an option: show it
+    Filter {
+        /// Name of the project
+        name: String,
+        /// Conditions as JSON, such as '[{"attr":"user:internal","op":"eq","value":true}]': events that meet one are left out
+        #[arg(long, value_name = "JSON", conflicts_with = "clear")]
+        exclude: Option<String>,
+        /// Leave out nothing
+        #[arg(long)]
+        clear: bool,
+    },
     /// Revoke a project's keys, delete all its data, and prove that it is gone
     Delete {
         /// Name of the project
@@ -56,6 +67,19 @@ pub(super) fn run(args: &ProjectArgs) -> Result<ExitCode, Failure> {
         Action::Create { name } => remote.post("/api/v1/projects", &json!({"name": name}))?,
         Action::List => remote.get("/api/v1/projects")?,
         Action::Rotate { name } => remote.post(&format!("/api/v1/projects/{}/rotate", segment(name)), &json!({}))?,
+        Action::Filter { name, exclude, clear } => {
+            let path = format!("/api/v1/projects/{}/filter", segment(name));
+            match exclude {
+                Some(exclude) => {
+                    let exclude: Value = serde_json::from_str(exclude).map_err(|error| {
+                        Failure::new(format!("--exclude is not JSON: {error}"), "a list of {attr, op, value}")
+                    })?;
+                    remote.put(&path, &json!({ "exclude": exclude }))?
+                }
+                None if *clear => remote.delete(&path)?,
+                None => remote.get(&path)?,
+            }
+        }
         Action::Delete { name, .. } => remote.delete(&format!("/api/v1/projects/{}", segment(name)))?,
     };
     say(&if args.json { answer.to_string() } else { for_people(&args.action, &answer) })?;
@@ -78,6 +102,11 @@ fn for_people(action: &Action, answer: &Value) -> String {
             let projects = answer.get("projects").and_then(Value::as_array).cloned().unwrap_or_default();
             let names = projects.iter().filter_map(|project| project.get("project").and_then(Value::as_str));
             names.collect::<Vec<_>>().join("\n")
+        }
+        Action::Filter { .. } => {
+            let excludes = answer.get("exclude").and_then(Value::as_array).cloned().unwrap_or_default();
+            let lines: Vec<String> = excludes.iter().map(|one| format!("left out: {one}")).collect();
+            if lines.is_empty() { "nothing is left out".to_owned() } else { lines.join("\n") }
         }
         Action::Delete { .. } => {
             let mut lines = vec![format!("project {} is deleted", text("project"))];

@@ -4,8 +4,9 @@ use super::Failure;
 use super::remote::{Credential, Remote, RemoteArgs};
 use crate::answer::{Answer, Format};
 use serde::Deserialize;
-use serde_json::Value;
-use std::io::Write as _;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Whose questions are asked, and where.
@@ -45,6 +46,12 @@ pub(super) struct QueryArgs {
     /// Time zone of days and hours, such as Europe/Berlin.
     #[arg(long)]
     pub tz: Option<String>,
+    /// Save the question under this name, then ask it
+    #[arg(long, value_name = "NAME", requires = "name")]
+    pub save: Option<String>,
+    /// Ask the question saved under this name; parameters given stand in the place of saved ones
+    #[arg(long, value_name = "NAME", conflicts_with = "save")]
+    pub saved: Option<String>,
     /// How the answer is written: table, json, ndjson or csv.
     #[arg(long, default_value = "table")]
     pub format: Format,
@@ -71,7 +78,7 @@ struct Listed {
 pub(super) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
     let remote = args.reader.connect()?;
     let mut out = std::io::stdout().lock();
-    let Some(name) = &args.name else {
+    let Some(name) = args.name.as_ref().or(args.saved.as_ref()) else {
         let value = remote.get("/api/v1/queries")?;
         if args.format == Format::Json {
             writeln!(out, "{value}")?;
@@ -90,14 +97,40 @@ pub(super) fn run(args: &QueryArgs) -> Result<ExitCode, Failure> {
             pairs.push((key, value));
         }
     }
-    for given in &args.params {
+    // With a saved question the first word is a parameter like the others.
+    for given in args.saved.iter().flat_map(|_| &args.name).chain(&args.params) {
         pairs.push(given.split_once('=').ok_or_else(|| {
             Failure::new(format!("parameter {given:?} has no value"), "write parameters as name=value")
         })?);
     }
-    let answer: Answer = read_back(remote.get_with(&format!("/api/v1/queries/{name}"), &pairs)?)?;
-    out.write_all(answer.render(args.format)?.as_bytes())?;
+    if let Some(saved) = &args.save {
+        let parameters: BTreeMap<&str, &str> = pairs.iter().copied().collect();
+        save(&remote, saved, &json!({"query": name, "parameters": parameters}))?;
+    }
+    let path = match &args.saved {
+        Some(saved) => format!("/api/v1/saved/{saved}/answer"),
+        None => format!("/api/v1/queries/{name}"),
+    };
+    write_answer(remote.get_with(&path, &pairs)?, args.format, &mut out)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes an answer of the server, a funnel's or a query's.
+fn write_answer(value: Value, format: Format, out: &mut impl Write) -> Result<(), Failure> {
+    if format == Format::Json {
+        return Ok(writeln!(out, "{value}")?);
+    }
+    let answer =
+        if value.get("steps").is_some() { super::funnel::table_of(value)? } else { read_back::<Answer>(value)? };
+    Ok(out.write_all(answer.render(format)?.as_bytes())?)
+}
+
+/// Saves a question under a name and says so.
+pub(super) fn save(remote: &Remote, name: &str, question: &Value) -> Result<(), Failure> {
+    let saved = remote.put(&format!("/api/v1/saved/{name}"), question)?;
+    let version = saved.get("version").and_then(Value::as_u64).unwrap_or_default();
+    super::tell(&format!("saved as {name}, version {version}\n"));
+    Ok(())
 }
 
 /// The server's answer as what it should be.

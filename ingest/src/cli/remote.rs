@@ -72,6 +72,12 @@ impl Remote {
         self.answer(request.header("content-type", "application/json").send(body.to_string()))
     }
 
+    /// `PUT path` with a JSON body.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent.put(format!("{}{path}", self.url)).header("authorization", self.bearer());
+        self.answer(request.header("content-type", "application/json").send(body.to_string()))
+    }
+
     /// `DELETE path`.
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.answer(self.agent.delete(format!("{}{path}", self.url)).header("authorization", self.bearer()).call())

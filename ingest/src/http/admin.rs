@@ -1,11 +1,13 @@
 //! Managing the installation, with the admin token: `/api/v1/projects` and `/api/v1/backups`.
 //!
 //! `GET` lists, `POST {"name"}` creates and answers the only copy of the keys, `POST NAME/rotate` makes new keys,
+//! `GET`, `PUT` and `DELETE NAME/filter` say which events are left out of answers (internal users, bots),
 //! `DELETE NAME` removes the project and proves that nothing of it is left. `POST /api/v1/backups {"name"}` saves all data
 //! while the server goes on taking more.
 
 use super::auth;
 use super::body;
+use super::cohorts;
 use super::error::ApiError;
 use super::health::{FLUSH_TIMEOUT, flushed};
 use super::{App, Request, Response, json_response};
@@ -30,6 +32,9 @@ struct Named {
 /// Answers what lies under `/api/v1/projects`; `rest` is what follows, without the slash.
 pub async fn projects(app: &Arc<App>, rest: &str, request: Request) -> Result<Response, ApiError> {
     auth::admin(&app.control, request.headers(), request.uri().query())?;
+    if let Some(name) = rest.strip_suffix("/filter").filter(|name| !name.contains('/')) {
+        return cohorts::filter(app, name, request).await;
+    }
     match (request.method(), rest) {
         (&Method::GET, "") => Ok(list(app)),
         (&Method::POST, "") => create(app, request).await,

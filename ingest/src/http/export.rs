@@ -4,8 +4,9 @@
 //! the rows, oldest first, with their number in the header `gemba-rows`. What was acknowledged before the request is in
 //! it. A body that breaks off is not whole: HTTP tells the two apart. The project's number comes from the key.
 
+use super::ask::turn;
 use super::error::ApiError;
-use super::query::{only, turn};
+use super::query::only;
 use super::{App, Body, Request, Response, auth, health, query_pairs};
 use crate::clock;
 use crate::store::StoreError;

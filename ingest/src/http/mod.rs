@@ -2,12 +2,14 @@
 //!
 //! [`serve`] accepts connections (HTTP/1.1 and HTTP/2 without TLS on one port), [`route`] finds who answers, [`body`]
 //! is the only door for bodies, [`auth`] tells whose key it is. [`otlp`] and [`grpc`] take data, [`admin`] manages
-//! projects, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
+//! projects, [`query`], [`saved`] and [`cohorts`] answer questions, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
 //! What the bytes mean is decided elsewhere: nothing here looks inside a record.
 
 pub mod admin;
+pub mod ask;
 pub mod auth;
 pub mod body;
+pub mod cohorts;
 mod connection;
 pub mod dashboard;
 pub mod error;
@@ -18,6 +20,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod query;
 pub mod route;
+pub mod saved;
 
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
@@ -61,6 +64,8 @@ pub struct App {
     pub catalog: Catalog,
     /// Turns for questions, so that few run at a time.
     pub questions: Semaphore,
+    /// Held while something is saved, so that versions follow each other.
+    pub saving: tokio::sync::Mutex<()>,
     /// The embedded engine, where there is one.
     pub engine: Option<Arc<Supervisor>>,
     /// Bounds on requests.
@@ -96,6 +101,7 @@ impl App {
             engine,
             catalog,
             questions: Semaphore::new(MAX_QUESTIONS),
+            saving: tokio::sync::Mutex::new(()),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),
             cors_origins: config.cors_origins.clone(),

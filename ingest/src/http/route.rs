@@ -3,7 +3,7 @@
 //! In: a request. Out: its answer, counted by route and status. New surfaces are one arm in [`dispatch`].
 
 use super::error::ApiError;
-use super::{App, Request, Response, admin, dashboard, export, grpc, health, metrics, otlp, query};
+use super::{App, Request, Response, admin, cohorts, dashboard, export, grpc, health, metrics, otlp, query, saved};
 use crate::otlp::Signal;
 use gemba::{Attempt, attempt};
 use http::{Method, header};
@@ -49,12 +49,21 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
     let (first, further) = rest.split_once('/').unwrap_or((rest, ""));
     let (route, answer) = match first {
         "flush" if further.is_empty() => ("/api/v1/flush", health::flush(app, request).await),
-        "queries" => {
-            ("/api/v1/queries", observed(app, || attempt!("query.ask"), query::queries(app, further, request)).await)
-        }
+        "queries" => (
+            "/api/v1/queries",
+            observed(app, || attempt!("query.ask"), Box::pin(query::queries(app, further, request))).await,
+        ),
         "funnel" if further.is_empty() => {
-            ("/api/v1/funnel", observed(app, || attempt!("funnel.ask"), query::funnel(app, request)).await)
+            ("/api/v1/funnel", observed(app, || attempt!("funnel.ask"), Box::pin(query::funnel(app, request))).await)
         }
+        "saved" => (
+            "/api/v1/saved",
+            observed(app, || attempt!("question.saved"), Box::pin(saved::saved(app, further, request))).await,
+        ),
+        "cohorts" => (
+            "/api/v1/cohorts",
+            observed(app, || attempt!("cohort.manage"), Box::pin(cohorts::cohorts(app, further, request))).await,
+        ),
         "export" => {
             ("/api/v1/export", observed(app, || attempt!("data.export"), export::export(app, further, request)).await)
         }

@@ -8,10 +8,14 @@
 use super::select::{self, Limits, SelectedColumn, Selection};
 use super::{Client, StoreError};
 use bytes::Bytes;
-use gemba_queries::BoundQuery;
+use gemba_queries::funnel::compare::{self, StepComparison};
 use gemba_queries::funnel::{
-    Done, DroppedUnit, Funnel, FunnelAnswer, FunnelError, FunnelScan, NativeError, NativeReader, saved,
+    Done, Dropped, DroppedUnit, Funnel, FunnelAnswer, FunnelError, FunnelRequest, FunnelScan, NativeError,
+    NativeReader, saved,
 };
+use gemba_queries::trends::{self, Trend};
+use gemba_queries::{BoundQuery, Engine, Population};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -31,12 +35,46 @@ pub async fn answer(
     project: u32,
     limits: Limits,
 ) -> Result<FunnelAnswer, StoreError> {
+    answer_of(client, funnel, project, limits, &Population::default()).await
+}
+
+/// The same for a population.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn answer_of(
+    client: &Client,
+    funnel: &Funnel,
+    project: u32,
+    limits: Limits,
+    population: &Population,
+) -> Result<FunnelAnswer, StoreError> {
     let scan = FunnelScan::new(funnel.clone());
-    let mut answer = run(client, funnel, project, limits, scan).await?.finish();
+    let mut answer = run(client, funnel, project, limits, population, scan).await?.finish();
     if let Some(dropped) = answer.dropped.as_mut().filter(|dropped| !dropped.is_empty()) {
-        tell_what_they_did(client, funnel, project, limits, dropped).await?;
+        tell_what_they_did(client, funnel, project, limits, population, dropped).await?;
     }
     Ok(answer)
+}
+
+/// The units that reached a step and can no longer reach the next, however many.
+///
+/// # Errors
+/// See [`StoreError`].
+pub async fn lost_units(
+    client: &Client,
+    funnel: &Funnel,
+    step: usize,
+    project: u32,
+    limits: Limits,
+    population: &Population,
+) -> Result<Vec<u64>, StoreError> {
+    let mut funnel = funnel.clone();
+    funnel.dropped = Some(Dropped { step, limit: usize::MAX });
+    let scan = FunnelScan::new(funnel.clone());
+    let answer = run(client, &funnel, project, limits, population, scan).await?.finish();
+    let lost = answer.dropped.unwrap_or_default().into_iter().filter(|unit| !unit.open);
+    Ok(lost.map(|unit| unit.unit).collect())
 }
 
 /// Fills in who the units are and what they did.
@@ -45,10 +83,13 @@ async fn tell_what_they_did(
     funnel: &Funnel,
     project: u32,
     limits: Limits,
+    population: &Population,
     dropped: &mut [DroppedUnit],
 ) -> Result<(), StoreError> {
     let asked: Vec<(u64, i64)> = dropped.iter().map(|unit| (unit.unit, unit.at_ms)).collect();
-    let selection = select::select(client, &funnel.plan_dropped(project, &asked), limits).await?;
+    let mut plan = funnel.plan_dropped(project, &asked);
+    population.apply(&mut plan);
+    let selection = select::select(client, &plan, limits).await?;
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let done = |event: &Value, at: &Value| Some(Done { event: text(event)?, at_ms: at.as_i64()? });
     for row in &selection.rows {
@@ -71,9 +112,11 @@ async fn run(
     funnel: &Funnel,
     project: u32,
     limits: Limits,
+    population: &Population,
     mut scan: FunnelScan,
 ) -> Result<FunnelScan, StoreError> {
-    let plan = funnel.plan(project);
+    let mut plan = funnel.plan(project);
+    population.apply(&mut plan.bound);
     let mut request = client
         .raw()
         .query_raw(&plan.bound.sql)
@@ -108,6 +151,53 @@ async fn run(
     }
 }
 
+/// A funnel compared with its base.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// The answer of the base, where it is a question of its own and no group of the breakdown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<FunnelAnswer>,
+    /// Step by step: the rates of both, their difference, and whether it is more than chance.
+    pub steps: Vec<StepComparison>,
+}
+
+/// The answer of a request, compared where it asks for that, each side with its population. `now_ms` and `complete_until_ms` as in
+/// [`FunnelRequest::validate`].
+///
+/// # Errors
+/// [`SavedError`]; fields of the base are named `compare.FIELD`.
+pub async fn compared(
+    client: &Client,
+    asked: &FunnelRequest,
+    project: u32,
+    (now_ms, complete_until_ms): (i64, i64),
+    limits: Limits,
+    (population, base_population): (&Population, &Population),
+) -> Result<(Funnel, FunnelAnswer, Option<Comparison>), SavedError> {
+    let funnel = asked.validate(now_ms, complete_until_ms)?;
+    let Some(comparing) = &asked.compare else {
+        let answer = answer_of(client, &funnel, project, limits, population).await?;
+        return Ok((funnel, answer, None));
+    };
+    let base = asked.base()?.map(|base| base.validate(now_ms, complete_until_ms)).transpose();
+    let base = base.map_err(|error| FunnelError { field: format!("compare.{}", error.field), ..error })?;
+    let found = answer_of(client, &funnel, project, limits, population).await?;
+    let comparison = match (base, &comparing.values) {
+        (Some(base), _) => {
+            let base = answer_of(client, &base, project, limits, base_population).await?;
+            let steps = compare::steps(&base.steps, &found.steps);
+            Comparison { base: Some(base), steps }
+        }
+        (None, Some(values)) => {
+            let (base, head) = compare::groups(&found.breakdown, values)?;
+            Comparison { base: None, steps: compare::steps(base, head) }
+        }
+        // `base` refuses a comparison with nothing.
+        (None, None) => Comparison { base: None, steps: Vec::new() },
+    };
+    Ok((funnel, found, Some(comparison)))
+}
+
 /// Why a saved funnel has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
@@ -119,7 +209,7 @@ pub enum SavedError {
     Store(#[from] StoreError),
 }
 
-/// Answers a saved query whose engine is the funnel, as rows like those of any other.
+/// Answers a saved query whose engine is not ClickHouse alone (funnels, comparisons, trends), as rows like those of any other.
 ///
 /// `now_ms` is the present, `complete_until_ms` the instant until which data are complete, both since the Unix epoch.
 ///
@@ -127,21 +217,45 @@ pub enum SavedError {
 /// [`SavedError`].
 pub async fn saved(
     client: &Client,
+    engine: Engine,
     bound: &BoundQuery,
     project: u32,
-    (now_ms, complete_until_ms): (i64, i64),
+    times: (i64, i64),
     limits: Limits,
+    population: &Population,
 ) -> Result<Selection, SavedError> {
+    if engine == Engine::Trends {
+        return trends(client, bound, project, limits, population).await;
+    }
     let mut declared = Vec::new();
     if let Some(funnel) = saved::declared_funnel(bound) {
         let steps = select::select(client, &saved::declared_steps(project, funnel), limits).await?;
         declared = steps.rows.iter().filter_map(|row| Some(format!("step:{}", row.first()?.as_str()?))).collect();
     }
-    let funnel = saved::request(bound, &declared)?.validate(now_ms, complete_until_ms)?;
-    let answer = answer(client, &funnel, project, limits).await?;
-    let columns = saved::COLUMNS
-        .iter()
-        .map(|(name, kind)| SelectedColumn { name: (*name).to_owned(), kind: (*kind).to_owned() })
-        .collect();
-    Ok(Selection { columns, rows: saved::rows(&answer) })
+    let compares = engine == Engine::FunnelComparison;
+    let asked = if compares { saved::comparison(bound, &declared)? } else { saved::request(bound, &declared)? };
+    let (_, answer, comparison) = compared(client, &asked, project, times, limits, (population, population)).await?;
+    let (columns, rows) = match comparison {
+        Some(comparison) => (&saved::COMPARISON_COLUMNS[..], saved::comparison_rows(&comparison.steps)),
+        None => (&saved::COLUMNS[..], saved::rows(&answer)),
+    };
+    Ok(Selection { columns: named(columns), rows })
+}
+
+fn named(columns: &[(&str, &str)]) -> Vec<SelectedColumn> {
+    columns.iter().map(|(name, kind)| SelectedColumn { name: (*name).to_owned(), kind: (*kind).to_owned() }).collect()
+}
+
+async fn trends(
+    client: &Client,
+    bound: &BoundQuery,
+    project: u32,
+    limits: Limits,
+    population: &Population,
+) -> Result<Selection, SavedError> {
+    let trend = Trend::of(bound)?;
+    let mut plan = trend.plan(project);
+    population.apply(&mut plan);
+    let found = select::select(client, &plan, limits).await?;
+    Ok(Selection { columns: named(&trends::COLUMNS), rows: trend.rows(&found.rows) })
 }

@@ -30,12 +30,20 @@ pub struct Migration {
 }
 
 /// All migrations of this build, by number.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    number: 1,
-    name: "tables",
-    up: include_str!("../../schema/0001_tables.up.sql"),
-    down: include_str!("../../schema/0001_tables.down.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        number: 1,
+        name: "tables",
+        up: include_str!("../../schema/0001_tables.up.sql"),
+        down: include_str!("../../schema/0001_tables.down.sql"),
+    },
+    Migration {
+        number: 2,
+        name: "saved",
+        up: include_str!("../../schema/0002_saved.up.sql"),
+        down: include_str!("../../schema/0002_saved.down.sql"),
+    },
+];
 
 /// The highest migration this build knows.
 pub const LATEST: u32 = match MIGRATIONS.last() {

@@ -9,6 +9,7 @@ mod error;
 pub mod export;
 pub mod funnel;
 pub mod migrations;
+pub mod saved;
 pub mod select;
 
 pub mod rollups;

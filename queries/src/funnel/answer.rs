@@ -55,6 +55,9 @@ pub struct StepAnswer {
     pub open: u64,
     /// Time from the previous step; null at the first step and when nobody reached this one.
     pub time_from_previous_ms: Option<TimesAnswer>,
+    /// The same times counted by length, from the shortest bucket that holds one to the longest; empty where there are none.
+    #[serde(default)]
+    pub times_histogram: Vec<TimeBucket>,
 }
 
 impl StepAnswer {
@@ -75,6 +78,46 @@ impl StepAnswer {
             json!(times.map(|times| times.p90)),
         ]
     }
+}
+
+/// Upper bounds of the buckets of times, inclusive, in milliseconds: lengths people think in, so that the steps of a funnel
+/// and two funnels can be laid side by side. What is longer is in one more bucket without a bound.
+pub const TIME_BUCKETS_MS: [i64; 26] = [
+    10,
+    100,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    30_000,
+    60_000,
+    120_000,
+    300_000,
+    600_000,
+    1_800_000,
+    3_600_000,
+    7_200_000,
+    21_600_000,
+    43_200_000,
+    86_400_000,
+    172_800_000,
+    259_200_000,
+    604_800_000,
+    1_209_600_000,
+    2_592_000_000,
+    7_776_000_000,
+    15_552_000_000,
+    31_536_000_000,
+];
+
+/// How many times lie above the bound of the bucket before and at or below this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeBucket {
+    /// Longest time in it, one of [`TIME_BUCKETS_MS`]; null: longer than all of them.
+    pub up_to_ms: Option<i64>,
+    /// Units.
+    pub count: u64,
 }
 
 /// Times of all units that reached a step, in milliseconds.
@@ -194,6 +237,7 @@ impl GroupTally {
         let last = counts.len() - 1;
         let step = |(step, wanted): (usize, &super::validate::Step)| {
             let open = if step == last { 0 } else { self.open[step] };
+            let time_from_previous_ms = step.checked_sub(1).and_then(|index| summary(&mut self.times[index]));
             StepAnswer {
                 step,
                 label: wanted.label.clone(),
@@ -202,7 +246,9 @@ impl GroupTally {
                 rate_from_previous: rate(counts[step], counts[step.saturating_sub(1)]),
                 lost: if step == last { 0 } else { self.at_level[step] - open },
                 open,
-                time_from_previous_ms: step.checked_sub(1).and_then(|index| summary(&mut self.times[index])),
+                time_from_previous_ms,
+                // The times have been sorted by their summary.
+                times_histogram: step.checked_sub(1).map_or_else(Vec::new, |index| histogram(&self.times[index])),
             }
         };
         funnel.steps.iter().enumerate().map(step).collect()
@@ -232,6 +278,20 @@ fn summary(times: &mut [i64]) -> Option<TimesAnswer> {
     // Nearest rank: the smallest value that at least this share of all values does not exceed.
     let rank = |percent: usize| times[(times.len() * percent).div_ceil(100).max(1) - 1];
     Some(TimesAnswer { avg: sum as f64 / times.len() as f64, p50: rank(50), p90: rank(90) })
+}
+
+/// Sorted times by bucket, without the empty buckets at either end.
+fn histogram(sorted: &[i64]) -> Vec<TimeBucket> {
+    let mut buckets = Vec::new();
+    let mut before = 0;
+    for up_to_ms in TIME_BUCKETS_MS.into_iter().map(Some).chain([None]) {
+        let until = up_to_ms.map_or(sorted.len(), |bound| sorted.partition_point(|&time| time <= bound));
+        if until > before || (!buckets.is_empty() && until < sorted.len()) {
+            buckets.push(TimeBucket { up_to_ms, count: (until - before) as u64 });
+        }
+        before = until;
+    }
+    buckets
 }
 
 /// What the scan has counted so far.

@@ -3,6 +3,7 @@
 //! In: a [`MatchRequest`]. Out: a [`Matcher`], or a [`FunnelError`] that names the field and what is allowed. What a
 //! condition means in SQL is written in [`super::sql`], what it means on a plain event in [`super::reference`].
 
+use super::property;
 use super::request::{ConditionRequest, FunnelError, MatchRequest, shown};
 use serde_json::Value;
 
@@ -175,5 +176,11 @@ fn condition(path: &str, asked: &ConditionRequest) -> Result<Condition, FunnelEr
             return Err(FunnelError::new(format!("{path}.op"), problem));
         }
     };
+    if asked.attr.starts_with(property::FLAG) {
+        return Err(FunnelError::new(
+            format!("{path}.attr"),
+            "can only be a breakdown: the variant is a person's, from a moment on",
+        ));
+    }
     Ok(Condition { attr: attribute(&format!("{path}.attr"), &asked.attr)?, test })
 }

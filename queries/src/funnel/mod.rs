@@ -40,17 +40,21 @@
 //!   an unordered place with X is still done.
 //! * Where events without an order between them could fill the same step, the breakdown takes the least value by bytes, a
 //!   missing one before all, first for step 0, then for step 1 and so on.
+//! * A breakdown or condition on `user:KEY` or `tenant:KEY` takes the latest value of the property known now, whenever the
+//!   event was. `flag:KEY` (breakdown only) is the variant at the person's first exposure, missing before it.
 //! * The groups "missing" and "not reached" stand beside the largest 25 and never fall into `other`.
 
 pub mod answer;
 mod any_order;
 mod chain;
+pub mod compare;
 pub mod matcher;
 mod matching;
 mod native;
 mod outcome;
 mod overlap;
-mod period;
+pub(crate) mod period;
+pub(crate) mod property;
 pub mod reference;
 pub mod request;
 pub mod saved;
@@ -63,13 +67,14 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Done, DroppedUnit, FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimesAnswer};
+pub use answer::{Done, DroppedUnit, FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimeBucket, TimesAnswer};
 pub use native::{NativeError, NativeReader};
 pub use outcome::UnitOutcome;
 pub use request::{
-    CohortRequest, ConditionRequest, DroppedRequest, ExclusionRequest, FunnelError, FunnelRequest, MatchRequest,
+    CohortRequest, CompareRequest, ConditionRequest, DroppedRequest, ExclusionRequest, FunnelError, FunnelRequest,
+    MatchRequest,
 };
 pub use scan::{FunnelScan, Row};
 pub use sql::{Columns, FunnelPlan};
 pub use unit::Event;
-pub use validate::{Dropped, Funnel, MAX_STEPS, MIN_STEPS};
+pub use validate::{CountBy, Dropped, Funnel, MAX_STEPS, MIN_STEPS};

@@ -7,7 +7,7 @@
 //!
 //! It deliberately does not optimise, stream or talk to anything.
 
-use super::answer::{FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TimesAnswer};
+use super::answer::{FunnelAnswer, GroupAnswer, PeriodAnswer, StepAnswer, TIME_BUCKETS_MS, TimeBucket, TimesAnswer};
 use super::matcher::{Comparison, Condition, Matcher, NameKind, Scalar, Test};
 use super::validate::{Attribution, CountBy, Funnel, Order};
 use gemba_conventions::EventKind;
@@ -447,9 +447,27 @@ fn step_answers(funnel: &Funnel, fates: &[&Fate]) -> Vec<StepAnswer> {
             lost: (stayed.len() - open) as u64,
             open: open as u64,
             time_from_previous_ms,
+            times_histogram: time_buckets(&times),
         });
     }
     answers
+}
+
+/// Counts every time in the first bucket it fits, then drops the empty buckets before the first and after the last.
+fn time_buckets(times: &[i64]) -> Vec<TimeBucket> {
+    let mut counts = [0; TIME_BUCKETS_MS.len() + 1];
+    for time in times {
+        let fitting = TIME_BUCKETS_MS.iter().position(|bound| time <= bound);
+        counts[fitting.unwrap_or(TIME_BUCKETS_MS.len())] += 1;
+    }
+    let bound = |place: usize| TIME_BUCKETS_MS.get(place).copied();
+    let all: Vec<TimeBucket> =
+        counts.iter().enumerate().map(|(place, &count)| TimeBucket { up_to_ms: bound(place), count }).collect();
+    let holds = |bucket: &TimeBucket| bucket.count > 0;
+    match (all.iter().position(holds), all.iter().rposition(holds)) {
+        (Some(first), Some(last)) => all[first..=last].to_vec(),
+        _ => Vec::new(),
+    }
 }
 
 fn group_answers(funnel: &Funnel, fates: &[&Fate]) -> Vec<GroupAnswer> {

@@ -22,6 +22,11 @@ pub struct FunnelError {
 }
 
 impl FunnelError {
+    /// A value of `field` that cannot be used, found by whoever asks.
+    pub fn of(field: &str, problem: &str) -> Self {
+        Self::new(field, problem)
+    }
+
     pub(crate) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into(), unknown_field: false }
     }
@@ -68,6 +73,26 @@ pub struct FunnelRequest {
     pub as_of: Option<String>,
     /// Asks for the units that dropped at a step.
     pub dropped: Option<DroppedRequest>,
+    /// Asks how the answer differs from that of another range, cohort, filter or breakdown value, and whether by more than
+    /// chance.
+    pub compare: Option<CompareRequest>,
+}
+
+/// The base a funnel is compared with: the same question with these fields instead, or two values of the breakdown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CompareRequest {
+    /// Beginning of the range.
+    pub from: Option<String>,
+    /// End of the range.
+    pub to: Option<String>,
+    /// Conditions instead of `filter`.
+    pub filter: Option<Vec<ConditionRequest>>,
+    /// People instead of `cohort`.
+    pub cohort: Option<CohortRequest>,
+    /// Two values of the breakdown: the base and the one compared with it.
+    pub values: Option<(Value, Value)>,
+    /// Whether the base has a population of its own: a stored cohort that has been taken out.
+    pub has_population: bool,
 }
 
 /// Which events fit a step.
@@ -110,11 +135,13 @@ pub struct DroppedRequest {
     pub limit: Option<i64>,
 }
 
-/// A set of people.
+/// A set of people: given by their ids, or a cohort of the project by its name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CohortRequest {
     /// Their `user.id`s.
     pub users: Vec<String>,
+    /// Name of a stored cohort, which whoever asks looks up; `users` is then empty.
+    pub name: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for FunnelRequest {
@@ -150,14 +177,70 @@ impl FunnelRequest {
             interval: fields.text("interval")?,
             as_of: fields.text("as_of")?,
             dropped: fields.take("dropped").map(DroppedRequest::parse).transpose()?,
+            compare: fields.take("compare").map(CompareRequest::parse).transpose()?,
         };
         fields.close()?;
         Ok(request)
     }
+
+    /// Takes out the names of stored cohorts, that of the question and that of its base; what is left can be validated.
+    pub fn take_cohorts(&mut self) -> (Option<String>, Option<String>) {
+        let take = |cohort: &mut Option<CohortRequest>| {
+            let name = cohort.as_mut().and_then(|cohort| cohort.name.take());
+            if name.is_some() {
+                *cohort = None;
+            }
+            name
+        };
+        let own = take(&mut self.cohort);
+        let base = self.compare.as_mut().and_then(|compare| {
+            let name = take(&mut compare.cohort);
+            compare.has_population |= name.is_some();
+            name
+        });
+        (own, base)
+    }
+
+    /// The question whose answer is the base of the comparison, where one of another question is asked for. It has no list
+    /// of dropped units, no breakdown and no periods.
+    ///
+    /// # Errors
+    /// A comparison that names nothing to compare with, or two things.
+    pub fn base(&self) -> Result<Option<Self>, FunnelError> {
+        let Some(compare) = &self.compare else { return Ok(None) };
+        let another = compare.from.is_some() || compare.to.is_some() || compare.filter.is_some();
+        let another = another || compare.cohort.is_some() || compare.has_population;
+        match (&compare.values, another) {
+            (Some(_), true) => {
+                Err(FunnelError::new("compare.values", "cannot stand beside another range, filter or cohort"))
+            }
+            (Some(_), false) if self.breakdown.is_none() => {
+                Err(FunnelError::new("compare.values", "must be values of breakdown, which is not given"))
+            }
+            (Some(_), false) => Ok(None),
+            (None, false) => Err(FunnelError::new("compare", "must name from and to, filter, cohort or values")),
+            (None, true) => Ok(Some(Self {
+                from: compare.from.clone().or_else(|| self.from.clone()),
+                to: compare.to.clone().or_else(|| self.to.clone()),
+                filter: compare.filter.clone().unwrap_or_else(|| self.filter.clone()),
+                cohort: compare.cohort.clone().or_else(|| self.cohort.clone()),
+                breakdown: None,
+                attribution: None,
+                interval: None,
+                dropped: None,
+                compare: None,
+                ..self.clone()
+            })),
+        }
+    }
 }
 
 impl MatchRequest {
-    fn parse(json: Value, path: &str) -> Result<Self, FunnelError> {
+    /// Reads `{"event","where"}`; fields are named below `path`.
+    ///
+    /// # Errors
+    /// The first field that is unknown or of a wrong type.
+    pub fn parse(json: Value, path: &str) -> Result<Self, FunnelError> {
         let mut fields = Fields::open(json, path)?;
         let matcher = Self { event: fields.text("event")?, conditions: fields.conditions("where")? };
         fields.close()?;
@@ -202,12 +285,58 @@ impl DroppedRequest {
     }
 }
 
+impl CompareRequest {
+    fn parse(json: Value) -> Result<Self, FunnelError> {
+        let mut fields = Fields::open(json, "compare")?;
+        let filter = fields.is_given("filter").then(|| fields.conditions("filter")).transpose()?;
+        let values = match fields.take("values") {
+            None => None,
+            Some(Value::Array(values)) if values.len() == 2 => {
+                let mut values = values.into_iter();
+                values.next().zip(values.next())
+            }
+            Some(other) => return Err(fields.wrong("values", "a list of two values of the breakdown", &other)),
+        };
+        let compare = Self {
+            from: fields.text("from")?,
+            to: fields.text("to")?,
+            filter,
+            cohort: fields.take("cohort").map(CohortRequest::parse).transpose()?,
+            values,
+            has_population: false,
+        };
+        fields.close()?;
+        Ok(compare)
+    }
+}
+
 impl CohortRequest {
     fn parse(json: Value) -> Result<Self, FunnelError> {
+        if let Value::String(name) = json {
+            return Ok(Self { users: Vec::new(), name: Some(name) });
+        }
         let mut fields = Fields::open(json, "cohort")?;
         let users = fields.list("users", text_item)?;
         fields.close()?;
-        Ok(Self { users })
+        Ok(Self { users, name: None })
+    }
+}
+
+/// Conditions that stand by themselves: an object (equality) or a list of `{attr, op, value}`.
+pub(crate) fn parse_conditions(json: Value, field: &str) -> Result<Vec<ConditionRequest>, FunnelError> {
+    match json {
+        Value::Object(map) => {
+            Ok(map.into_iter().map(|(attr, value)| ConditionRequest { attr, op: "eq".to_owned(), value }).collect())
+        }
+        Value::Array(list) => {
+            let item = |(index, value)| ConditionRequest::parse(value, &format!("{field}[{index}]"));
+            list.into_iter().enumerate().map(item).collect()
+        }
+        other => {
+            let problem =
+                format!("must be an object (equality) or a list of {{attr, op, value}}, given {}", shown(&other));
+            Err(FunnelError::new(field, problem))
+        }
     }
 }
 
@@ -253,6 +382,10 @@ impl Fields {
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);
         self.map.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     fn text(&mut self, name: &'static str) -> Result<Option<String>, FunnelError> {

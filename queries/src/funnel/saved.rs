@@ -3,7 +3,8 @@
 //! In: the bound parameters of a query with `engine: funnel`. Out: a [`FunnelRequest`], and the rows of its answer. A team
 //! saves a funnel of its own as a file with such a header and its steps as the default of `steps`.
 
-use super::{FunnelAnswer, FunnelError, FunnelRequest, MatchRequest};
+use super::compare::StepComparison;
+use super::{CompareRequest, FunnelAnswer, FunnelError, FunnelRequest, MatchRequest};
 use crate::catalog::BoundQuery;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -38,6 +39,40 @@ pub const COLUMNS: [(&str, &str); 12] = [
     ("time_ms_avg", "Nullable(Float64)"),
     ("time_ms_p50", "Nullable(Int64)"),
     ("time_ms_p90", "Nullable(Int64)"),
+];
+
+/// Parameters a comparison may have.
+pub const COMPARISON_PARAMS: [&str; 13] = [
+    "from",
+    "to",
+    "tz",
+    "base_from",
+    "base_to",
+    "attribute",
+    "base_value",
+    "value",
+    "steps",
+    "funnel",
+    "order",
+    "window_ms",
+    "count_by",
+];
+
+/// Columns of the rows of a comparison and their types in ClickHouse, in order.
+pub const COMPARISON_COLUMNS: [(&str, &str); 13] = [
+    ("step", "UInt32"),
+    ("label", "String"),
+    ("of_those", "String"),
+    ("base_reached", "UInt64"),
+    ("base_of", "UInt64"),
+    ("base_rate", "Nullable(Float64)"),
+    ("reached", "UInt64"),
+    ("of", "UInt64"),
+    ("rate", "Nullable(Float64)"),
+    ("difference", "Nullable(Float64)"),
+    ("difference_low", "Nullable(Float64)"),
+    ("difference_high", "Nullable(Float64)"),
+    ("verdict", "String"),
 ];
 
 /// The declared funnel the steps are to be taken from, where the question names no steps.
@@ -92,6 +127,61 @@ pub fn request(bound: &BoundQuery, declared: &[String]) -> Result<FunnelRequest,
         tz: text("tz"),
         ..FunnelRequest::default()
     })
+}
+
+/// The funnel a saved comparison asks for, compared with another range or, where an attribute is named, value with value.
+///
+/// # Errors
+/// As [`request`], and an attribute without both values.
+pub fn comparison(bound: &BoundQuery, declared: &[String]) -> Result<FunnelRequest, FunnelError> {
+    let asked = request(bound, declared)?;
+    let text = |name: &str| given(bound, name).filter(|text| !text.is_empty()).map(str::to_owned);
+    let Some(attribute) = text("attribute") else {
+        // A bound time is seconds since the Unix epoch.
+        let time = |name: &str| given(bound, name).and_then(|text| text.replace('.', "").parse().ok());
+        let rfc3339 = |ms: i64| Timestamp::from_millisecond(ms).ok().map(|at| at.to_string());
+        let from = time("base_from").and_then(rfc3339);
+        let to = time("base_to").and_then(rfc3339);
+        return Ok(FunnelRequest { compare: Some(CompareRequest { from, to, ..CompareRequest::default() }), ..asked });
+    };
+    let value = |name: &str| {
+        let problem = || FunnelError::new(name, "must be given where attribute is: one of its values");
+        text(name).map(Value::String).ok_or_else(problem)
+    };
+    let values = Some((value("base_value")?, value("value")?));
+    Ok(FunnelRequest {
+        breakdown: Some(attribute),
+        attribution: None,
+        breakdown_limit: i64::try_from(super::validate::MAX_BREAKDOWN_LIMIT).ok(),
+        compare: Some(CompareRequest { values, ..CompareRequest::default() }),
+        ..asked
+    })
+}
+
+/// The rows of a comparison, columns as in [`COMPARISON_COLUMNS`]: for each step but the first the share of those who
+/// entered, then of those who reached the step before.
+pub fn comparison_rows(steps: &[StepComparison]) -> Vec<Vec<Value>> {
+    let mut rows = Vec::new();
+    for step in steps.iter().skip(1) {
+        for (of_those, found) in [("who entered", &step.from_first), ("at the step before", &step.from_previous)] {
+            rows.push(vec![
+                json!(step.step),
+                json!(step.label),
+                json!(of_those),
+                json!(found.base.reached),
+                json!(found.base.of),
+                json!(found.base.rate),
+                json!(found.head.reached),
+                json!(found.head.of),
+                json!(found.head.rate),
+                json!(found.difference),
+                json!(found.low),
+                json!(found.high),
+                json!(found.verdict),
+            ]);
+        }
+    }
+    rows
 }
 
 /// The rows of an answer, columns as in [`COLUMNS`]: the whole first, then group by group.

@@ -9,6 +9,7 @@
 
 use super::matcher::{Comparison, Condition, Matcher, Scalar, Test};
 use super::overlap::kinds;
+use super::property::{self, Property};
 use super::validate::{Attribution, CountBy, Exclusion, Funnel, Order, Step};
 use crate::catalog::BoundQuery;
 use gemba_conventions::attribute;
@@ -19,10 +20,10 @@ use std::fmt::Write as _;
 const VISIBLE: &str = "kind IN ('used', 'step', 'event')";
 
 /// The person behind a row joined with `links`.
-const PERSON: &str = "if(links.person = 0, fitting.unit, links.person)";
+pub(crate) const PERSON: &str = "if(links.person = 0, fitting.unit, links.person)";
 
 /// Joins each row with the person its unit was first linked to.
-const LINKS: &str = "LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
+pub(crate) const LINKS: &str = "LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
                      WHERE project = {project:UInt32} GROUP BY anonymous) AS links ON fitting.unit = links.anonymous";
 
 /// Which optional columns the rows of a plan have, in this order after the fixed ones.
@@ -109,7 +110,7 @@ impl Funnel {
         if columns.hold {
             write_column(&mut sql, &hold_key(&self.hold, params), "hold_key");
         }
-        if let Some(key) = &self.breakdown {
+        if let Some(key) = self.breakdown.as_ref().filter(|key| !property::is_joined(key)) {
             write_column(&mut sql, &value_text(key, params), "value");
         }
         if fillers {
@@ -161,12 +162,18 @@ impl Funnel {
         if columns.hold {
             sql.push_str(", hold_key");
         }
-        if columns.value {
+        let joined = self.breakdown.as_ref().and_then(|key| property::joined(key, params));
+        if let Some(joined) = &joined {
+            let _infallible = write!(sql, ", {} AS value", joined.value);
+        } else if columns.value {
             sql.push_str(", value");
         }
         let _infallible = write!(sql, " FROM ({inner}) AS fitting");
-        if self.count_by != CountBy::Tenant || self.cohort.is_some() {
+        if self.count_by != CountBy::Tenant || self.cohort.is_some() || joined.is_some() {
             let _infallible = write!(sql, " {LINKS}");
+        }
+        if let Some(joined) = &joined {
+            let _infallible = write!(sql, " {}", joined.join);
         }
         if let Some(users) = &self.cohort {
             let ids: Vec<String> = users.iter().map(|user| params.text(user)).collect();
@@ -245,19 +252,25 @@ const LAST_MS: i64 = 10_413_791_999_999;
 
 /// The values of a statement's parameters. Equal texts share one.
 #[derive(Default)]
-struct Params {
+pub(crate) struct Params {
     values: BTreeMap<String, String>,
     texts: BTreeMap<String, String>,
+    prefix: &'static str,
 }
 
 impl Params {
-    fn add(&mut self, name: &str, value: String) {
+    /// Parameters whose names begin so, for a part that is put into a statement with parameters of its own.
+    pub(crate) fn with_prefix(prefix: &'static str) -> Self {
+        Self { prefix, ..Self::default() }
+    }
+
+    pub(crate) fn add(&mut self, name: &str, value: String) {
         self.values.insert(name.to_owned(), value);
     }
 
     /// The placeholder of a text.
-    fn text(&mut self, text: &str) -> String {
-        let next = format!("t{}", self.texts.len());
+    pub(crate) fn text(&mut self, text: &str) -> String {
+        let next = format!("{}t{}", self.prefix, self.texts.len());
         let name = self.texts.entry(text.to_owned()).or_insert(next).clone();
         self.values.insert(name.clone(), text.to_owned());
         format!("{{{name}:String}}")
@@ -265,12 +278,12 @@ impl Params {
 
     /// The expression of a number, exact to the bit.
     fn number(&mut self, number: f64) -> String {
-        let name = format!("n{}", self.values.len());
+        let name = format!("{}n{}", self.prefix, self.values.len());
         self.values.insert(name.clone(), number.to_bits().to_string());
         format!("reinterpretAsFloat64({{{name}:UInt64}})")
     }
 
-    fn into_sorted(self) -> Vec<(String, String)> {
+    pub(crate) fn into_sorted(self) -> Vec<(String, String)> {
         self.values.into_iter().collect()
     }
 }
@@ -280,7 +293,7 @@ fn write_column(sql: &mut String, expression: &str, alias: &str) {
 }
 
 /// Restricts the rows to the names in question, which lead the sorting key; nothing where some matcher has no name.
-fn write_names(sql: &mut String, steps: &[&Matcher], exclusions: &[&Matcher], params: &mut Params) {
+pub(crate) fn write_names(sql: &mut String, steps: &[&Matcher], exclusions: &[&Matcher], params: &mut Params) {
     let names: Option<Vec<&str>> =
         steps.iter().chain(exclusions).map(|matcher| Some(matcher.event.as_ref()?.name.as_str())).collect();
     if let Some(mut names) = names {
@@ -302,7 +315,7 @@ fn mask(matchers: &[&Matcher], params: &mut Params) -> String {
 }
 
 /// Whether the event fits, as an expression of 0 or 1.
-fn fits(matcher: &Matcher, params: &mut Params) -> String {
+pub(crate) fn fits(matcher: &Matcher, params: &mut Params) -> String {
     let kinds: Vec<String> = kinds(matcher).iter().map(|kind| format!("'{kind}'")).collect();
     let mut terms = Vec::new();
     if let Some(event) = &matcher.event {
@@ -314,7 +327,7 @@ fn fits(matcher: &Matcher, params: &mut Params) -> String {
 }
 
 /// All conditions together; `None` where there are none.
-fn conditions(list: &[Condition], params: &mut Params) -> Option<String> {
+pub(crate) fn conditions(list: &[Condition], params: &mut Params) -> Option<String> {
     let terms: Vec<String> = list.iter().map(|item| condition(item, params)).collect();
     (!terms.is_empty()).then(|| format!("({})", terms.join(" AND ")))
 }
@@ -331,6 +344,8 @@ enum Source {
     Id(&'static str, &'static str),
     /// The three maps; holds the placeholder of the key.
     Maps(String),
+    /// A property of the person or the tenant, not of the event.
+    Property(Property),
 }
 
 fn source(key: &str, params: &mut Params) -> Source {
@@ -349,11 +364,14 @@ fn source(key: &str, params: &mut Params) -> Source {
         attribute::OUTCOME_INFERRED => Source::Flag("outcome_inferred"),
         attribute::USER_ID => Source::Id("unit", "user"),
         attribute::SESSION_ID => Source::Id("session", "session"),
-        _ => Source::Maps(params.text(key)),
+        _ => match Property::of(key, params) {
+            Some(property) => Source::Property(property),
+            None => Source::Maps(params.text(key)),
+        },
     }
 }
 
-fn condition(condition: &Condition, params: &mut Params) -> String {
+pub(crate) fn condition(condition: &Condition, params: &mut Params) -> String {
     let source = source(&condition.attr, params);
     match &condition.test {
         Test::In(values) => {
@@ -402,6 +420,7 @@ fn equals(source: &Source, value: &Scalar, params: &mut Params) -> String {
         Scalar::Flag(value) => match source {
             Source::Flag(column) => format!("(kind = 'ended' AND {column} = {value})"),
             Source::Maps(key) => format!("(mapContains(bools, {key}) AND bools[{key}] = {value})"),
+            Source::Property(property) => property.test("bools", |flag| format!("{flag} = {value}")),
             _ => "0".to_owned(),
         },
     }
@@ -418,6 +437,7 @@ fn text_test(source: &Source, test: impl Fn(&str) -> String) -> String {
                 "({column} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = '{kind}' AND {test}))"
             )
         }
+        Source::Property(property) => property.test("strings", test),
         Source::Number(_) | Source::Flag(_) => "0".to_owned(),
     }
 }
@@ -427,6 +447,7 @@ fn number_test(source: &Source, test: impl Fn(&str) -> String) -> String {
     match source {
         Source::Number(column) => format!("(kind = 'ended' AND {})", test(column)),
         Source::Maps(key) => format!("(mapContains(numbers, {key}) AND {})", test(&format!("numbers[{key}]"))),
+        Source::Property(property) => property.test("numbers", test),
         Source::Text(_) | Source::Flag(_) | Source::Id(..) => "0".to_owned(),
     }
 }
@@ -439,23 +460,31 @@ fn present(source: &Source) -> String {
         Source::Maps(key) => {
             format!("(mapContains(strings, {key}) OR mapContains(numbers, {key}) OR mapContains(bools, {key}))")
         }
+        Source::Property(property) => property.present(),
     }
 }
 
 /// The attribute's value with a letter for its type; empty where it is missing.
-fn value_text(key: &str, params: &mut Params) -> String {
+pub(crate) fn value_text(key: &str, params: &mut Params) -> String {
     match source(key, params) {
         Source::Text(column) => format!("if({column} = '', '', concat('s', {column}))"),
         Source::Number(column) => format!("if(kind = 'ended', concat('n', toString({column})), '')"),
         Source::Flag(column) => format!("if(kind = 'ended', if({column}, 'btrue', 'bfalse'), '')"),
         // Ids are people, not groups; the hash tells them apart where they are held constant.
         Source::Id(column, _) => format!("if({column} = 0, '', concat('s', toString({column})))"),
-        Source::Maps(key) => format!(
-            "multiIf(mapContains(strings, {key}), concat('s', strings[{key}]), \
-             mapContains(numbers, {key}), concat('n', toString(numbers[{key}])), \
-             mapContains(bools, {key}), if(bools[{key}], 'btrue', 'bfalse'), '')"
-        ),
+        Source::Maps(key) => property_value(&key),
+        // Belongs to the person, so it is joined where people are known; see `joined`.
+        Source::Property(_) => "''".to_owned(),
     }
+}
+
+/// The value of a key in the three maps of a row, by its placeholder.
+pub(crate) fn property_value(key: &str) -> String {
+    format!(
+        "multiIf(mapContains(strings, {key}), concat('s', strings[{key}]), \
+         mapContains(numbers, {key}), concat('n', toString(numbers[{key}])), \
+         mapContains(bools, {key}), if(bools[{key}], 'btrue', 'bfalse'), '')"
+    )
 }
 
 /// One number for the values of all attributes held constant; 0 where one of them is missing.

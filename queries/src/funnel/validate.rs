@@ -324,7 +324,17 @@ impl FunnelRequest {
         if self.hold.len() > MAX_HOLD {
             return Err(FunnelError::new("hold", format!("must hold at most {MAX_HOLD} attributes")));
         }
-        self.hold.iter().enumerate().map(|(index, key)| attribute(&format!("hold[{index}]"), key)).collect()
+        let held = |(index, key): (usize, &String)| {
+            let field = format!("hold[{index}]");
+            if super::property::is_joined(key) {
+                return Err(FunnelError::new(
+                    field,
+                    "must be an attribute of events: a property is one value throughout anyway",
+                ));
+            }
+            attribute(&field, key)
+        };
+        self.hold.iter().enumerate().map(held).collect()
     }
 }
 
@@ -401,6 +411,10 @@ fn time(field: &str, given: Option<&str>, now: Timestamp, tz: &TimeZone) -> Resu
 }
 
 fn cohort(asked: &CohortRequest) -> Result<Vec<String>, FunnelError> {
+    if let Some(name) = &asked.name {
+        // Whoever asks looks it up and takes it out; left in, it must not mean everybody.
+        return Err(FunnelError::new("cohort", format!("is the name {name:?}, which cannot be looked up here")));
+    }
     if !(1..=MAX_COHORT_USERS).contains(&asked.users.len()) {
         let problem = format!("must hold 1 to {MAX_COHORT_USERS} ids, given {}", asked.users.len());
         return Err(FunnelError::new("cohort.users", problem));

@@ -31,6 +31,8 @@ pub mod event {
     pub const QUERY_USAGE: &str = "gemba.query.usage";
     /// The SDK stopped in an orderly way; carries its totals.
     pub const SDK_STOPPED: &str = "gemba.sdk.stopped";
+    /// OpenTelemetry, in development: a feature flag was evaluated; the exposure of an experiment.
+    pub const FLAG_EVALUATION: &str = "feature_flag.evaluation";
 }
 
 /// Names of metrics.
@@ -152,6 +154,12 @@ pub mod attribute {
     pub const CODE_FILE_OLD: &str = "code.filepath";
     /// Deprecated name of [`CODE_LINE`].
     pub const CODE_LINE_OLD: &str = "code.lineno";
+    /// OpenTelemetry, in development: key of a feature flag, on the event [`super::event::FLAG_EVALUATION`].
+    pub const FLAG_KEY: &str = "feature_flag.key";
+    /// OpenTelemetry, in development: the variant a flag was evaluated to.
+    pub const FLAG_VARIANT: &str = "feature_flag.result.variant";
+    /// Deprecated name of [`FLAG_VARIANT`].
+    pub const FLAG_VARIANT_OLD: &str = "feature_flag.variant";
     /// OpenTelemetry, stable: type of an exception, on the span event or log record `exception`.
     pub const EXCEPTION_TYPE: &str = "exception.type";
     /// OpenTelemetry, stable: database system.

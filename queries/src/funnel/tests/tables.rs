@@ -3,8 +3,8 @@
 //! reference.
 
 use super::{PlainEvent, answer, counts, event, funnel};
-use crate::funnel::FunnelAnswer;
 use crate::funnel::matcher::Scalar;
+use crate::funnel::{FunnelAnswer, TimeBucket};
 use gemba_conventions::EventKind;
 use serde_json::{Value, json};
 
@@ -302,8 +302,23 @@ fn percentiles_are_values_of_nearest_rank() {
         events.push(PlainEvent { unit: Some(unit), ..event("A", 0) });
         events.push(PlainEvent { unit: Some(unit), ..event("B", time) });
     }
-    let times = ask("AB", ordered(), &events).steps[1].time_from_previous_ms.unwrap();
+    let step = &ask("AB", ordered(), &events).steps[1];
+    let times = step.time_from_previous_ms.unwrap();
     assert_eq!((times.avg, times.p50, times.p90), (5.5, 5, 9));
+    assert_eq!(step.times_histogram, [TimeBucket { up_to_ms: Some(10), count: 10 }]);
+}
+
+#[test]
+fn a_histogram_counts_up_to_its_bounds_and_shows_what_lies_empty_between() {
+    let mut events = Vec::new();
+    for (unit, time) in [(1u64, 10), (2, 11), (3, 1_001)] {
+        events.push(PlainEvent { unit: Some(unit), ..event("A", 0) });
+        events.push(PlainEvent { unit: Some(unit), ..event("B", time) });
+    }
+    let asked = json!({"window_ms": 5_000});
+    let found = ask("AB", asked, &events).steps[1].times_histogram.clone();
+    let bucket = |up_to_ms: i64, count: u64| TimeBucket { up_to_ms: Some(up_to_ms), count };
+    assert_eq!(found, [bucket(10, 1), bucket(100, 1), bucket(500, 0), bucket(1_000, 0), bucket(2_000, 1)]);
 }
 
 #[test]

@@ -1,0 +1,393 @@
+//! Whose events a question looks at, and as known when: cohorts, conditions and the project's filter on any saved query.
+//!
+//! In: a [`BoundQuery`] and a [`Population`]. Out: the same statement, whose every read of `events` sees only the events of
+//! that population, and whose every read of a table sees only what had been received by an instant. The rules of saved
+//! queries make this possible: a table is always read as `FROM table [FINAL] [AS alias] WHERE project = ..`, so a subquery
+//! can stand in its place. Names and values travel as parameters. No I/O.
+
+use crate::catalog::BoundQuery;
+use crate::error::ParamError;
+use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
+use crate::funnel::property::{joined, of_people};
+use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
+use crate::funnel::sql::{LINKS, PERSON, Params, condition, fits, value_text};
+use crate::lex::{Token, TokenKind, tokens};
+use crate::rules::TABLES;
+use gemba_conventions::attribute;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Tables whose rows are not received but looked up.
+const TIMELESS: [&str; 2] = ["units", "resources"];
+/// Tables about what happened to everybody: a question that reads one cannot be asked of some people.
+const OF_EVERYBODY: [&str; 6] =
+    ["query_usage", "query_histograms", "query_samples", "query_texts", "requests", "ledger"];
+/// Values a question is split into, besides the rest and those without. Chosen: each is a question of its own.
+pub const MAX_SPLIT: usize = 10;
+
+/// A cohort as it was at one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CohortVersion {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+}
+
+/// Whose events are looked at; the default is everybody's, all that is known.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Population {
+    /// Only the people of this cohort.
+    pub cohort: Option<CohortVersion>,
+    /// Only events that meet all of these.
+    pub only: Vec<Condition>,
+    /// No event that meets one of these: internal users, bots.
+    pub without: Vec<Condition>,
+    /// Nothing received at or after this, milliseconds since the Unix epoch.
+    pub received_before_ms: Option<i64>,
+}
+
+/// Reads conditions as they are given in a parameter: JSON, an object (equality) or a list of `{attr, op, value}`.
+///
+/// # Errors
+/// The field, named below `field`.
+pub fn conditions(field: &str, json: &str) -> Result<Vec<Condition>, FunnelError> {
+    let json: Value = serde_json::from_str(json).map_err(|error| {
+        let problem = format!("must be JSON such as {{\"plan\":\"pro\"}} or [{{\"attr\",\"op\",\"value\"}}]: {error}");
+        FunnelError::new(field, problem)
+    })?;
+    let asked: Vec<ConditionRequest> = parse_conditions(json, field)?;
+    matcher::conditions(field, &asked)
+}
+
+/// Reads a filter: a list of conditions of which none may hold.
+///
+/// # Errors
+/// The field, named below `exclude`.
+pub fn exclusions(json: Value) -> Result<Vec<Condition>, FunnelError> {
+    matcher::conditions("exclude", &parse_conditions(json, "exclude")?)
+}
+
+/// Whether a saved question looks at people, so that it can be asked of some of them: it reads `events` and nothing about
+/// everybody. Questions of trust count everything.
+pub fn is_about_people(folder: &str, sql: &str) -> bool {
+    let tokens = tokens(sql);
+    let read: Vec<&str> = (0..tokens.len()).filter_map(|index| Some(read_at(&tokens, index)?.table)).collect();
+    folder != "trust" && read.contains(&"events") && !read.iter().any(|table| OF_EVERYBODY.contains(table))
+}
+
+impl Population {
+    /// Whether it is everybody, and all that is known.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The same population, narrowed to events that meet these conditions as well.
+    #[must_use]
+    pub fn narrowed(&self, further: Vec<Condition>) -> Self {
+        let mut only = self.only.clone();
+        only.extend(further);
+        Self { only, ..self.clone() }
+    }
+
+    /// Lets the statement see this population only.
+    pub fn apply(&self, bound: &mut BoundQuery) {
+        let mut params = Params::with_prefix("p_");
+        let seen = self.seen(&mut params);
+        let mut sql = rewrite(&bound.sql, |table| seen.clone().filter(|_| table == "events"));
+        if let Some(before_ms) = self.received_before_ms {
+            params.add("p_before", before_ms.to_string());
+            // In a second pass, so that what the first put in is bound by it too.
+            sql = rewrite(&sql, |table| {
+                (!TIMELESS.contains(&table))
+                    .then(|| "received < fromUnixTimestamp64Milli({p_before:Int64}, 'UTC')".to_owned())
+            });
+        }
+        bound.sql = sql;
+        bound.params.extend(params.into_sorted());
+        bound.params.sort();
+    }
+
+    /// The condition on rows of `events`; `None` for everybody.
+    fn seen(&self, params: &mut Params) -> Option<String> {
+        let mut terms = Vec::new();
+        if let Some(cohort) = &self.cohort {
+            let name = params.text(&cohort.name);
+            params.add("p_version", cohort.version.to_string());
+            terms.push(of_people(&format!(
+                "SELECT if(found.person = 0, member.unit, found.person) AS unit FROM \
+                 (SELECT unit FROM cohort_members WHERE project = {{project:UInt32}} AND cohort = {name} \
+                 AND version = {{p_version:UInt64}}) AS member \
+                 LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
+                 WHERE project = {{project:UInt32}} GROUP BY anonymous) AS found ON member.unit = found.anonymous"
+            )));
+        }
+        terms.extend(self.only.iter().map(|one| meets(one, params)));
+        terms.extend(self.without.iter().map(|one| format!("NOT {}", meets(one, params))));
+        (!terms.is_empty()).then(|| terms.join(" AND "))
+    }
+}
+
+/// Whether an event meets a condition. `user.id` means the person, whatever id the event itself carries.
+fn meets(asked: &Condition, params: &mut Params) -> String {
+    if asked.attr != attribute::USER_ID {
+        return format!("({})", condition(asked, params));
+    }
+    let (asked, negated) = match &asked.test {
+        Test::NotEqual(value) => (Test::In(vec![value.clone()]), true),
+        Test::Present(false) => (Test::Present(true), true),
+        test => (test.clone(), false),
+    };
+    let own = Condition { attr: attribute::USER_ID.to_owned(), test: asked };
+    // The own condition is about the unit of a row; the units of people are in the table of that name.
+    let people = format!("SELECT unit FROM units WHERE project = {{project:UInt32}} AND {}", condition(&own, params));
+    let met = of_people(&people);
+    if negated { format!("(NOT {met})") } else { met }
+}
+
+/// The statement that finds the values of a key among the events a population did in a range, most people first: columns
+/// `value` (a letter for the type, then the text; empty where there is none) and `people`.
+pub fn split_values(key: &str, project: u32, range_ms: Option<(i64, i64)>) -> BoundQuery {
+    let mut params = Params::with_prefix("s_");
+    params.add("project", project.to_string());
+    let mut within = String::new();
+    if let Some((from, to)) = range_ms {
+        params.add("s_from", from.to_string());
+        params.add("s_to", to.to_string());
+        within.push_str(
+            " AND time >= fromUnixTimestamp64Milli({s_from:Int64}, 'UTC') \
+             AND time < fromUnixTimestamp64Milli({s_to:Int64}, 'UTC')",
+        );
+    }
+    let (value, outer, join) = match joined(key, &mut params) {
+        Some(joined) => ("''".to_owned(), joined.value, joined.join),
+        None => (value_text(key, &mut params), "fitting.own".to_owned(), String::new()),
+    };
+    let sql = format!(
+        "SELECT {outer} AS value, uniqExact(if(links.person = 0, fitting.unit, links.person)) AS people FROM \
+         (SELECT unit, tenant, toUnixTimestamp64Milli(time) AS time_ms, {value} AS own FROM events \
+         WHERE project = {{project:UInt32}} AND kind IN ('used', 'started', 'step', 'event'){within}) AS fitting \
+         {LINKS} {join} GROUP BY value ORDER BY people DESC, value LIMIT 1000"
+    );
+    BoundQuery { sql, params: params.into_sorted(), range_ms }
+}
+
+/// Which people did something so many times: the condition of a cohort.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Did {
+    /// What.
+    pub matcher: Matcher,
+    /// At least so many times; 0 for those who may not have done it, but did something.
+    pub at_least: u64,
+    /// At most so many times.
+    pub at_most: u64,
+    /// When, milliseconds since the Unix epoch, `[from, to)`.
+    pub range_ms: (i64, i64),
+}
+
+impl Did {
+    /// Reads what somebody asks for; fields are named below `did`.
+    ///
+    /// # Errors
+    /// The first field that cannot be used.
+    pub fn of(
+        asked: &MatchRequest,
+        (at_least, at_most): (Option<i64>, Option<i64>),
+        range_ms: (i64, i64),
+    ) -> Result<Self, FunnelError> {
+        let count = |field: &str, given: Option<i64>, otherwise: u64| match given.map(u64::try_from) {
+            None => Ok(otherwise),
+            Some(Ok(count)) => Ok(count),
+            Some(Err(_)) => Err(FunnelError::new(field, "must be 0 or more")),
+        };
+        let at_least = count("did.at_least", at_least, 1)?;
+        let at_most = count("did.at_most", at_most, u64::MAX)?;
+        if at_least > at_most {
+            return Err(FunnelError::new("did.at_least", "must not be more than at_most"));
+        }
+        Ok(Self { matcher: matcher::matcher("did", asked)?, at_least, at_most, range_ms })
+    }
+
+    /// The statement: one column, `unit`, the people.
+    pub fn plan(&self, project: u32) -> BoundQuery {
+        let mut params = Params::with_prefix("d_");
+        params.add("project", project.to_string());
+        params.add("d_from", self.range_ms.0.to_string());
+        params.add("d_to", self.range_ms.1.to_string());
+        params.add("d_least", self.at_least.to_string());
+        params.add("d_most", self.at_most.to_string());
+        let fits = fits(&self.matcher, &mut params);
+        let sql = format!(
+            "SELECT {PERSON} AS unit FROM (SELECT unit, countIf({fits}) AS times FROM events \
+             WHERE project = {{project:UInt32}} AND unit != 0 \
+             AND day >= toDate(fromUnixTimestamp64Milli({{d_from:Int64}}, 'UTC')) \
+             AND day <= toDate(fromUnixTimestamp64Milli({{d_to:Int64}}, 'UTC')) \
+             AND time >= fromUnixTimestamp64Milli({{d_from:Int64}}, 'UTC') \
+             AND time < fromUnixTimestamp64Milli({{d_to:Int64}}, 'UTC') GROUP BY unit) AS fitting \
+             {LINKS} GROUP BY unit HAVING sum(times) >= {{d_least:UInt64}} AND sum(times) <= {{d_most:UInt64}}"
+        );
+        BoundQuery { sql, params: params.into_sorted(), range_ms: Some(self.range_ms) }
+    }
+}
+
+/// Checks the name of an attribute or property that a question is to be split by.
+///
+/// # Errors
+/// [`ParamError::Invalid`].
+pub fn split_key(given: &str) -> Result<String, ParamError> {
+    let is_flag = given.starts_with(crate::funnel::property::FLAG);
+    matcher::attribute("split_by", given).ok().filter(|_| !is_flag).ok_or_else(|| ParamError::Invalid {
+        name: "split_by".to_owned(),
+        expected: "the key of an attribute, or user:KEY or tenant:KEY",
+        given: given.chars().take(100).collect(),
+        allowed: "1 to 1024 bytes, no flag".to_owned(),
+    })
+}
+
+/// The parts a question is split into by the values found of a key: what each is called, and the conditions that make it.
+/// The largest [`MAX_SPLIT`] stand by themselves, then the rest, then those without a value.
+pub fn parts(key: &str, values: &[String]) -> Vec<(String, Vec<Condition>)> {
+    let is = |test: Test| Condition { attr: key.to_owned(), test };
+    let present: Vec<(&String, Scalar)> = values.iter().filter_map(|value| Some((value, scalar(value)?))).collect();
+    let (shown, rest) = present.split_at(present.len().min(MAX_SPLIT));
+    let mut parts: Vec<(String, Vec<Condition>)> = shown
+        .iter()
+        .map(|(value, scalar)| (value.chars().skip(1).collect(), vec![is(Test::In(vec![scalar.clone()]))]))
+        .collect();
+    if !rest.is_empty() {
+        let others = shown.iter().map(|(_, scalar)| is(Test::NotEqual(scalar.clone())));
+        parts.push(("(other)".to_owned(), others.chain([is(Test::Present(true))]).collect()));
+    }
+    if values.iter().any(String::is_empty) {
+        parts.push(("(missing)".to_owned(), vec![is(Test::Present(false))]));
+    }
+    parts
+}
+
+/// The value behind a letter for its type and its text; `None` where there is none.
+fn scalar(value: &str) -> Option<Scalar> {
+    let mut characters = value.chars();
+    let kind = characters.next()?;
+    let text = characters.as_str();
+    Some(match kind {
+        'n' => Scalar::Number(text.parse().ok()?),
+        'b' => Scalar::Flag(text == "true"),
+        _ => Scalar::Text(text.to_owned()),
+    })
+}
+
+/// One read of a table in a statement.
+struct Read<'a> {
+    table: &'a str,
+    /// Bytes from the table's name up to WHERE.
+    bytes: std::ops::Range<usize>,
+    is_final: bool,
+    alias: &'a str,
+}
+
+/// The read that begins with the FROM at this token: `FROM table [FINAL] [AS alias] WHERE project = {project:UInt32}`.
+fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
+    let mut rest = tokens.get(from..)?.iter();
+    rest.next().filter(|token| token.kind.is_word("FROM"))?;
+    let first = rest.next()?;
+    let TokenKind::Word(table) = first.kind else { return None };
+    if !TABLES.contains(&table) {
+        return None;
+    }
+    let mut next = rest.next()?;
+    let is_final = next.kind.is_word("FINAL");
+    if is_final {
+        next = rest.next()?;
+    }
+    let mut alias = table;
+    if next.kind.is_word("AS") {
+        let TokenKind::Word(named) = rest.next()?.kind else { return None };
+        alias = named;
+        next = rest.next()?;
+    }
+    let is_bound = (next.kind.is_word("WHERE") || next.kind.is_word("PREWHERE"))
+        && rest.next().is_some_and(|token| token.kind.is_word("project"))
+        && rest.next().is_some_and(|token| token.kind.is('='));
+    is_bound.then_some(Read { table, bytes: first.at..next.at, is_final, alias })
+}
+
+/// Puts a subquery with a further condition in the place of each table for which there is one.
+fn rewrite(sql: &str, further: impl Fn(&str) -> Option<String>) -> String {
+    let tokens = tokens(sql);
+    let mut written = String::with_capacity(sql.len());
+    let mut done = 0;
+    for index in 0..tokens.len() {
+        let Some(read) = read_at(&tokens, index) else { continue };
+        let Some(condition) = further(read.table) else { continue };
+        written.push_str(sql.get(done..read.bytes.start).unwrap_or_default());
+        let Read { table, alias, .. } = read;
+        let last = if read.is_final { " FINAL" } else { "" };
+        let _infallible = write!(
+            written,
+            "(SELECT * FROM {table}{last} WHERE project = {{project:UInt32}} AND {condition}) AS {alias} "
+        );
+        done = read.bytes.end;
+    }
+    written.push_str(sql.get(done..).unwrap_or_default());
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(sql: &str) -> BoundQuery {
+        BoundQuery { sql: sql.to_owned(), params: vec![("project".to_owned(), "1".to_owned())], range_ms: None }
+    }
+
+    #[test]
+    fn everybody_leaves_the_statement_as_it_is() {
+        let mut asked = bound("SELECT count() FROM events WHERE project = {project:UInt32}");
+        Population::default().apply(&mut asked);
+        assert_eq!(asked, bound("SELECT count() FROM events WHERE project = {project:UInt32}"));
+    }
+
+    #[test]
+    fn every_read_of_events_is_narrowed_and_no_text_is_taken_for_one() {
+        let only = conditions("where", r#"{"pl'an":"x'); --"}"#).unwrap();
+        let mut asked = bound(
+            "SELECT ' FROM events WHERE project = ' FROM events AS e WHERE project = {project:UInt32} AND e.unit IN \
+             (SELECT unit FROM events WHERE project = {project:UInt32}) -- FROM events WHERE project = 1",
+        );
+        Population { only, ..Population::default() }.apply(&mut asked);
+        assert_eq!(asked.sql.matches("(SELECT * FROM events WHERE").count(), 2, "{}", asked.sql);
+        assert!(asked.sql.contains(") AS e WHERE project") && asked.sql.contains(") AS events WHERE project"));
+        assert!(!asked.sql.contains("pl'an") && !asked.sql.contains("x')"));
+        assert!(asked.params.contains(&("p_t0".to_owned(), "pl'an".to_owned())), "{:?}", asked.params);
+    }
+
+    #[test]
+    fn an_instant_binds_all_that_is_received() {
+        let mut asked = bound(
+            "SELECT 1 FROM catalog AS c WHERE project = {project:UInt32} AND unit IN \
+             (SELECT unit FROM units FINAL WHERE project = {project:UInt32})",
+        );
+        Population { received_before_ms: Some(5), ..Population::default() }.apply(&mut asked);
+        assert_eq!(asked.sql.matches("received <").count(), 1, "{}", asked.sql);
+        assert!(asked.params.contains(&("p_before".to_owned(), "5".to_owned())));
+    }
+
+    #[test]
+    fn a_question_about_everybody_is_told_from_one_about_people() {
+        let of = |table: &str| format!("SELECT 1 FROM {table} WHERE project = {{project:UInt32}}");
+        assert!(is_about_people("usability", &of("events")));
+        assert!(!is_about_people("trust", &of("events")));
+        assert!(!is_about_people("optimization", &format!("{} UNION ALL {}", of("events"), of("query_usage"))));
+        assert!(!is_about_people("usability", "SELECT 1"));
+    }
+
+    #[test]
+    fn mistakes_in_conditions_name_their_place() {
+        let field = |json: &str| conditions("where", json).unwrap_err().field;
+        assert_eq!(field("{"), "where");
+        assert_eq!(field("5"), "where");
+        assert_eq!(field(r#"[{"attr":"a","op":"like","value":"x"}]"#), "where[0].op");
+        assert_eq!(field(r#"[{"attr":"flag:x","value":"a"}]"#), "where[0].attr");
+        assert!(split_key("").is_err() && split_key("flag:x").is_err() && split_key("user:plan").is_ok());
+    }
+}

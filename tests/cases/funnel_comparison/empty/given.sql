@@ -1,0 +1,1 @@
+-- No data: nobody on either side, so nothing to compare.

@@ -1,0 +1,1 @@
+-- Nothing is stored: every day is there with 0, and a division by nothing has no result.

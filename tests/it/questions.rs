@@ -1,0 +1,479 @@
+//! Questions that are kept and asked again, of whom they are asked, and what is refused: over HTTP, as users do it.
+
+use gemba_tests::client::{Answer, post, send};
+use gemba_tests::export;
+use gemba_tests::project::Project;
+use gemba_tests::server::Server;
+use hyper::Method;
+use serde_json::{Value, json};
+
+/// 2026-03-02T10:00:00Z; the claims' events lie some minutes after it.
+const START_NS: u64 = 1_772_445_600_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
+const RANGE: &str = "from=2026-03-01&to=2026-04-01";
+/// Names that would break a statement that pasted them.
+const HOSTILE: [&str; 4] =
+    ["it's \"quoted\"", "back\\slash\\'); DROP TABLE events; --", "\u{4e2d}\u{1F980}\u{202e}", "{x:String} ? %00"];
+
+/// One thing somebody did: minute, event, attributes.
+type Did<'a> = (u64, &'a str, &'a [(&'a str, &'a str)]);
+
+async fn record(project: &Project, did: &[Did<'_>]) {
+    let records =
+        did.iter().map(|(minute, name, pairs)| export::event(START_NS + minute * MINUTE_NS, name, pairs)).collect();
+    project.send("/v1/logs", vec![export::logs("shop", records)]).await;
+    project.flush().await;
+}
+
+async fn request(project: &Project, method: Method, path: &str, key: &str, body: &Value) -> Answer {
+    let mut request = post(&format!("{}{path}", project.url), key, "application/json", body.to_string());
+    *request.method_mut() = method;
+    send(request).await
+}
+
+async fn put(project: &Project, path: &str, body: &Value) -> Value {
+    let answer = request(project, Method::PUT, path, &project.read_key, body).await;
+    assert!(answer.status.is_success(), "{path} {body}: {:?}", answer.body);
+    answer.json()
+}
+
+async fn delete(project: &Project, path: &str) -> Answer {
+    request(project, Method::DELETE, path, &project.read_key, &Value::Null).await
+}
+
+async fn get(project: &Project, path: &str) -> Value {
+    let answer = project.get(path).await;
+    assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+    answer.json()
+}
+
+/// What a refusal says: its code and message.
+async fn refused(project: &Project, path: &str) -> (String, String) {
+    said(&project.get(path).await)
+}
+
+fn said(answer: &Answer) -> (String, String) {
+    assert!(answer.status.is_client_error(), "{}: {:?}", answer.status, answer.body);
+    let error = &answer.json()["error"];
+    assert!(error["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{error}");
+    (error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
+}
+
+/// Text as part of a query string.
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
+}
+
+/// The first row of an answer with this value in this column, as the value of another.
+fn cell(answer: &Value, (column, value): (&str, &str), wanted: &str) -> Value {
+    let place = |name: &str| answer["columns"].as_array().unwrap().iter().position(|one| one["name"] == name).unwrap();
+    let rows = answer["rows"].as_array().unwrap();
+    rows.iter().find(|row| row[place(column)] == value).map_or(Value::Null, |row| row[place(wanted)].clone())
+}
+
+/// ann and bob look and pay or not; ann was anonymous (s-1) at first, is pro and internal; eve is a bot.
+async fn people(project: &Project) {
+    record(
+        project,
+        &[
+            (0, "look", &[("session.id", "s-1")]),
+            (1, "gemba.identify", &[("session.id", "s-1"), ("user.id", "ann")]),
+            (2, "pay", &[("user.id", "ann")]),
+            (3, "look", &[("user.id", "bob")]),
+            (4, "look", &[("user.id", "eve"), ("agent", "googlebot")]),
+            (5, "gemba.user.set", &[("user.id", "ann"), ("plan", "pro"), ("internal", "yes")]),
+            (6, "gemba.user.set", &[("user.id", "bob"), ("plan", "free")]),
+        ],
+    )
+    .await;
+}
+
+async fn lookers(project: &Project, more: &str) -> Value {
+    let answer = get(project, &format!("/api/v1/queries/feature_usage?{RANGE}&{more}")).await;
+    cell(&answer, ("feature", "look"), "users")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saved_question_has_versions_and_is_answered_as_it_was_known_at_an_instant() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let other = Project::create(server.running.url(), &server.keys, "other").await;
+    people(&shop).await;
+    let question = json!({"query": "feature_usage", "parameters": {"from": "2026-03-01", "to": "2026-04-01"}});
+    let first = put(&shop, "/api/v1/saved/usage", &question).await;
+    assert_eq!((&first["name"], &first["version"]), (&json!("usage"), &json!(1)));
+    let funnel = json!({"steps": [{"event": "look"}, {"event": "pay"}], "from": "2026-03-01", "to": "2026-04-01"});
+    put(&shop, "/api/v1/saved/paying", &json!({"title": "Who pays", "funnel": funnel})).await;
+
+    let answer = get(&shop, "/api/v1/saved/usage/answer").await;
+    assert_eq!(cell(&answer, ("feature", "look"), "users"), 3);
+    assert_eq!(answer["saved"], json!({"name": "usage", "version": 1}));
+    let as_of = answer["as_of"].as_str().unwrap().to_owned();
+    let paying = get(&shop, "/api/v1/saved/paying/answer").await;
+    assert_eq!((&paying["steps"][0]["count"], &paying["steps"][1]["count"]), (&json!(3), &json!(1)));
+
+    // Later data change the answer, but not the one as it was known.
+    record(
+        &shop,
+        &[(7, "look", &[("user.id", "late")]), (8, "gemba.identify", &[("session.id", "s-2"), ("user.id", "bob")])],
+    )
+    .await;
+    assert_eq!(cell(&get(&shop, "/api/v1/saved/usage/answer").await, ("feature", "look"), "users"), 4);
+    let again = get(&shop, &format!("/api/v1/saved/usage/answer?as_of={}", encoded(&as_of))).await;
+    assert_eq!(again["rows"], answer["rows"]);
+    assert_eq!(again["reproduced"], json!({"exactly": true, "because": [], "late_events": 1}));
+    let again = get(&shop, &format!("/api/v1/saved/paying/answer?as_of={}", encoded(&as_of))).await;
+    assert_eq!(again["steps"], paying["steps"]);
+    // What was removed since is told.
+    server.running.app().store.execute("DELETE FROM events WHERE project = 1 AND name = 'pay'").await.unwrap();
+    let again = get(&shop, &format!("/api/v1/saved/usage/answer?as_of={}", encoded(&as_of))).await;
+    assert_eq!(again["reproduced"]["exactly"], false);
+    assert!(again["reproduced"]["because"][0].as_str().unwrap().contains("1 records"), "{}", again["reproduced"]);
+
+    // Versions, parameters in the place of saved ones, and formats.
+    let narrowed =
+        json!({"query": "feature_usage", "parameters": {"from": "2026-03-01", "to": "2026-04-01", "kind": "feature"}});
+    assert_eq!(put(&shop, "/api/v1/saved/usage", &narrowed).await["version"], 2);
+    assert_eq!(get(&shop, "/api/v1/saved/usage/answer").await["rows"], json!([]));
+    assert_eq!(get(&shop, "/api/v1/saved/usage/answer?kind=all").await["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(get(&shop, "/api/v1/saved/usage/answer?version=1").await["saved"]["version"], 1);
+    let csv = shop.get("/api/v1/saved/usage/answer?format=csv").await;
+    assert!(csv.body.starts_with(b"feature,kind"), "{:?}", csv.body);
+    let told = get(&shop, "/api/v1/saved/usage").await;
+    assert_eq!(told["versions"].as_array().unwrap().len(), 2);
+    assert_eq!(get(&shop, "/api/v1/saved").await["saved"].as_array().unwrap().len(), 2);
+
+    // Another project has none of it; deleting ends it.
+    assert_eq!(get(&other, "/api/v1/saved").await, json!({"saved": []}));
+    assert_eq!(refused(&other, "/api/v1/saved/usage").await.0, "unknown_saved");
+    assert_eq!(delete(&shop, "/api/v1/saved/usage").await.json()["version"], 3);
+    assert_eq!(refused(&shop, "/api/v1/saved/usage/answer").await.0, "unknown_saved");
+    assert_eq!(delete(&shop, "/api/v1/saved/usage").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_is_not_saved() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let steps = json!([{"event": "a"}, {"event": "b"}]);
+    for (body, told) in [
+        (json!({}), "either a query or a funnel"),
+        (json!({"query": "feature_usage", "funnel": {"steps": steps}}), "either a query or a funnel"),
+        (json!({"query": "nonsense"}), "nonsense"),
+        (json!({"query": "feature_usage", "parameters": {"from": "someday"}}), "parameter from"),
+        (json!({"query": "feature_usage", "parameters": {"nonsense": "1"}}), "nonsense"),
+        (json!({"query": "feature_usage", "colour": "red"}), "colour"),
+        (json!({"funnel": {"steps": [{"event": "a"}]}}), "steps"),
+        (json!({"funnel": {"steps": steps, "window_ms": 0}}), "window_ms"),
+        (json!({"funnel": {"steps": steps, "compare": {}}}), "compare"),
+    ] {
+        let answer = request(&shop, Method::PUT, "/api/v1/saved/x", &shop.read_key, &body).await;
+        let (_, message) = said(&answer);
+        assert!(message.contains(told), "{body}: {message}");
+    }
+    for name in ["No", "-a", "a%20b", "%27"] {
+        let body = json!({"query": "feature_usage"});
+        let answer = request(&shop, Method::PUT, &format!("/api/v1/saved/{name}"), &shop.read_key, &body).await;
+        assert_eq!(said(&answer).0, "invalid_name", "{name}");
+    }
+    let answer =
+        request(&shop, Method::PUT, "/api/v1/saved/x", &shop.ingest_key, &json!({"query": "feature_usage"})).await;
+    assert_eq!(said(&answer).0, "wrong_key_role");
+    assert_eq!(get(&shop, "/api/v1/saved").await, json!({"saved": []}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cohort_narrows_funnels_and_questions_about_people_and_holds_no_ids() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let other = Project::create(server.running.url(), &server.keys, "other").await;
+    people(&shop).await;
+    people(&other).await;
+    let uploaded = put(&shop, "/api/v1/cohorts/friends", &json!({"users": ["ann", "bob", "nobody yet"]})).await;
+    assert_eq!((&uploaded["members"], &uploaded["chosen_by"]), (&json!(3), &json!({"users": 3})));
+    // ann's look was a session's before she was known.
+    assert_eq!(lookers(&shop, "cohort=friends").await, 2);
+    let did = json!({"did": {"event": "look", "at_least": 1, "from": "2026-03-01"}, "where": {"user:plan": "pro"}});
+    assert_eq!(put(&shop, "/api/v1/cohorts/pro-lookers", &did).await["members"], 1);
+    assert_eq!(lookers(&shop, "cohort=pro-lookers").await, 1);
+    let did_not = json!({"did": {"event": "pay", "at_least": 0, "at_most": 0}});
+    assert_eq!(put(&shop, "/api/v1/cohorts/not-payers", &did_not).await["members"], 2);
+    let steps = json!([{"event": "look"}, {"event": "pay"}]);
+    let funnel = json!({"steps": steps, "from": "2026-03-01", "to": "2026-04-01", "window_ms": 86_400_000});
+    let lost = put(&shop, "/api/v1/cohorts/lost", &json!({"funnel": funnel, "step": 0})).await;
+    assert_eq!(lost["members"], 2);
+
+    let mut asked = funnel.clone();
+    asked["cohort"] = json!("lost");
+    let answer = shop.funnel(&asked).await;
+    assert_eq!((&answer["steps"][0]["count"], &answer["steps"][1]["count"]), (&json!(2), &json!(0)));
+    assert_eq!((&answer["cohort"]["name"], &answer["cohort"]["members"]), (&json!("lost"), &json!(2)));
+    asked["cohort"] = json!("friends");
+    asked["compare"] = json!({"cohort": "lost"});
+    let compared = shop.funnel(&asked).await;
+    let step = &compared["comparison"]["steps"][1]["from_first"];
+    assert_eq!((&step["base"]["rate"], &step["head"]["rate"]), (&json!(0.0), &json!(0.5)));
+    assert_eq!(step["verdict"], "could be chance");
+
+    // Chosen anew it is another version; the questions of another project know neither.
+    assert_eq!(put(&shop, "/api/v1/cohorts/friends", &json!({"users": ["ann"]})).await["version"], 2);
+    assert_eq!(lookers(&shop, "cohort=friends").await, 1);
+    assert_eq!(refused(&other, "/api/v1/queries/feature_usage?cohort=friends").await.0, "unknown_cohort");
+    assert_eq!(get(&other, "/api/v1/cohorts").await, json!({"cohorts": []}));
+    let (code, message) = refused(&shop, "/api/v1/queries/slow_queries?cohort=friends").await;
+    assert_eq!(code, "invalid_parameter");
+    assert!(message.contains("cohort") && message.contains("everybody"), "{message}");
+
+    // Ids are nowhere: whoever is forgotten leaves no name in a cohort.
+    let store = &server.running.app().store;
+    assert_eq!(store.number("SELECT count() FROM saved WHERE position(payload, 'nobody yet') > 0").await.unwrap(), 0);
+    assert_eq!(delete(&shop, "/api/v1/cohorts/friends").await.status, 200);
+    assert_eq!(store.number("SELECT count() FROM cohort_members WHERE cohort = 'friends'").await.unwrap(), 0);
+    assert_eq!(refused(&shop, "/api/v1/queries/feature_usage?cohort=friends").await.0, "unknown_cohort");
+    put(&other, "/api/v1/saved/x", &json!({"query": "feature_usage"})).await;
+    put(&other, "/api/v1/cohorts/x", &json!({"users": ["ann"]})).await;
+    let gone = request(&other, Method::DELETE, "/api/v1/projects/other", &server.keys.admin, &Value::Null).await.json();
+    assert_eq!(
+        (&gone["remaining"], &gone["deleted"]["saved"], &gone["deleted"]["cohort_members"]),
+        (&json!(0), &json!(2), &json!(1))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_in_a_cohort_name_the_field() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let funnel = json!({"steps": [{"event": "a"}, {"event": "b"}]});
+    for (body, field) in [
+        (json!({}), "request"),
+        (json!([]), "request"),
+        (json!({"users": "ann"}), "users"),
+        (json!({"users": [""]}), "users"),
+        (json!({"users": ["a"], "funnel": funnel}), "request"),
+        (json!({"funnel": funnel}), "step"),
+        (json!({"funnel": funnel, "step": 1}), "step"),
+        (json!({"funnel": {"steps": [{}], "window_ms": 1}, "step": 0}), "steps"),
+        (json!({"did": {"event": "a", "at_least": -1}}), "did.at_least"),
+        (json!({"did": {"event": "a", "at_least": 3, "at_most": 2}}), "did.at_least"),
+        (json!({"did": {"event": "a", "often": 2}}), "did.often"),
+        (json!({"did": {"event": "a", "from": "someday"}}), "from"),
+        (json!({"where": [{"attr": "user:plan", "op": "near", "value": 1}]}), "where[0].op"),
+        (json!({"colour": "red"}), "colour"),
+    ] {
+        let answer = request(&shop, Method::PUT, "/api/v1/cohorts/x", &shop.read_key, &body).await;
+        let (_, message) = said(&answer);
+        assert!(message.contains(field), "{body}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_users_and_bots_are_left_out_and_every_answer_says_so() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let other = Project::create(server.running.url(), &server.keys, "other").await;
+    people(&shop).await;
+    people(&other).await;
+    assert_eq!(get(&shop, &format!("/api/v1/queries/feature_usage?{RANGE}")).await["filter"]["applied"], false);
+    let path = "/api/v1/projects/default/filter";
+    let filter = json!({"exclude": [
+        {"attr": "user:internal", "op": "eq", "value": "yes"}, {"attr": "agent", "op": "contains", "value": "bot"},
+    ]});
+    assert_eq!(said(&request(&shop, Method::PUT, path, &shop.read_key, &filter).await).0, "wrong_key_role");
+    let bad = json!({"exclude": [{"attr": "agent", "op": "near", "value": 1}]});
+    assert!(said(&request(&shop, Method::PUT, path, &server.keys.admin, &bad).await).1.contains("exclude[0].op"));
+    assert_eq!(request(&shop, Method::PUT, path, &server.keys.admin, &filter).await.json()["version"], 1);
+
+    assert_eq!(lookers(&shop, "").await, 1, "ann is internal, also as the session she was; eve is a bot");
+    assert_eq!(lookers(&shop, "filter=off").await, 3);
+    assert_eq!(lookers(&other, "").await, 3);
+    let answer = get(&shop, &format!("/api/v1/queries/feature_usage?{RANGE}")).await;
+    assert_eq!((&answer["filter"]["applied"], &answer["filter"]["excludes"]), (&json!(true), &filter["exclude"]));
+    let everybody = get(&shop, &format!("/api/v1/queries/slow_queries?{RANGE}")).await;
+    assert_eq!(everybody["filter"]["applied"], false);
+    assert!(everybody["filter"]["because"].as_str().unwrap().contains("everybody"));
+    let funnel = json!({"steps": [{"event": "look"}, {"event": "pay"}], "from": "2026-03-01", "to": "2026-04-01"});
+    let answer = shop.funnel(&funnel).await;
+    assert_eq!((&answer["steps"][0]["count"], &answer["filter"]["applied"]), (&json!(1), &json!(true)));
+    let whole = request(&shop, Method::POST, "/api/v1/funnel?filter=off", &shop.read_key, &funnel).await.json();
+    assert_eq!((&whole["steps"][0]["count"], &whole["filter"]["because"]), (&json!(3), &json!("filter=off")));
+    let trust = get(&shop, "/api/v1/queries/losses").await;
+    assert_eq!(cell(&trust, ("term", "unexplained"), "records"), 0);
+    assert_eq!(request(&shop, Method::DELETE, path, &server.keys.admin, &Value::Null).await.status, 200);
+    assert_eq!(lookers(&shop, "").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn properties_and_variants_filter_and_split_wherever_people_are_asked() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    people(&shop).await;
+    let flag = |variant: &'static str| [("feature_flag.key", "new"), ("feature_flag.result.variant", variant)];
+    let exposed = |user: &'static str, variant| [[("user.id", user)].as_slice(), &flag(variant)].concat();
+    let (ann, bob) = (exposed("ann", "on"), exposed("bob", "off"));
+    record(
+        &shop,
+        &[
+            (10, "feature_flag.evaluation", &ann),
+            (11, "feature_flag.evaluation", &bob),
+            (12, "look", &[("user.id", "ann")]),
+            (13, "look", &[("user.id", "bob")]),
+            (14, "pay", &[("user.id", "ann")]),
+            (15, "gemba.tenant.set", &[("gemba.tenant", "acme"), ("tier", "gold")]),
+            (16, "look", &[("user.id", "eve"), ("gemba.tenant", "acme")]),
+        ],
+    )
+    .await;
+    let only = |json: &str| format!("where={}", encoded(json));
+    assert_eq!(lookers(&shop, &only(r#"{"user:plan":"pro"}"#)).await, 1);
+    assert_eq!(lookers(&shop, &only(r#"[{"attr":"user:plan","op":"ne","value":"pro"}]"#)).await, 2);
+    assert_eq!(lookers(&shop, &only(r#"[{"attr":"user:plan","op":"set","value":false}]"#)).await, 1);
+    assert_eq!(lookers(&shop, &only(r#"{"user:plan":5}"#)).await, Value::Null);
+    assert_eq!(lookers(&shop, &only(r#"{"tenant:tier":"gold"}"#)).await, 1);
+    assert_eq!(lookers(&shop, &only(r#"{"user.id":"ann"}"#)).await, 1);
+    // Split by a property: a part for each value, one for those without.
+    let split = get(&shop, &format!("/api/v1/queries/active_users?{RANGE}&split_by=user:plan")).await;
+    let parts: Vec<&Value> = split["rows"].as_array().unwrap().iter().map(|row| &row[0]).collect();
+    assert_eq!((split["columns"][0]["name"].as_str(), parts.contains(&&json!("pro"))), (Some("split"), true));
+    assert!(parts.contains(&&json!("free")) && parts.contains(&&json!("(missing)")), "{parts:?}");
+    let funnel = |breakdown: &str, from: &str| json!({"steps": [{"event": "look"}, {"event": "pay"}], "from": from, "to": "2026-04-01", "breakdown": breakdown});
+    let groups = |answer: &Value| -> Vec<(Value, Value, Value)> {
+        let groups = answer["breakdown"].as_array().unwrap();
+        let counts = |group: &Value| [0, 1].map(|step: usize| group["steps"][step]["count"].clone());
+        groups
+            .iter()
+            .map(|group| {
+                let [a, b] = counts(group);
+                (group["value"].clone(), a, b)
+            })
+            .collect()
+    };
+    let by_plan = groups(&shop.funnel(&funnel("user:plan", "2026-03-01")).await);
+    assert_eq!(
+        by_plan,
+        [(json!("free"), json!(1), json!(0)), (json!("pro"), json!(1), json!(1)), (Value::Null, json!(1), json!(0))]
+    );
+    // The variant counts from the exposure on.
+    let exposed = groups(&shop.funnel(&funnel("flag:new", "2026-03-02T10:12:00Z")).await);
+    assert_eq!(
+        exposed,
+        [(json!("off"), json!(1), json!(0)), (json!("on"), json!(1), json!(1)), (Value::Null, json!(1), json!(0))]
+    );
+    let before = shop
+        .funnel(&json!({"steps": [{"event": "look"}, {"event": "pay"}], "from": "2026-03-01",
+        "to": "2026-03-02T10:09:00Z", "breakdown": "flag:new"}))
+        .await;
+    assert_eq!(groups(&before), [(Value::Null, json!(3), json!(1))]);
+    let by_tenant = groups(&shop.funnel(&funnel("tenant:tier", "2026-03-02T10:16:00Z")).await);
+    assert_eq!(by_tenant, [(json!("gold"), json!(1), json!(0))]);
+    let series = encoded(r#"[{"event":"look","measure":"users"}]"#);
+    let trend = get(
+        &shop,
+        &format!("/api/v1/queries/trends?from=2026-03-02&to=2026-03-03&series={series}&breakdown=user:plan"),
+    )
+    .await;
+    assert_eq!(
+        (cell(&trend, ("value", "pro"), "result"), cell(&trend, ("group", "missing"), "result")),
+        (json!(1.0), json!(1.0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_parameter_is_refused_by_its_name() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    for (query, name) in [
+        ("feature_usage?nonsense=1", "nonsense"),
+        ("feature_usage?limit=0", "limit"),
+        ("feature_usage?from=2026-03-02&to=2026-03-01", "from"),
+        ("feature_usage?tz=Mars", "tz"),
+        ("feature_usage?filter=maybe", "filter"),
+        ("feature_usage?where=%7B", "where"),
+        ("feature_usage?split_by=", "split_by"),
+        ("feature_usage?as_of=2262-01-01", "as_of"),
+        ("funnel?steps=a,b&split_by=x", "split_by"),
+        ("slow_queries?where=%7B%7D", "where"),
+        ("person_timeline", "user"),
+        ("trends?series=a&formula=A%20%2F%20B", "formula"),
+        ("trends?series=a&formula=sleep(3)", "formula"),
+        ("funnel_comparison?steps=a,b&attribute=release", "base_value"),
+        ("retention?mode=sometimes", "mode"),
+    ] {
+        let (_, message) = refused(&shop, &format!("/api/v1/queries/{query}")).await;
+        assert!(message.contains(name), "{query}: {message}");
+    }
+    let steps = |count: usize| vec![json!({"event": "a"}); count];
+    let two = json!([{"event": "a"}, {"event": "b"}]);
+    let excluding = |exclude: Value, order: &str| json!({"steps": two, "order": order, "exclude": [exclude]});
+    for (body, field) in [
+        (json!({"steps": two, "window_ms": 0}), "window_ms"),
+        (json!({"steps": two, "window_ms": -1}), "window_ms"),
+        (json!({"steps": two, "from": "2026-03-02", "to": "2026-03-02"}), "from"),
+        (json!({"steps": steps(1)}), "steps"),
+        (json!({"steps": steps(33)}), "steps"),
+        (excluding(json!({"event": "x", "from_step": 0, "to_step": 2}), "ordered"), "exclude[0].to_step"),
+        (excluding(json!({"event": "x", "from_step": 1, "to_step": 1}), "ordered"), "exclude[0].from_step"),
+        (excluding(json!({"event": "b", "from_step": 0, "to_step": 1}), "ordered"), "exclude[0]"),
+        (
+            json!({"steps": [{"event": "a"}, {"event": "b"}, {"event": "c"}], "order": "any",
+            "exclude": [{"event": "x", "from_step": 0, "to_step": 1}]}),
+            "exclude[0].from_step",
+        ),
+        (
+            json!({"steps": [{"event": "a", "where": [{"attr": "x", "op": "like", "value": "y"}]}, {}]}),
+            "steps[0].where[0].op",
+        ),
+        (json!({"steps": two, "hold": ["user:plan"]}), "hold[0]"),
+        (json!({"steps": two, "filter": {"flag:x": "on"}}), "filter[0].attr"),
+        (json!({"steps": two, "compare": {"values": ["1", "2"]}}), "compare.values"),
+        (json!({"steps": two, "compare": {"from": "2026-03-02", "to": "2026-03-01"}}), "compare.from"),
+        (json!({"steps": two, "cohort": "nobody"}), "cohort"),
+        (json!({"steps": two, "colour": "red"}), "colour"),
+    ] {
+        let answer = request(&shop, Method::POST, "/api/v1/funnel", &shop.read_key, &body).await;
+        let (_, message) = said(&answer);
+        assert!(message.contains(field), "{body}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_data_whatever_they_hold() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    for (index, name) in HOSTILE.into_iter().enumerate() {
+        let minute = index as u64;
+        record(&shop, &[(minute, name, &[("user.id", name), (name, name)]), (minute + 1, "end", &[("user.id", name)])])
+            .await;
+    }
+    for name in HOSTILE {
+        let funnel = json!({
+            "steps": [{"event": name, "where": {name: name}}, {"event": "end"}], "from": "2026-03-01", "to": "2026-04-01",
+            "filter": [{"attr": "user.id", "op": "eq", "value": name}], "breakdown": name, "hold": [], "as_of": "now",
+        });
+        let answer = shop.funnel(&funnel).await;
+        assert_eq!(
+            (&answer["steps"][1]["count"], &answer["breakdown"][0]["value"]),
+            (&json!(1), &json!(name)),
+            "{name}"
+        );
+        let put = put(&shop, "/api/v1/cohorts/one", &json!({"users": [name]})).await;
+        assert_eq!(put["members"], 1);
+        let conditions = encoded(&json!({name: name}).to_string());
+        for more in ["cohort=one".to_owned(), format!("where={conditions}")] {
+            let answer = get(&shop, &format!("/api/v1/queries/feature_usage?{RANGE}&{more}")).await;
+            assert_eq!(cell(&answer, ("feature", name), "users"), 1, "{name} {more}");
+            assert!(answer["rows"].as_array().unwrap().len() <= 2, "{more}: {answer}");
+        }
+        let series = encoded(&json!([{"event": name, "where": {name: name}}]).to_string());
+        let path = format!("/api/v1/queries/trends?{RANGE}&period=month&series={series}&breakdown={}", encoded(name));
+        assert_eq!(cell(&get(&shop, &path).await, ("value", name), "result"), 1.0, "{name}");
+        let path = format!("/api/v1/queries/paths?{RANGE}&event={}", encoded(name));
+        assert_eq!(get(&shop, &path).await["rows"][0][0], json!([name, "end"]), "{name}");
+    }
+    // A NUL is data where it can be sent, and refused by name where a parameter of ClickHouse cannot hold it.
+    let nul = json!({"steps": [{"event": "a\u{0}b"}, {}], "filter": {"k\u{0}": "v\u{0}"}});
+    assert_eq!(shop.funnel(&nul).await["steps"][0]["count"], 0);
+    let (code, message) = refused(&shop, "/api/v1/queries/paths?event=a%00b").await;
+    assert_eq!(code, "invalid_parameter");
+    assert!(message.contains("event"), "{message}");
+    assert_eq!(server.number("SELECT count() > 0 FROM events").await, 1);
+}
