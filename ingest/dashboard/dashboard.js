@@ -204,7 +204,7 @@ const UsabilityTargets = ({ rows }) => html`<ol class="rank">${rows.map((row) =>
   ]} /></div></li>`)}</ol>`;
 
 const OptimizationTargets = ({ rows }) => html`<ol class="rank">${rows.map((row) => html`<li><div>
-  <div class="what">${row.summary || row.fingerprint} <span class="pill">${row.reason.replaceAll("_", " ")}</span></div>
+  <div class="what"><a href=${`#queries&query=${row.fingerprint}`}>${row.summary || row.fingerprint}</a> <span class="pill">${row.reason.replaceAll("_", " ")}</span></div>
   <${Evidence} items=${[
     ["would give back a week", duration((row.score ?? 0) * 1000)],
     ["calls", short(row.calls)],

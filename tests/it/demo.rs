@@ -134,6 +134,29 @@ impl Drop for Demo {
     }
 }
 
+/// Keeps a question, a funnel and a cohort, by the command line.
+fn keep_questions(address: &str, key: &str) {
+    let did = r#"{"did":{"event":"step:checkout.cart","from":"now - 1d"}}"#;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), did).unwrap();
+    let request = file.path().to_str().unwrap();
+    for arguments in [
+        ["query", "feature_usage", "--save", "kept-usage"].as_slice(),
+        &["query", "--saved", "kept-usage", "kind=feature"],
+        &["funnel", "step:checkout.cart", "step:checkout.done", "--save", "kept-funnel", "--interval", "day"],
+        &["query", "--saved", "kept-funnel"],
+        &["cohort", "put", "kept-people", "--request", request],
+        &["funnel", "step:checkout.cart", "step:checkout.done", "--cohort", "kept-people", "--dropped", "0"],
+        &["query", "feature_usage", "cohort=kept-people"],
+        &["cohort", "list"],
+    ] {
+        let command = Command::new(binary::gemba()).args(arguments).args(["--url", address, "--key", key]).output();
+        let output = command.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.len() > 20, "{arguments:?}: {output:?}");
+    }
+}
+
 /// What HTML spells otherwise.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
@@ -144,16 +167,29 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_answers() {
     let seed = 3;
     let plants = Plants::of_seed(seed);
     let demo = Demo::start(&["--json", "--seed", &seed.to_string()]);
+    let (address, key) = demo.dashboard.split_once("#key=").unwrap();
+    keep_questions(address.trim_end_matches('/'), key);
+    let hot = print_of(plants.hot.unwrap().statement());
+    let detail = format!("queries&query={hot}");
     let mut pages = BTreeMap::new();
     if let Some(chromium) = browser::chromium() {
-        for name in ["overview", "people", "features", "funnel", "queries", "targets"] {
+        for name in [
+            "overview",
+            "people",
+            "features",
+            "funnel",
+            "queries",
+            "targets",
+            "saved",
+            "funnel&saved=kept-funnel",
+            &detail,
+        ] {
             let page = browser::open(&chromium, &format!("{}&page={name}", demo.dashboard), Duration::from_secs(15));
             assert_eq!(page.complaints, [""; 0], "{name}");
             assert!(!page.html.contains("Asking …") && !page.html.contains("role=\"alert\""), "{name}: {}", page.html);
-            pages.insert(name, page.html);
+            pages.insert(name.to_owned(), page.html);
         }
-        let (address, _) = demo.dashboard.split_once("key=").unwrap();
-        let refused = browser::open(&chromium, &format!("{address}key=gr_wrong"), Duration::from_secs(15)).html;
+        let refused = browser::open(&chromium, &format!("{address}#key=gr_wrong"), Duration::from_secs(15)).html;
         assert!(refused.contains("role=\"alert\"") && !refused.contains("checkout"), "{refused}");
     }
     let answers: Value = serde_json::from_str(&demo.interrupt()).unwrap();
@@ -179,6 +215,13 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_answers() {
         ("queries", column(&answers, "query_regressions", "text")),
         ("targets", column(&answers, "usability_targets", "name")),
         ("targets", column(&answers, "optimization_targets", "text")),
+        ("funnel", vec!["Build a funnel".to_owned(), "class=\"histogram\"".to_owned(), "Save as".to_owned()]),
+        ("saved", vec!["kept-usage".to_owned(), "kept-funnel".to_owned(), "kept-people".to_owned()]),
+        ("funnel&saved=kept-funnel", vec!["checkout.cart".to_owned(), "checkout.done".to_owned()]),
+        (
+            detail.as_str(),
+            vec!["Median time".to_owned(), "Code lines".to_owned(), "Releases".to_owned(), ".rs:".to_owned()],
+        ),
     ] {
         for text in shown {
             let html = &pages[page];
