@@ -41,6 +41,8 @@ struct View {
     /// Up to when everything acknowledged can be seen.
     until_ms: i64,
     split_by: Option<String>,
+    /// Whether inserts are held while the question is answered.
+    is_held: bool,
     started: Instant,
 }
 
@@ -65,6 +67,7 @@ impl View {
             now_ms: as_of_ms.unwrap_or(present_ms),
             until_ms: complete_until_ms(app, project, present_ms).min(as_of_ms.unwrap_or(i64::MAX)),
             split_by: split_by.map(|key| population::split_key(&key)).transpose()?,
+            is_held: about.query.is_some_and(Query::tells_pending),
             started,
         };
         view.take_filter(app, project, switch.as_deref(), about).await?;
@@ -157,7 +160,7 @@ impl View {
     ) -> Result<Option<Reproduced>, ApiError> {
         let Some(as_of_ms) = self.as_of_ms else { return Ok(None) };
         let mut reproduced = Reproduced { exactly: true, ..Reproduced::default() };
-        let removed = removed_records(app, project).await?;
+        let removed = removed_records(app, project, self.is_held).await?;
         if removed > 0 {
             reproduced.because.push(format!(
                 "{removed} records of the project have been removed since they were received (retention, or people forgotten)"
@@ -213,10 +216,16 @@ impl About<'_> {
 pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Given) -> Result<Answer, ApiError> {
     let mut given = given.clone();
     let view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
-    let status = app.pipeline.status();
-    let server = ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records: status.pending_records };
-    let bound = query.bind(&given, &server)?;
+    // Values are checked before anything is waited for.
+    let server = |pending_records| ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records };
+    query.bind(&given, &server(0))?;
     let _turn = turn(app).await?;
+    // What is pending and what is stored add up only while no insert is half done.
+    let _held = match query.tells_pending() {
+        true => app.pipeline.hold_inserts(HOLD_TIMEOUT).await,
+        false => None,
+    };
+    let bound = query.bind(&given, &server(pending_of(app, project)))?;
     let rows = async {
         match &view.split_by {
             None => run(app, project, query, &bound, &view, &view.population).await,
@@ -472,10 +481,10 @@ async fn sampling_weight(
 }
 
 /// Records of the project that were stored and are no longer there: what its books do not explain, by the saved question
-/// that keeps them.
-async fn removed_records(app: &App, project: &Project) -> Result<u64, ApiError> {
+/// that keeps them; `is_held` where the caller holds the inserts already.
+async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<u64, ApiError> {
     let Some(losses) = app.catalog.get("losses") else { return Ok(0) };
-    let _held = app.pipeline.hold_inserts(HOLD_TIMEOUT).await;
+    let _held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
     let pending_records = pending_of(app, project);
     let server = ServerParams { project: project.id.0, now_ms: clock::now_ms(), pending_records };
     let bound = losses.bind(&Given::new(), &server)?;
