@@ -1,6 +1,6 @@
 -- By hand, in Kathmandu (+5:45), where a day begins at 18:15 UTC. On the 2nd: ann (pro) looks twice, bob (free) once, ann pays
 -- 30; on the 3rd (from 18:15 UTC of the 2nd) bob looks; cid, of whom nothing is known, looks. A: looks, B: people who look,
--- C: sum of the amounts. 100 * C / A: 1000 on the 2nd.
+-- C: sum of the amounts. 100 * C / A is 1500 for pro on the 2nd and has no value on the 3rd, when no pro looks.
 INSERT INTO events (project, name, kind, day, unit, time, numbers) VALUES
     (1, 'look', 'used', '2026-03-02', 1, '2026-03-02 10:00:00', {}),
     (1, 'look', 'used', '2026-03-02', 11, '2026-03-02 11:00:00', {}),
