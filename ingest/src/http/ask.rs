@@ -221,10 +221,7 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     query.bind(&given, &server(0))?;
     let _turn = turn(app).await?;
     // What is pending and what is stored add up only while no insert is half done.
-    let _held = match query.tells_pending() {
-        true => app.pipeline.hold_inserts(HOLD_TIMEOUT).await,
-        false => None,
-    };
+    let _held = if query.tells_pending() { app.pipeline.hold_inserts(HOLD_TIMEOUT).await } else { None };
     let bound = query.bind(&given, &server(pending_of(app, project)))?;
     let rows = async {
         match &view.split_by {
