@@ -15,10 +15,10 @@ pub(super) struct ReaderArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Read key; without one, that of the project in the data folder's credentials.json
-    #[arg(long, env = "GEMBA_READ_KEY", value_name = "KEY", hide_env_values = true)]
+    #[arg(long, global = true, env = "GEMBA_READ_KEY", value_name = "KEY", hide_env_values = true)]
     key: Option<String>,
     /// Project whose key is taken from the data folder
-    #[arg(long, env = "GEMBA_PROJECT", default_value = "default", value_name = "NAME")]
+    #[arg(long, global = true, env = "GEMBA_PROJECT", default_value = "default", value_name = "NAME")]
     project: String,
 }
 
