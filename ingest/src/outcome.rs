@@ -46,6 +46,8 @@ pub enum Reason {
     MetricNotKept,
     /// A data point marked as holding no value.
     NoRecordedValue,
+    /// ClickHouse refused the record, whatever insert it was in.
+    RefusedByStore,
     /// A repeat of a batch already acknowledged.
     Repeat,
 }
@@ -65,6 +67,7 @@ impl Reason {
             Self::SpanNotKept => "span_not_kept",
             Self::MetricNotKept => "metric_not_kept",
             Self::NoRecordedValue => "no_recorded_value",
+            Self::RefusedByStore => "refused_by_store",
             Self::Repeat => "repeat",
         }
     }

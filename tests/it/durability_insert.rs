@@ -21,10 +21,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const PASSWORD: &str = "of these claims";
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `gemba engine` as a process of its own, at the same address over restarts.
-struct Engine {
+pub(crate) struct Engine {
     child: Child,
     data: PathBuf,
     address: String,
@@ -65,7 +65,7 @@ impl Engine {
         })
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Self::client_at(&self.address)
     }
 }
@@ -77,15 +77,15 @@ impl Drop for Engine {
 }
 
 /// An engine with tables, and a folder for a log.
-struct Site {
-    engine: Engine,
+pub(crate) struct Site {
+    pub(crate) engine: Engine,
     folder: TempDir,
-    acknowledged: HashSet<String>,
+    pub(crate) acknowledged: HashSet<String>,
     next: u64,
 }
 
 impl Site {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = Engine::start(&folder.path().join("engine"));
         migrations::up(&engine.client()).await.unwrap();
@@ -96,16 +96,16 @@ impl Site {
         self.folder.path().join("log")
     }
 
-    fn config(&self) -> PipelineConfig {
+    pub(crate) fn config(&self) -> PipelineConfig {
         PipelineConfig { max_cut_age: Duration::from_millis(20), ..PipelineConfig::new(self.log()) }
     }
 
-    fn pipeline(&self) -> Pipeline {
+    pub(crate) fn pipeline(&self) -> Pipeline {
         pipeline_with(self.config(), self.engine.client())
     }
 
     /// The next request of `events` events, and their ids.
-    fn submission(&mut self, events: u64, key: Option<&str>) -> (Submission, Vec<String>) {
+    pub(crate) fn submission(&mut self, events: u64, key: Option<&str>) -> (Submission, Vec<String>) {
         let number = self.next;
         self.next += 1;
         let ids: Vec<_> = (0..events).map(|index| format!("{number}-{index}")).collect();
@@ -123,7 +123,7 @@ impl Site {
         (submission, ids)
     }
 
-    async fn send(&mut self, pipeline: &Pipeline, events: u64) -> Receipt {
+    pub(crate) async fn send(&mut self, pipeline: &Pipeline, events: u64) -> Receipt {
         let (submission, ids) = self.submission(events, None);
         let receipt = pipeline.submit(submission).await.unwrap();
         assert!(!receipt.deduplicated);
@@ -132,7 +132,7 @@ impl Site {
         receipt
     }
 
-    async fn check(&self, context: &str) {
+    pub(crate) async fn check(&self, context: &str) {
         let client = self.engine.client();
         let stored = texts(&client, "SELECT strings['id'] FROM events").await;
         check_exactly_once(&stored, &self.acknowledged, context);
@@ -355,6 +355,7 @@ async fn a_replaced_insert_that_comes_through_late_is_removed() {
         decoder: 1,
         records: 0,
         blocks: Vec::new(),
+        refused: Vec::new(),
     };
     book.number_blocks(&mut cut.blocks);
     let number = cut.number;
@@ -469,6 +470,6 @@ async fn an_insert_killed_at_any_write_sync_or_rename_is_stored_exactly_once() {
     site.check("at the end").await;
 }
 
-fn pipeline_with(config: PipelineConfig, store: Client) -> Pipeline {
+pub(crate) fn pipeline_with(config: PipelineConfig, store: Client) -> Pipeline {
     Pipeline::start(config, store, IdHasher::new([7; 16])).unwrap()
 }

@@ -11,6 +11,7 @@ mod demo;
 mod durability;
 mod durability_insert;
 mod durability_proxy;
+mod durability_refused;
 mod durability_support;
 mod engine;
 mod export;

@@ -89,7 +89,7 @@ fn requests(out: &mut Exposition, counters: &Counters) {
 }
 
 /// Records that did not become rows, by reason: the fates with a reason of their own.
-fn others(out: &mut Exposition, counters: &Counters) {
+fn others(out: &mut Exposition, counters: &Counters, refused_by_store: u64) {
     let fates = [
         (Fate::Rejected, "gemba_records_rejected_total", "Records a rule refused; the sender was told."),
         (Fate::SetAside, "gemba_records_set_aside_total", "Records kept aside with a reason."),
@@ -100,6 +100,10 @@ fn others(out: &mut Exposition, counters: &Counters) {
         out.metric(name, "counter", help);
         for ((_, reason), count) in others.iter().filter(|((of, _), _)| *of == fate) {
             out.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+        }
+        // Known only after the sender was answered.
+        if fate == Fate::SetAside && refused_by_store > 0 {
+            out.sample(name, &format!("{{reason=\"{}\"}}", Reason::RefusedByStore), refused_by_store);
         }
     }
 }
@@ -113,7 +117,7 @@ fn pipeline(out: &mut Exposition, app: &App) {
         "Records acknowledged, whatever became of them.",
         fates.received,
     );
-    others(out, &app.counters);
+    others(out, &app.counters, status.refused_records);
     out.single("gemba_records_deduplicated_total", "counter", "Records that had come before.", fates.deduplicated);
     out.single(
         "gemba_records_pending",
@@ -159,6 +163,12 @@ fn pipeline(out: &mut Exposition, app: &App) {
         "gauge",
         "Memory of rows and blocks waiting for ClickHouse.",
         status.waiting_bytes,
+    );
+    out.single(
+        "gemba_refused_cuts",
+        "gauge",
+        "Rounds of inserts that ClickHouse refuses; they wait in the log while others are stored.",
+        status.refused_cuts,
     );
     out.single("gemba_queued_requests", "gauge", "Requests waiting to be made durable.", status.queued_requests);
     out.single("gemba_accepting", "gauge", "1 while new data are taken.", u8::from(status.refusing.is_none()));
@@ -210,7 +220,7 @@ mod tests {
         counters.tallied(&tally);
         let mut out = Exposition::default();
         requests(&mut out, &counters);
-        others(&mut out, &counters);
+        others(&mut out, &counters, 0);
         assert!(out.text.contains("gemba_http_answers_total{route=\"/v1/logs\",status=\"200\"} 2\n"), "{}", out.text);
         assert!(out.text.contains("gemba_requests_refused_total{reason=\"too_large\"} 1\n"), "{}", out.text);
         assert!(out.text.contains("gemba_records_rejected_total{reason=\"missing_event_name\"} 4\n"), "{}", out.text);

@@ -36,6 +36,17 @@ pub struct CutBlock {
     pub records: u64,
 }
 
+/// Records of one entry that ClickHouse refuses in any insert; they are set aside instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Position of the entry.
+    pub position: u64,
+    /// Numbers of the records in its body, from 0, rising.
+    pub records: Vec<u64>,
+    /// What ClickHouse said to the first of them.
+    pub problem: String,
+}
+
 /// What one round of inserts holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
@@ -52,6 +63,16 @@ pub struct Cut {
     pub records: u64,
     /// Its blocks in counted tables; blocks of other tables can be written again freely.
     pub blocks: Vec<CutBlock>,
+    /// Records to set aside when its entries are decoded again, by rising position.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
+}
+
+impl Cut {
+    /// Records that ClickHouse refused and that are set aside instead.
+    pub fn refused_records(&self) -> u64 {
+        self.refused.iter().map(|refusal| refusal.records.len() as u64).sum()
+    }
 }
 
 /// An insert whose outcome was unknown and that was replaced by another one with a new number. A server may still carry

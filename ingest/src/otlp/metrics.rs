@@ -180,8 +180,7 @@ pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
                 for field in Message::new(metric.data) {
                     let (1, Field::Bytes(bytes)) = field? else { continue };
                     point.read(metric.kind, bytes, &scope)?;
-                    let outcome = one(&metric, &mut point, &resource, sink);
-                    sink.account(bytes, outcome)?;
+                    sink.take(bytes, |sink| one(&metric, &mut point, &resource, sink))?;
                 }
             }
         }

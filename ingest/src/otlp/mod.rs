@@ -101,6 +101,27 @@ pub struct Origin<'a> {
     pub ids: &'a IdHasher,
 }
 
+/// Which records of a body become rows, for a replay that knows more than the first decoding did. Records are numbered
+/// from 0 in the order they stand in the body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    /// Records outside are passed over, as if they were not there.
+    pub(crate) only: (u64, u64),
+    /// Records that are set aside instead, rising, and why: ClickHouse refuses them.
+    pub(crate) refused: &'a [u64],
+    /// What ClickHouse said.
+    pub(crate) problem: &'a str,
+}
+
+impl Choice<'_> {
+    /// Everything.
+    pub(crate) const ALL: Self = Self { only: (0, u64::MAX), refused: &[], problem: "" };
+
+    fn is_all(&self) -> bool {
+        self.only == Self::ALL.only && self.refused.is_empty()
+    }
+}
+
 /// Why a body could not be read at all; the client must not send it again (400).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -122,6 +143,18 @@ pub fn decode(
     origin: &Origin<'_>,
     rows: &mut Rows,
 ) -> Result<Tally, DecodeError> {
+    decode_chosen(signal, encoding, body, origin, rows, Choice::ALL)
+}
+
+/// As [`decode`], but only some of the records.
+pub(crate) fn decode_chosen(
+    signal: Signal,
+    encoding: Encoding,
+    body: &[u8],
+    origin: &Origin<'_>,
+    rows: &mut Rows,
+    choice: Choice<'_>,
+) -> Result<Tally, DecodeError> {
     let protobuf;
     let body = match encoding {
         Encoding::Protobuf => body,
@@ -134,7 +167,8 @@ pub fn decode(
     rows.mark(partition);
     let Opened { set, seen, fingerprints } = rows.open(partition);
     let schema = json_schema::record(signal);
-    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, tally: Tally::default() };
+    let choice = (!choice.is_all()).then_some(choice);
+    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, choice, tally: Tally::default() };
     let outcome = match signal {
         Signal::Logs => logs::read(body, &mut sink),
         Signal::Traces => traces::read(body, &mut sink),

@@ -1,6 +1,6 @@
 //! Where normalised records go: rows, or a fate with a reason; and what all records share: time, identity, ids.
 //!
-//! Every record passes [`Sink::account`] exactly once.
+//! Every record passes [`Sink::take`] exactly once.
 
 use super::json_schema::Schema;
 use super::keys::{Key, Known};
@@ -8,7 +8,7 @@ use super::resource::Resource;
 use super::show::show;
 use super::value::{Value, ValueError};
 use super::wire::Malformed;
-use super::{Origin, Signal};
+use super::{Choice, Origin, Signal};
 use crate::identity::IdDomain;
 use crate::outcome::{Fate, Reason, Tally};
 use crate::rows::{FingerprintCache, Seen, SetAsideRow, TableSet, UnitRow};
@@ -117,13 +117,38 @@ pub(super) struct Sink<'r> {
     pub(super) fingerprints: &'r mut FingerprintCache,
     /// Schema of the present record, to show it where it is set aside.
     pub(super) schema: Schema,
+    /// Which records become rows; all of them as a rule.
+    pub(super) choice: Option<Choice<'r>>,
     pub(super) tally: Tally,
 }
 
 impl Sink<'_> {
-    /// Counts one record: `bytes` as sent, and what became of it.
+    /// Takes one record, `bytes` as sent: turns it into rows with `read`, and counts what became of it.
     #[inline]
-    pub(super) fn account(&mut self, bytes: &[u8], outcome: Result<(), Fault>) -> Result<(), Malformed> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &[u8],
+        read: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Malformed> {
+        let outcome = match self.choice {
+            None => read(self),
+            Some(choice) => self.choose(choice, read),
+        };
+        self.account(bytes, outcome)
+    }
+
+    #[cold]
+    fn choose(&mut self, choice: Choice<'_>, read: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+        let number = self.tally.received;
+        let (from, to) = choice.only;
+        if choice.refused.binary_search(&number).is_ok() {
+            return Err(Fault::set_aside(Reason::RefusedByStore, choice.problem.to_owned()));
+        }
+        if (from..to).contains(&number) { read(self) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn account(&mut self, bytes: &[u8], outcome: Result<(), Fault>) -> Result<(), Malformed> {
         self.tally.received += 1;
         match outcome {
             Ok(()) => Ok(()),

@@ -172,8 +172,7 @@ pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 span.read(bytes, &scope)?;
-                let outcome = one(&mut span, &resource, sink);
-                sink.account(bytes, outcome)?;
+                sink.take(bytes, |sink| one(&mut span, &resource, sink))?;
             }
         }
     }

@@ -50,9 +50,37 @@ pub(super) enum Value<'a> {
 }
 
 /// Reads a protobuf string.
+///
+/// Nearly all are short and ASCII. Measured with 15 keys and values of 2 to 32 bytes: `from_utf8` takes four times as long
+/// as this look at whole words (10 and 2.5 ns), and a record has some eleven.
 #[inline]
+#[expect(unsafe_code, reason = "a second look at bytes known to be ASCII costs a tenth of decoding")]
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, ValueError> {
+    if is_ascii(bytes) {
+        // SAFETY: every byte is below 0x80, and such bytes are valid UTF-8 in any order.
+        return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+    }
     std::str::from_utf8(bytes).map_err(|_| ValueError::Refused(Reason::InvalidUtf8))
+}
+
+/// Whether no byte has its highest bit set. Words may overlap, so that there is no rest to go through byte by byte.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    if let Some(last) = bytes.last_chunk::<8>() {
+        let mut seen = u64::from_le_bytes(*last);
+        let mut rest = bytes;
+        while let Some((word, after)) = rest.split_first_chunk::<8>() {
+            seen |= u64::from_le_bytes(*word);
+            rest = after;
+        }
+        return seen & HIGH == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let seen = u32::from_le_bytes(*first) | u32::from_le_bytes(*last);
+        return u64::from(seen) & HIGH == 0;
+    }
+    bytes.iter().fold(0, |seen, byte| seen | byte) < 0x80
 }
 
 impl<'a> Value<'a> {
@@ -221,4 +249,26 @@ pub(super) fn quote(text: &str, out: &mut String) {
         }
     }
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_is_read_as_the_standard_library_reads_it_wherever_its_one_odd_byte_is() {
+        for length in 0..40 {
+            let ascii = vec![b'a'; length];
+            assert_eq!(utf8(&ascii).ok(), std::str::from_utf8(&ascii).ok());
+            for at in 0..length {
+                for byte in [0, 0x7f, 0x80, 0xc3, 0xff] {
+                    let mut bytes = ascii.clone();
+                    bytes[at] = byte;
+                    assert_eq!(is_ascii(&bytes), byte < 0x80, "{length} {at} {byte}");
+                    assert_eq!(utf8(&bytes).ok(), std::str::from_utf8(&bytes).ok(), "{length} {at} {byte}");
+                }
+            }
+        }
+        assert_eq!(utf8("größer".as_bytes()), Ok("größer"));
+    }
 }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::identity::ProjectId;
 use crate::log::repeats::{RepeatKey, Repeats};
 use crate::log::{EntryHead, Log, LogError, LoggedTally};
-use crate::otlp::{DECODER_VERSION, DecodeError};
+use crate::otlp::{Choice, DECODER_VERSION, DecodeError};
 use crate::outcome::{Fate, Reason};
 use crate::rows::Rows;
 use std::collections::VecDeque;
@@ -195,7 +195,7 @@ impl Committer {
                 &mut self.scratch
             }
         };
-        let tally = match gather::decode(&head, body, &self.core.ids, rows) {
+        let tally = match gather::decode(&head, body, &self.core.ids, rows, Choice::ALL) {
             Ok(tally) => tally,
             Err(Some(error)) => return Err(error.into()),
             Err(None) => {

@@ -2,6 +2,7 @@
 
 use super::pending::Pending;
 use super::queue::Queue;
+use super::refused::{MAX_APART, SetApart};
 use super::types::{FateCounts, InsertCounts, Mode, PipelineConfig, PipelineStatus};
 use crate::clock;
 use crate::identity::IdHasher;
@@ -9,11 +10,12 @@ use crate::log::cuts::CutBook;
 use crate::log::{EntryHead, LogError, SyncTimes};
 use crate::outcome::Fate;
 use crate::rows::{Rows, StoredIds};
-use crate::store::{self, StoreError};
+use crate::store::{self, Obstacle, StoreError};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Semaphore, watch};
 
 /// Shortest time between two marks of positions and times; the age of the oldest pending entry is right to this much.
 const MARK_MS: i64 = 1_000;
@@ -35,6 +37,9 @@ pub(super) struct Core {
     spare: Mutex<Vec<Rows>>,
     /// All entries before this position are stored.
     pub(super) stored: watch::Sender<u64>,
+    /// Where cuts go that ClickHouse refuses, and room for them.
+    pub(super) apart: UnboundedSender<SetApart>,
+    pub(super) room_apart: Arc<Semaphore>,
 }
 
 /// Everything [`PipelineStatus`] is made of.
@@ -54,6 +59,10 @@ pub(super) struct Figures {
     pub(super) waiting_cuts: usize,
     pub(super) refused: u64,
     pub(super) problem: Option<(String, bool)>,
+    /// Cuts that ClickHouse refuses, and what it says to one of them.
+    pub(super) apart: Option<(usize, String)>,
+    /// Records set aside because ClickHouse refuses them.
+    pub(super) refused_records: u64,
     /// Positions with the receive time of the entry there, one a second.
     marks: VecDeque<(u64, i64)>,
 }
@@ -66,6 +75,7 @@ impl Core {
         log_id: u32,
         book: CutBook,
         figures: Figures,
+        apart: UnboundedSender<SetApart>,
     ) -> Self {
         let (stored, _) = watch::channel(book.stored_before());
         Self {
@@ -79,6 +89,8 @@ impl Core {
             stored_ids: Arc::default(),
             spare: Mutex::new(Vec::new()),
             stored,
+            apart,
+            room_apart: Arc::new(Semaphore::new(MAX_APART)),
         }
     }
 
@@ -146,10 +158,13 @@ impl Core {
 
     /// Notes an error of ClickHouse for the status.
     pub(super) fn store_failed(&self, error: &StoreError) {
-        let text = chain(error);
+        let text = shown(error);
         let mut figures = self.figures();
         if figures.problem.as_ref().is_none_or(|(known, _)| *known != text) {
-            tracing::warn!(error = text, "ClickHouse does not store just now; the log keeps what is acknowledged");
+            tracing::warn!(
+                error = chain(error),
+                "ClickHouse does not store just now; the log keeps what is acknowledged"
+            );
         }
         figures.problem = Some((text, !error.is_retryable()));
     }
@@ -171,6 +186,8 @@ impl Core {
         let figures = self.figures();
         let oldest_pending =
             if figures.durable > stored_before { figures.age_of(stored_before) } else { Duration::ZERO };
+        let problem = figures.problem.as_ref().map(|(text, _)| text);
+        let apart = figures.apart.as_ref();
         PipelineStatus {
             pending_records: figures.pending.records(),
             pending_by_project: figures.pending.by_project().clone(),
@@ -186,8 +203,10 @@ impl Core {
             queued_requests,
             refused_requests: figures.refused,
             damaged_entries: figures.damaged,
-            store_problem: figures.problem.as_ref().map(|(text, _)| text.clone()),
-            needs_attention: figures.problem.as_ref().is_some_and(|(_, needs_attention)| *needs_attention),
+            store_problem: problem.or(apart.map(|(_, text)| text)).cloned(),
+            needs_attention: apart.is_some() || figures.problem.as_ref().is_some_and(|(_, needs)| *needs),
+            refused_cuts: apart.map_or(0, |(cuts, _)| *cuts as u64),
+            refused_records: figures.refused_records,
             refusing,
         }
     }
@@ -231,6 +250,16 @@ impl Figures {
         let index = self.marks.partition_point(|(marked, _)| *marked <= position).saturating_sub(1);
         let received = self.marks.get(index).map_or_else(clock::now_ms, |(_, received)| *received);
         Duration::from_millis(u64::try_from(clock::now_ms() - received).unwrap_or(0))
+    }
+}
+
+/// An error as the status shows it to anybody who asks: what ClickHouse says to rows may quote their values.
+pub(super) fn shown(error: &StoreError) -> String {
+    match error.code() {
+        Some(code) if error.obstacle() == Obstacle::Rows => {
+            format!("clickhouse refuses rows with code {code}; the server's log says more")
+        }
+        _ => chain(error),
     }
 }
 

@@ -6,7 +6,7 @@
 use super::pending::ByProject;
 use crate::identity::IdHasher;
 use crate::log::EntryHead;
-use crate::otlp::{self, DecodeError, Origin};
+use crate::otlp::{self, Choice, DecodeError, Origin};
 use crate::outcome::{Fate, Tally};
 use crate::rows::Rows;
 use std::collections::BTreeMap;
@@ -110,10 +110,12 @@ pub(super) fn decode(
     body: &[u8],
     ids: &IdHasher,
     rows: &mut Rows,
+    choice: Choice<'_>,
 ) -> Result<Tally, Option<DecodeError>> {
     let origin =
         Origin { project: head.project, retention_class: head.retention_class, received_ms: head.received_ms, ids };
-    let decoded = catch_unwind(AssertUnwindSafe(|| otlp::decode(head.signal, head.encoding, body, &origin, rows)));
+    let decoded =
+        catch_unwind(AssertUnwindSafe(|| otlp::decode_chosen(head.signal, head.encoding, body, &origin, rows, choice)));
     match decoded {
         Ok(outcome) => outcome.map_err(Some),
         Err(_panic) => Err(None),

@@ -1,7 +1,7 @@
 //! Storing one cut: ledger, blocks, and proof after an unknown outcome.
 //!
 //! In: a cut that is written down, with its rows or without (after a start). Out: nothing before every block is stored;
-//! it tries for as long as it takes. Invariants:
+//! it tries for as long as it takes while ClickHouse is away, and hands a cut that is refused to [`refused`]. Invariants:
 //! 1. A number of an insert is sent once. After an outcome that is not known the statement is stopped, the rows under its
 //!    number are counted, and only when they are not all there a new number is written down and sent; whatever the old one
 //!    still brings later is found by its number and removed ([`watch_ghosts`]).
@@ -9,17 +9,21 @@
 
 use super::core::{Core, chain};
 use super::gather::{self, Gathered, LedgerKey};
+use super::pending::ByProject;
+use super::refused;
 use crate::clock;
-use crate::log::ReadEntry;
-use crate::log::cuts::{Cut, CutBlock, Ghost};
-use crate::otlp::DECODER_VERSION;
+use crate::log::cuts::{Cut, CutBlock, Ghost, Refusal};
+use crate::log::{EntryHead, ReadEntry};
+use crate::otlp::{Choice, DECODER_VERSION};
+use crate::outcome::{Fate, Reason};
 use crate::rows::{BlockKey, Partition, Rows, Table};
-use crate::store::{InsertedBlock, StoreError};
+use crate::store::{InsertedBlock, Obstacle, StoreError};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// First and longest pause between two tries. Chosen: an engine that was killed is back within two seconds; a server that
 /// is away for hours should not be asked more than once in ten seconds.
@@ -27,6 +31,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The same when somebody must act first.
 const LONGEST_PAUSE_ATTENTION: Duration = Duration::from_secs(30);
+/// Pieces of a block encoded ahead of what is sent.
+const PIECES_AHEAD: usize = 2;
+/// Refusals in a row after which a cut is set apart, where trying again cannot be expected to help. Chosen: one may come
+/// of a table that is being changed just then.
+const MAX_REFUSALS: u32 = 3;
 /// How long a replaced insert is watched. Chosen: ten times the longest time ClickHouse is given for an insert.
 const GHOST_MS: i64 = 15 * 60 * 1_000;
 /// How often they are looked for.
@@ -36,32 +45,47 @@ const GHOST_PAUSE: Duration = Duration::from_secs(20);
 pub(super) type ReadLog = Arc<dyn Fn(u64) -> crate::log::Reader + Send + Sync>;
 
 /// Pauses that grow from one failure to the next.
-struct Backoff {
+pub(super) struct Backoff {
     pause: Duration,
+    refusals: u32,
 }
 
 impl Backoff {
-    fn new() -> Self {
-        Self { pause: FIRST_PAUSE }
+    pub(super) fn new() -> Self {
+        Self { pause: FIRST_PAUSE, refusals: 0 }
     }
 
-    async fn wait(&mut self, core: &Core, error: &StoreError) {
+    pub(super) async fn wait(&mut self, core: &Core, error: &StoreError) {
         core.store_failed(error);
         tokio::time::sleep(self.pause).await;
         let longest = if error.is_retryable() { LONGEST_PAUSE } else { LONGEST_PAUSE_ATTENTION };
         self.pause = (self.pause * 2).min(longest);
     }
+
+    /// Notes an error; true when the same has been refused often enough. With the whole store out of reach nothing else
+    /// could be stored either, so that is waited out however long it takes.
+    fn is_refused(&mut self, error: &StoreError) -> bool {
+        match error.obstacle() {
+            Obstacle::Passing | Obstacle::Store => self.refusals = 0,
+            Obstacle::Table | Obstacle::Rows => self.refusals += 1,
+        }
+        self.refusals >= MAX_REFUSALS
+    }
 }
 
-/// Does something until ClickHouse does it.
-async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(core: &Core, mut action: impl FnMut() -> F) -> T {
+/// Does something until ClickHouse does it, or has refused it often enough.
+async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+    core: &Core,
+    mut action: impl FnMut() -> F,
+) -> Result<T, StoreError> {
     let mut backoff = Backoff::new();
     loop {
         match action().await {
             Ok(value) => {
                 core.store_worked();
-                return value;
+                return Ok(value);
             }
+            Err(error) if backoff.is_refused(&error) => return Err(error),
             Err(error) => backoff.wait(core, &error).await,
         }
     }
@@ -100,112 +124,160 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
     blocks.collect()
 }
 
-/// Stores a cut whose rows are at hand.
-pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered) {
+/// Stores a cut whose rows are at hand, or sets it apart.
+pub(super) async fn store(core: &Arc<Core>, mut cut: Cut, gathered: Gathered) {
     let Gathered { rows, ledger, kept, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
-    write_ledger(core, cut.number, &ledger, received_ms).await;
-    write_uncounted(core, &rows).await;
-    let mut cut = cut;
-    for index in 0..cut.blocks.len() {
-        insert_block(core, &mut cut, index, &rows).await;
-    }
-    core.figures().pending.stored(&kept);
-    finish(core, &cut).await;
+    let blocks = 0..cut.blocks.len();
+    let outcome = store_blocks(core, &mut cut, blocks, &rows, (&ledger, received_ms)).await;
     if let Ok(rows) = Arc::try_unwrap(rows) {
         core.take_back(rows);
     }
+    match outcome {
+        Ok(()) => finish(core, &cut, Some(&kept)).await,
+        Err(error) => refused::set_apart(core, cut, Some(kept), error).await,
+    }
 }
 
-/// Stores a cut found open at start: counts first, and reads the log again only where something is missing.
+/// Writes a cut's ledger, what is not counted, and the blocks of these indexes.
+async fn store_blocks(
+    core: &Arc<Core>,
+    cut: &mut Cut,
+    blocks: impl IntoIterator<Item = usize>,
+    rows: &Arc<Rows>,
+    (ledger, received_ms): (&BTreeMap<LedgerKey, u64>, Option<i64>),
+) -> Result<(), StoreError> {
+    write_ledger(core, cut.number, ledger, received_ms).await?;
+    write_uncounted(core, rows).await?;
+    let mut outcome = Ok(());
+    for index in blocks {
+        // A block that is refused does not keep the others of its cut from being stored.
+        if let Err(error) = insert_block(core, cut, index, rows).await {
+            outcome = Err(error);
+        }
+    }
+    outcome
+}
+
+/// Stores a cut found open at start, or sets it apart.
 pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) {
+    match store_missing(core, &mut cut, read_log).await {
+        Ok(()) => finish(core, &cut, None).await,
+        Err(error) => refused::set_apart(core, cut, None, error).await,
+    }
+}
+
+/// Stores what is missing of a cut: counts first, and reads the log again only where something is missing.
+pub(super) async fn store_missing(core: &Arc<Core>, cut: &mut Cut, read_log: &ReadLog) -> Result<(), StoreError> {
     let mut counts = Vec::with_capacity(cut.blocks.len());
     for block in &cut.blocks {
-        counts.push(settle(core, block).await);
+        counts.push(settle(core, block).await?);
     }
     let is_stored = !cut.blocks.is_empty() && cut.blocks.iter().zip(&counts).all(|(block, count)| block.rows == *count);
     if is_stored {
         core.figures().inserts.proven += cut.blocks.len() as u64;
-        core.figures().pending.stored_cut(cut.first);
-        return finish(core, &cut).await;
+        return Ok(());
     }
-    let gathered = gather_again(core, &cut, read_log).await;
-    write_ledger(core, cut.number, &gathered.ledger, gathered.received_ms).await;
-    let rows = Arc::new(gathered.rows);
-    write_uncounted(core, &rows).await;
-    let again = counted_blocks(&rows);
+    let gathered = gather_again(core, cut, read_log).await;
+    let again = counted_blocks(&gathered.rows);
     let shape = |blocks: &[CutBlock]| -> Vec<_> {
         blocks.iter().map(|block| (block.table.clone(), block.class, block.week, block.rows)).collect()
     };
-    if cut.decoder == DECODER_VERSION && shape(&again) == shape(&cut.blocks) {
-        for (index, count) in counts.into_iter().enumerate() {
-            if count == cut.blocks[index].rows {
-                core.figures().inserts.proven += 1;
-                continue;
-            }
-            replace_block(core, &mut cut, index, count).await;
-            insert_block(core, &mut cut, index, &rows).await;
-        }
-    } else {
+    if cut.decoder != DECODER_VERSION || shape(&again) != shape(&cut.blocks) {
         tracing::warn!(
             cut = cut.number,
             "a cut comes out of the log differently than it was written down: stored anew"
         );
-        for block in &cut.blocks {
-            until_done(core, || core.store.remove_batch(inserted(core, block))).await;
-        }
-        let old = std::mem::replace(&mut cut.blocks, again);
-        cut.decoder = DECODER_VERSION;
-        cut = renumber(core, cut, None, old).await;
-        for index in 0..cut.blocks.len() {
-            insert_block(core, &mut cut, index, &rows).await;
+        return store_anew(core, cut, gathered).await;
+    }
+    let mut missing = Vec::new();
+    for (index, count) in counts.into_iter().enumerate() {
+        if count == cut.blocks[index].rows {
+            core.figures().inserts.proven += 1;
+        } else {
+            replace_block(core, cut, index, count).await?;
+            missing.push(index);
         }
     }
-    core.figures().pending.stored_cut(cut.first);
-    finish(core, &cut).await;
+    let Gathered { rows, ledger, received_ms, .. } = gathered;
+    store_blocks(core, cut, missing, &Arc::new(rows), (&ledger, received_ms)).await
+}
+
+/// Stores a cut without the records that ClickHouse refuses, which are set aside with it.
+pub(super) async fn store_without(
+    core: &Arc<Core>,
+    cut: &mut Cut,
+    refused: Vec<Refusal>,
+    read_log: &ReadLog,
+) -> Result<(), StoreError> {
+    cut.refused = refused;
+    let gathered = gather_again(core, cut, read_log).await;
+    store_anew(core, cut, gathered).await
+}
+
+/// Removes whatever is stored of a cut and stores it again, under new numbers.
+async fn store_anew(core: &Arc<Core>, cut: &mut Cut, gathered: Gathered) -> Result<(), StoreError> {
+    for block in &cut.blocks {
+        until_done(core, || core.store.remove_batch(inserted(core, block))).await?;
+    }
+    let Gathered { rows, ledger, kept, received_ms, .. } = gathered;
+    cut.records = kept.values().sum();
+    let old = std::mem::replace(&mut cut.blocks, counted_blocks(&rows));
+    cut.decoder = DECODER_VERSION;
+    // Before the ledger, which tells of the records set aside: it must not tell of what a kill makes forgotten.
+    *cut = renumber(core, cut.clone(), None, old).await;
+    let blocks = 0..cut.blocks.len();
+    store_blocks(core, cut, blocks, &Arc::new(rows), (&ledger, received_ms)).await
 }
 
 /// Strikes a stored cut out of the book. What is pending is told before, so that a flush the book answers finds nothing
-/// pending.
-async fn finish(core: &Arc<Core>, cut: &Cut) {
+/// pending: what the cut kept, or what was counted for it when it was found open at the start.
+pub(super) async fn finish(core: &Arc<Core>, cut: &Cut, kept: Option<&ByProject>) {
+    match kept {
+        Some(kept) => core.figures().pending.stored(kept),
+        None => core.figures().pending.stored_cut(cut.first),
+    }
     let number = cut.number;
     core.book(move |book| book.done(number)).await;
 }
 
-/// Inserts block `index` of a cut, under new numbers where the outcome was unknown, until it is stored.
-async fn insert_block(core: &Arc<Core>, cut: &mut Cut, index: usize, rows: &Arc<Rows>) {
+/// Inserts block `index` of a cut, under new numbers where the outcome was unknown, until it is stored or refused often
+/// enough.
+async fn insert_block(core: &Arc<Core>, cut: &mut Cut, index: usize, rows: &Arc<Rows>) -> Result<(), StoreError> {
     let mut backoff = Backoff::new();
     loop {
         let block = &cut.blocks[index];
-        let Some(key) = key_of(block) else { return };
-        let bytes = encode(rows, key, batch(core, block.insert)).await;
-        let size = bytes.len() as u64;
+        let Some(key) = key_of(block) else { return Ok(()) };
         let query_id = query_id(core, block.insert);
-        match core.store.insert_native(key.table.name(), &query_id, &query_id, bytes).await {
-            Ok(()) => {
+        match send_block(core, rows, key, batch(core, block.insert), key.table.name(), &query_id).await {
+            Ok(size) => {
                 core.store_worked();
                 let mut figures = core.figures();
                 figures.inserts.ok += 1;
                 figures.inserts.rows += block.rows;
                 figures.inserts.bytes += size;
-                return;
+                return Ok(());
             }
             Err(error) => {
                 core.figures().inserts.failed += 1;
+                let is_refused = backoff.is_refused(&error);
                 backoff.wait(core, &error).await;
+                let count = settle(core, block).await?;
+                if count == block.rows {
+                    core.figures().inserts.proven += 1;
+                    return Ok(());
+                }
+                if is_refused {
+                    return Err(error);
+                }
+                replace_block(core, cut, index, count).await?;
             }
         }
-        let count = settle(core, block).await;
-        if count == block.rows {
-            core.figures().inserts.proven += 1;
-            return;
-        }
-        replace_block(core, cut, index, count).await;
     }
 }
 
 /// Stops an insert of unknown outcome wherever it still runs and counts what it stored.
-async fn settle(core: &Core, block: &CutBlock) -> u64 {
+async fn settle(core: &Core, block: &CutBlock) -> Result<u64, StoreError> {
     until_done(core, || async {
         core.store.kill_query_and_wait(&query_id(core, block.insert)).await?;
         core.store.count_batch(inserted(core, block)).await
@@ -214,7 +286,7 @@ async fn settle(core: &Core, block: &CutBlock) -> u64 {
 }
 
 /// Gives a block that is not stored whole a new number; what is there of the old one is removed first.
-async fn replace_block(core: &Arc<Core>, cut: &mut Cut, index: usize, stored: u64) {
+async fn replace_block(core: &Arc<Core>, cut: &mut Cut, index: usize, stored: u64) -> Result<(), StoreError> {
     let old = cut.blocks[index].clone();
     if stored > 0 {
         tracing::warn!(
@@ -223,10 +295,11 @@ async fn replace_block(core: &Arc<Core>, cut: &mut Cut, index: usize, stored: u6
             expected = old.rows,
             "an insert is stored in part: removed and sent again"
         );
-        until_done(core, || core.store.remove_batch(inserted(core, &old))).await;
+        until_done(core, || core.store.remove_batch(inserted(core, &old))).await?;
     }
     *cut = renumber(core, cut.clone(), Some(index), vec![old]).await;
     core.figures().inserts.reinserted += 1;
+    Ok(())
 }
 
 /// Writes a cut down again with new numbers for one block or all, watching the inserts replaced.
@@ -254,46 +327,56 @@ fn key_of(block: &CutBlock) -> Option<BlockKey> {
     })
 }
 
-/// A block's bytes, made on a thread that may compute for long.
-async fn encode(rows: &Arc<Rows>, key: BlockKey, batch: u64) -> Bytes {
-    loop {
-        let rows = Arc::clone(rows);
-        let encoding = tokio::task::spawn_blocking(move || {
-            let mut bytes = Vec::new();
-            rows.encode(&key, batch, &mut bytes);
-            Bytes::from(bytes)
-        });
-        match encoding.await {
-            Ok(bytes) => return bytes,
-            Err(error) => {
-                tracing::error!(%error, "a block could not be encoded");
-                tokio::time::sleep(LONGEST_PAUSE).await;
-            }
-        }
+/// Inserts a block into `table` while it is being encoded on a thread that may compute for long; answers its bytes.
+pub(super) async fn send_block(
+    core: &Core,
+    rows: &Arc<Rows>,
+    key: BlockKey,
+    batch: u64,
+    table: &str,
+    query_id: &str,
+) -> Result<u64, StoreError> {
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    let rows = Arc::clone(rows);
+    let encoding = tokio::task::spawn_blocking(move || {
+        // Nobody receives any more after the insert failed.
+        rows.encode_in_pieces(&key, batch, &mut |piece| sender.blocking_send(Some(Bytes::from(piece))).is_ok());
+        drop(sender.blocking_send(None));
+    });
+    let outcome = core.store.insert_native_pieces(table, query_id, query_id, pieces).await;
+    if let Err(error) = encoding.await {
+        tracing::error!(%error, "a block could not be encoded");
     }
+    outcome
 }
 
 /// Writes the rows of tables where writing twice changes nothing.
-async fn write_uncounted(core: &Arc<Core>, rows: &Arc<Rows>) {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
+async fn write_uncounted(core: &Arc<Core>, rows: &Arc<Rows>) -> Result<(), StoreError> {
     for key in rows.blocks().into_iter().filter(|block| !block.table.is_counted()) {
-        let bytes = encode(rows, key, 0).await;
-        until_done(core, || {
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let bytes = bytes.clone();
-            async move {
-                let id = format!("gemba-{:06x}-u{number}-{}-", core.log_id, clock::now_ms());
-                core.store.insert_native(key.table.name(), &id, &id, bytes).await
-            }
+        until_done(core, || async move {
+            send_block(core, rows, key, 0, key.table.name(), &uncounted_id(core)).await.map(drop)
         })
-        .await;
+        .await?;
     }
     rows.note_stored();
+    Ok(())
+}
+
+/// Id of an insert that nobody counts.
+pub(super) fn uncounted_id(core: &Core) -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("gemba-{:06x}-u{number}-{}-", core.log_id, clock::now_ms())
 }
 
 /// Writes a cut's rows of the table `ledger`; writing them again changes nothing.
-async fn write_ledger(core: &Arc<Core>, cut: u64, ledger: &BTreeMap<LedgerKey, u64>, received_ms: Option<i64>) {
-    let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return };
+async fn write_ledger(
+    core: &Arc<Core>,
+    cut: u64,
+    ledger: &BTreeMap<LedgerKey, u64>,
+    received_ms: Option<i64>,
+) -> Result<(), StoreError> {
+    let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return Ok(()) };
     let log = core.log_id;
     let values: Vec<String> = ledger
         .iter()
@@ -309,18 +392,18 @@ async fn write_ledger(core: &Arc<Core>, cut: u64, ledger: &BTreeMap<LedgerKey, u
          SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
         values.join(",")
     );
-    until_done(core, || core.store.execute(&sql)).await;
+    until_done(core, || core.store.execute(&sql)).await
 }
 
 /// Reads a cut's entries from the log and decodes them again.
 async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gathered {
     let (first, end) = (cut.first, cut.end);
     loop {
-        let (core, read_log) = (Arc::clone(core), Arc::clone(read_log));
+        let (core, read_log, refused) = (Arc::clone(core), Arc::clone(read_log), cut.refused.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = read_log(first);
             let mut gathered = Gathered::begin(core.spare_rows(), first);
-            while gathered.end < end && add_next(&core, &mut reader, &mut gathered)? {}
+            while gathered.end < end && add_next(&core, &mut reader, &mut gathered, &refused)? {}
             Ok::<_, crate::log::LogError>(gathered)
         });
         match reading.await {
@@ -332,13 +415,15 @@ async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gather
     }
 }
 
-/// Adds the next durable entry to what is gathered; false when there is none. Blocks for the disk.
+/// Adds the next durable entry to what is gathered, without the records refused; false when there is none. Blocks for the
+/// disk.
 pub(super) fn add_next(
     core: &Core,
     reader: &mut crate::log::Reader,
     gathered: &mut Gathered,
+    refused: &[Refusal],
 ) -> Result<bool, crate::log::LogError> {
-    let (position, head, raw) = match reader.read()? {
+    let (position, mut head, raw) = match reader.read()? {
         None => return Ok(false),
         Some(ReadEntry::Damaged { position }) => {
             gathered.skip(position);
@@ -347,11 +432,16 @@ pub(super) fn add_next(
         Some(ReadEntry::Entry { position, head, body }) => (position, head, body),
     };
     if !head.is_repeat {
-        let decoded = gather::inflate(&head, &raw).map_err(|error| error.to_string()).and_then(|body| {
-            gather::decode(&head, &body, &core.ids, &mut gathered.rows)
-                .map_err(|error| error.map_or_else(|| "the decoder panicked".to_owned(), |error| error.to_string()))
-        });
-        if let Err(problem) = decoded {
+        let refusal = refused.binary_search_by_key(&position, |refusal| refusal.position).ok();
+        let choice = match refusal.and_then(|index| refused.get(index)) {
+            None => Choice::ALL,
+            Some(Refusal { records, problem, .. }) => {
+                let aside = (Fate::SetAside, Reason::RefusedByStore.as_str().to_owned(), records.len() as u64);
+                head.tally.others.push(aside);
+                Choice { refused: records, problem, ..Choice::ALL }
+            }
+        };
+        if let Err(problem) = decode_again(core, &head, &raw, &mut gathered.rows, choice) {
             // It was decoded before it was acknowledged: only a changed decoder can say otherwise.
             tracing::error!(position, problem, "an acknowledged entry can no longer be decoded");
             gathered.skip(position);
@@ -360,6 +450,20 @@ pub(super) fn add_next(
     }
     gathered.note(position, &head);
     Ok(true)
+}
+
+/// Decodes the body of a logged entry.
+pub(super) fn decode_again(
+    core: &Core,
+    head: &EntryHead,
+    raw: &[u8],
+    rows: &mut Rows,
+    choice: Choice<'_>,
+) -> Result<(), String> {
+    let body = gather::inflate(head, raw).map_err(|error| error.to_string())?;
+    gather::decode(head, &body, &core.ids, rows, choice)
+        .map(drop)
+        .map_err(|error| error.map_or_else(|| "the decoder panicked".to_owned(), |error| error.to_string()))
 }
 
 /// Looks for inserts that were replaced and came through all the same, and removes what they brought.

@@ -24,6 +24,7 @@ mod gather;
 mod inserts;
 mod pending;
 mod queue;
+mod refused;
 mod types;
 mod writer;
 
@@ -57,6 +58,15 @@ pub struct Pipeline {
     tasks: Vec<tokio::task::AbortHandle>,
     /// One for each insert that may be under way.
     slots: Arc<Semaphore>,
+    /// And one for the inserts of what was set apart.
+    mending: Arc<Semaphore>,
+}
+
+/// While this is held no insert is under way.
+#[derive(Debug)]
+pub struct Held {
+    _slots: OwnedSemaphorePermit,
+    _mending: OwnedSemaphorePermit,
 }
 
 impl Pipeline {
@@ -88,7 +98,8 @@ impl Pipeline {
         })?
         .with_segment_bytes(config.segment_bytes);
         let uncut = book.uncut();
-        let core = Arc::new(Core::new(config, ids, store, log.id(), book, figures));
+        let (apart, refused_cuts) = mpsc::unbounded_channel();
+        let core = Arc::new(Core::new(config, ids, store, log.id(), book, figures, apart));
 
         let (to_writer, inbox) = mpsc::unbounded_channel();
         let read_log: inserts::ReadLog = {
@@ -101,10 +112,13 @@ impl Pipeline {
             .spawn(move || committer.run())
             .map_err(PipelineError::Thread)?;
         let slots = Arc::new(Semaphore::new(core.config.max_inserts.max(1)));
+        let mending = Arc::new(Semaphore::new(1));
+        let mend = refused::mend(Arc::clone(&core), refused_cuts, Arc::clone(&read_log), Arc::clone(&mending));
+        let mend = tokio::spawn(mend);
         let writing = tokio::spawn(Writer::new(Arc::clone(&core), Arc::clone(&slots), inbox, read_log).run());
         let watching = tokio::spawn(inserts::watch_ghosts(Arc::clone(&core)));
-        let tasks = vec![writing.abort_handle(), watching.abort_handle()];
-        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, slots })
+        let tasks = vec![writing.abort_handle(), watching.abort_handle(), mend.abort_handle()];
+        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, slots, mending })
     }
 
     /// Makes a request durable.
@@ -158,10 +172,14 @@ impl Pipeline {
     /// Waits until no insert is under way, and lets none begin for as long as the answer is held: what is stored stays as
     /// it is, every cut whole or not at all, while requests are acknowledged into the log. `None` when `timeout` came
     /// first.
-    pub async fn hold_inserts(&self, timeout: Duration) -> Option<OwnedSemaphorePermit> {
+    pub async fn hold_inserts(&self, timeout: Duration) -> Option<Held> {
         let all = u32::try_from(self.core.config.max_inserts.max(1)).unwrap_or(u32::MAX);
-        let held = Arc::clone(&self.slots).acquire_many_owned(all);
-        tokio::time::timeout(timeout, held).await.ok()?.ok()
+        let holding = async {
+            let slots = Arc::clone(&self.slots).acquire_many_owned(all).await.ok()?;
+            let mending = Arc::clone(&self.mending).acquire_owned().await.ok()?;
+            Some(Held { _slots: slots, _mending: mending })
+        };
+        tokio::time::timeout(timeout, holding).await.ok()?
     }
 
     /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that

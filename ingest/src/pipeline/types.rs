@@ -203,8 +203,13 @@ pub struct PipelineStatus {
     pub refused_requests: u64,
     /// Acknowledged entries that could not be read any more.
     pub damaged_entries: u64,
-    /// Why nothing is stored just now: ClickHouse's last error, since its last success.
+    /// Why nothing, or not everything, is stored just now: ClickHouse's last error since its last success, or what it says
+    /// to a cut that it refuses.
     pub store_problem: Option<String>,
+    /// Cuts that ClickHouse refuses; they wait in the log, and others are stored meanwhile.
+    pub refused_cuts: u64,
+    /// Records set aside since the pipeline was started because ClickHouse refuses them.
+    pub refused_records: u64,
     /// The stored problem cannot pass by itself: somebody must act.
     pub needs_attention: bool,
     /// Why new data are refused, if they are.

@@ -82,6 +82,7 @@ impl Writer {
                     decoder: DECODER_VERSION,
                     records,
                     blocks: blocks.clone(),
+                    refused: Vec::new(),
                 };
                 book.number_blocks(&mut cut.blocks);
                 book.record(cut.clone())?;
@@ -136,7 +137,7 @@ impl Writer {
                     if is_at_end || gathered.is_full(config.max_cut_rows, config.max_cut_bytes) {
                         break Ok(());
                     }
-                    match inserts::add_next(&core, &mut reader, &mut gathered) {
+                    match inserts::add_next(&core, &mut reader, &mut gathered, &[]) {
                         Ok(true) => {}
                         Ok(false) => break Ok(()),
                         Err(error) => break Err(error),

@@ -197,11 +197,17 @@ fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], out: &mut 
     out.extend_from_slice(&(indexes.len() as u64).to_le_bytes());
     match width {
         0 => out.extend(indexes.iter().map(|index| index.to_le_bytes()[0])),
-        1 => out.extend(indexes.iter().flat_map(|index| {
-            let [low, high, ..] = index.to_le_bytes();
-            [low, high]
-        })),
-        _ => out.extend(indexes.iter().flat_map(|index| index.to_le_bytes())),
+        // Chunks of a known length, which an iterator over their bytes would not tell the compiler.
+        1 => {
+            for index in indexes {
+                out.extend_from_slice(&index.to_le_bytes()[..2]);
+            }
+        }
+        _ => {
+            for index in indexes {
+                out.extend_from_slice(&index.to_le_bytes());
+            }
+        }
     }
 }
 

@@ -158,6 +158,9 @@ pub(crate) struct Opened<'a> {
     pub(crate) fingerprints: &'a mut FingerprintCache,
 }
 
+/// Size of the pieces a block is sent in. Chosen: large enough that sending one costs nothing beside filling it.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// Rows of any number of requests, ready to be cut.
 #[derive(Debug, Default)]
 pub struct Rows {
@@ -220,8 +223,31 @@ impl Rows {
         if let Some((_, set)) = self.sets.iter().find(|(partition, _)| *partition == key.partition) {
             let columns = set.columns(key.table);
             if columns.rows() > 0 {
-                columns.encode(batch, out);
+                out.reserve(columns.bytes());
+                columns.encode(batch, out, &mut |_| {});
             }
+        }
+    }
+
+    /// The same in pieces of about [`PIECE_BYTES`] given to `send`, until it answers false: a block as a whole is tens of MiB
+    /// of fresh memory, a piece is sent while it is still in the processor's cache.
+    pub(crate) fn encode_in_pieces(&self, key: &BlockKey, batch: u64, send: &mut dyn FnMut(Vec<u8>) -> bool) {
+        let Some((_, set)) = self.sets.iter().find(|(partition, _)| *partition == key.partition) else { return };
+        let columns = set.columns(key.table);
+        if columns.rows() == 0 {
+            return;
+        }
+        let mut out = Vec::with_capacity(2 * PIECE_BYTES);
+        let mut is_wanted = true;
+        columns.encode(batch, &mut out, &mut |out| {
+            if !is_wanted {
+                out.clear();
+            } else if out.len() >= PIECE_BYTES {
+                is_wanted = send(std::mem::replace(out, Vec::with_capacity(2 * PIECE_BYTES)));
+            }
+        });
+        if is_wanted && !out.is_empty() {
+            send(out);
         }
     }
 

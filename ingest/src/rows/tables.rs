@@ -20,8 +20,9 @@ pub(super) trait Columns: Debug {
     fn records(&self) -> u64;
     /// Bytes held, approximately.
     fn bytes(&self) -> usize;
-    /// Appends one Native block; `batch` fills the column of that name where there is one.
-    fn encode(&self, batch: u64, out: &mut Vec<u8>);
+    /// Appends one Native block; `batch` fills the column of that name where there is one. `between` is called after every
+    /// column and may take away what is there.
+    fn encode(&self, batch: u64, out: &mut Vec<u8>, between: &mut dyn FnMut(&mut Vec<u8>));
     /// Remembers the present end.
     fn mark(&mut self);
     /// Forgets everything since the mark.
@@ -63,7 +64,7 @@ impl Pushed {
         head("record", "UInt8", out);
         self.record.encode(out);
         head("batch", "UInt64", out);
-        out.extend(std::iter::repeat_n(batch.to_le_bytes(), self.rows).flatten());
+        out.extend_from_slice(&batch.to_le_bytes().repeat(self.rows));
     }
 
     fn mark(&mut self) {
@@ -120,16 +121,17 @@ macro_rules! table {
                 self.pushed.bytes() $(+ self.$field.bytes())+
             }
 
-            fn encode(&self, batch: u64, out: &mut Vec<u8>) {
+            fn encode(&self, batch: u64, out: &mut Vec<u8>, between: &mut dyn FnMut(&mut Vec<u8>)) {
                 const FIELDS: usize = [$(stringify!($field)),+].len();
-                out.reserve(self.bytes());
                 put_varint(FIELDS + table!(@extra $counted), out);
                 put_varint(self.pushed.rows, out);
                 $(
                     head(stringify!($field), $type, out);
                     self.$field.encode(out);
+                    between(out);
                 )+
                 table!(@tail $counted self batch out);
+                between(out);
             }
 
             fn mark(&mut self) {

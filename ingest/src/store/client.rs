@@ -9,7 +9,9 @@
 
 use super::StoreError;
 use bytes::Bytes;
+use clickhouse::insert_formatted::InsertFormatted;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
 
 /// How long a piece of a block may wait to be taken by ClickHouse. Chosen: ten times the longest pause of a merge-bound
 /// engine seen while measuring.
@@ -130,8 +132,47 @@ impl Client {
         token: &str,
         block: Bytes,
     ) -> Result<(), StoreError> {
-        let mut insert = self
-            .inner
+        let mut insert = self.begin_native(table, query_id, token);
+        let mut rest = block;
+        while !rest.is_empty() {
+            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            insert.send(piece).await?;
+        }
+        insert.end().await?;
+        Ok(())
+    }
+
+    /// As [`Self::insert_native`], with the block in pieces while it is being encoded; `None` is its end, and a block that
+    /// ends without it is not stored. Answers the bytes sent.
+    ///
+    /// # Errors
+    /// Any variant; the outcome is then unknown.
+    pub async fn insert_native_pieces(
+        &self,
+        table: &str,
+        query_id: &str,
+        token: &str,
+        mut pieces: mpsc::Receiver<Option<Bytes>>,
+    ) -> Result<u64, StoreError> {
+        let mut insert = self.begin_native(table, query_id, token);
+        let mut bytes = 0;
+        loop {
+            match pieces.recv().await {
+                Some(Some(piece)) => {
+                    bytes += piece.len() as u64;
+                    insert.send(piece).await?;
+                }
+                Some(None) => break,
+                // Dropping the insert breaks the request off, so that ClickHouse cannot take it for complete.
+                None => return Err(StoreError::BrokeOff),
+            }
+        }
+        insert.end().await?;
+        Ok(bytes)
+    }
+
+    fn begin_native(&self, table: &str, query_id: &str, token: &str) -> InsertFormatted {
+        self.inner
             .insert_formatted_with(format!("INSERT INTO {table} FORMAT Native"))
             .with_timeouts(Some(SEND_TIMEOUT), Some(INSERT_TIMEOUT))
             .with_setting("query_id", query_id)
@@ -145,14 +186,7 @@ impl Client {
             .with_setting("min_insert_block_size_bytes", "0")
             .with_setting("max_insert_block_size", "100000000")
             .with_setting("max_insert_threads", "1")
-            .with_setting("input_format_parallel_parsing", "0");
-        let mut rest = block;
-        while !rest.is_empty() {
-            let piece = rest.split_to(rest.len().min(PIECE_BYTES));
-            insert.send(piece).await?;
-        }
-        insert.end().await?;
-        Ok(())
+            .with_setting("input_format_parallel_parsing", "0")
     }
 
     /// Rows of a block that are stored: 0, or all of them, as long as nothing removed some in between.

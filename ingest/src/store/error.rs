@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The rows of a read query are not the JSON they should be.
     #[error("the rows clickhouse sent cannot be read: {0}")]
     Answer(String),
+    /// A block was not encoded to its end.
+    #[error("a block broke off while it was encoded")]
+    BrokeOff,
     /// A statement that was to be stopped still ran when the time was up.
     #[error("statement {query_id} still runs after it was told to stop")]
     StillRunning {
@@ -83,17 +86,65 @@ const PASSING_CODES: &[u32] = &[
     999, // KEEPER_EXCEPTION
 ];
 
+/// Codes that say that nothing can be stored until somebody acts, whatever the table.
+const STORE_CODES: &[u32] = &[
+    81,  // UNKNOWN_DATABASE
+    192, // UNKNOWN_USER
+    193, // WRONG_PASSWORD
+    194, // REQUIRED_PASSWORD
+    291, // DATABASE_ACCESS_DENIED
+    497, // ACCESS_DENIED
+    516, // AUTHENTICATION_FAILED
+];
+
+/// Codes that say that one table is not as it should be: whatever rows are sent, they are refused.
+const TABLE_CODES: &[u32] = &[
+    8,   // THERE_IS_NO_COLUMN
+    10,  // NOT_FOUND_COLUMN_IN_BLOCK
+    16,  // NO_SUCH_COLUMN_IN_TABLE
+    46,  // UNKNOWN_FUNCTION
+    47,  // UNKNOWN_IDENTIFIER
+    48,  // NOT_IMPLEMENTED
+    50,  // UNKNOWN_TYPE
+    53,  // TYPE_MISMATCH
+    60,  // UNKNOWN_TABLE
+    62,  // SYNTAX_ERROR
+    115, // UNKNOWN_SETTING
+    218, // TABLE_IS_DROPPED
+];
+
+/// What stands in the way of a statement that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Something that passes by itself: the same statement may succeed later.
+    Passing,
+    /// The whole store, until somebody acts: a wrong password, no such database.
+    Store,
+    /// One table, until somebody acts: it is missing, or a column is of another type.
+    Table,
+    /// The rows, as far as the code tells.
+    Rows,
+}
+
 impl StoreError {
+    /// What stands in the way.
+    pub fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::Unreachable(_) | Self::Timeout | Self::BrokeOff | Self::StillRunning { .. } => Obstacle::Passing,
+            Self::Refused { code, .. } if PASSING_CODES.contains(code) => Obstacle::Passing,
+            Self::Refused { code, .. } if STORE_CODES.contains(code) => Obstacle::Store,
+            Self::Refused { code, .. } if TABLE_CODES.contains(code) => Obstacle::Table,
+            Self::Refused { .. } => Obstacle::Rows,
+            Self::Unexpected(_) | Self::Answer(_) => Obstacle::Store,
+        }
+    }
+
     /// Whether the same statement may succeed later without anybody changing it.
     ///
-    /// False means that somebody must act (a table is missing, a type differs, a password is wrong); the pipeline still
-    /// keeps such a block and tries again, only slowly.
+    /// False means that somebody must act (a table is missing, a type differs, a password is wrong) or that rows are
+    /// refused for good; the pipeline still keeps such a block.
     pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Timeout | Self::StillRunning { .. } => true,
-            Self::Refused { code, .. } => PASSING_CODES.contains(code),
-            Self::Unexpected(_) | Self::Answer(_) => false,
-        }
+        self.obstacle() == Obstacle::Passing
     }
 
     /// ClickHouse's error code, where it answered with one.
@@ -164,6 +215,23 @@ mod tests {
             };
             assert_eq!(mapped.is_retryable(), *retryable, "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_tells_what_stands_in_the_way() {
+        for (code, obstacle) in [
+            (252, Obstacle::Passing),
+            (516, Obstacle::Store),
+            (81, Obstacle::Store),
+            (60, Obstacle::Table),
+            (16, Obstacle::Table),
+            (469, Obstacle::Rows),
+            (131, Obstacle::Rows),
+        ] {
+            let error = StoreError::from(Error::BadResponse(format!("Code: {code}. DB::Exception: no")));
+            assert_eq!(error.obstacle(), obstacle, "{code}");
+        }
+        assert_eq!(StoreError::from(Error::RowNotFound).obstacle(), Obstacle::Store);
     }
 
     #[test]

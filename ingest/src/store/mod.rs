@@ -15,4 +15,4 @@ pub mod select;
 pub mod rollups;
 
 pub use client::{Client, InsertedBlock, StoreConfig};
-pub use error::StoreError;
+pub use error::{Obstacle, StoreError};

@@ -102,6 +102,23 @@ pub(crate) fn send(load: &Load) -> Sent {
     all
 }
 
+/// Asks the server to store all and waits until it has.
+pub(crate) fn flush(load: &Load) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    loop {
+        let answer = agent
+            .post(format!("{}/api/v1/flush", load.url))
+            .header("authorization", format!("Bearer {}", load.key))
+            .send_empty();
+        match answer.unwrap().status().as_u16() {
+            200 => return,
+            // It gives up after 30 s, which means that it is behind; asking again is waiting on.
+            503 => {}
+            other => panic!("flush answered {other}"),
+        }
+    }
+}
+
 struct Sender {
     stream: TcpStream,
     traffic: Traffic,

@@ -100,7 +100,7 @@ pub(crate) fn run(server: &Server, load: &Load, until: Until) -> Phase {
         let sampler = scope.spawn(|| samples(server, load.rate.map_or(SAMPLE, |_| POLL), &ended));
         let sent = drive::send(load);
         let generator_cpu = Looked::own().cpu() - own_cpu;
-        flush(load);
+        drive::flush(load);
         let stored_at = Instant::now();
         // Release: the sampler looks once more after it sees this, and then sees all that is stored.
         ended.store(true, Ordering::Release);
@@ -149,26 +149,20 @@ pub(crate) fn run(server: &Server, load: &Load, until: Until) -> Phase {
     }
 }
 
+impl Phase {
+    /// Fails when parts grew in number while the load was on: merges would not have kept up with it for ever.
+    pub(crate) fn assert_flat(&self) {
+        let highest = |from: usize, to: usize| self.parts[from..to].iter().map(|(_, parts)| *parts).max().unwrap_or(0);
+        let third = self.parts.len() / 3;
+        let (middle, last) = (highest(third, 2 * third), highest(2 * third, self.parts.len()));
+        // One round of merges more or less is chance.
+        assert!(last <= middle + 10, "parts grow: {middle}, then {last}");
+    }
+}
+
 /// Inserts of events so far: each wrote a batch of its own.
 fn inserts(store: &Store) -> u64 {
     store.number("SELECT uniqExact(batch) FROM events")
-}
-
-/// Asks the server to store all and waits until it has.
-fn flush(load: &Load) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    loop {
-        let answer = agent
-            .post(format!("{}/api/v1/flush", load.url))
-            .header("authorization", format!("Bearer {}", load.key))
-            .send_empty();
-        match answer.unwrap().status().as_u16() {
-            200 => return,
-            // It gives up after 30 s, which means that it is behind; asking again is waiting on.
-            503 => {}
-            other => panic!("flush answered {other}"),
-        }
-    }
 }
 
 fn samples(server: &Server, every: Duration, ended: &AtomicBool) -> Vec<Sample> {

@@ -3,6 +3,7 @@
 use super::baseline::Baseline;
 use super::engine::Store;
 use super::phase::Phase;
+use super::replay::Replay;
 
 /// Columns that hold a trace context.
 const TRACE_COLUMNS: [&str; 2] = ["trace_id", "span_id"];
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) gzip: Option<Phase>,
     /// The engine alone.
     pub(crate) bare: Option<Baseline>,
+    /// A start on a log that was never stored.
+    pub(crate) replay: Option<Replay>,
     /// Bytes on disk an event after the full load and its merges, all tables and projections, but no trace context.
     pub(crate) disk_bytes_per_event: f64,
     /// Bytes of trace context, an event that has one.
@@ -56,6 +59,12 @@ impl Report {
     /// Prints the table.
     pub(crate) fn print(&self) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        if let Some(replay) = &self.replay {
+            print_replay(replay);
+        }
+        if self.full.is_none() {
+            return;
+        }
         println!("disk: a sync of 128 KiB takes {:.2} / {:.2} ms (p50 / p99)", self.sync_ms_p50, self.sync_ms_p99);
         println!(
             "memory, idle: server {:.0} MiB, engine {:.0} MiB",
@@ -91,6 +100,16 @@ impl Report {
             .collect();
         line("columns", columns.join(", "));
     }
+}
+
+fn print_replay(replay: &Replay) {
+    println!("start on a log of {} MiB, {} events, never stored", replay.log_bytes >> 20, replay.events);
+    line("accepts requests after", format!("{:.2} s", replay.ready_s));
+    line("events stored a second", format!("{:.0}", replay.stored_per_second));
+    line("new data acknowledged, p50 / p99", format!("{:.1} / {:.1} ms", replay.ack_ms_p50, replay.ack_ms_p99));
+    line("all data visible after", format!("{:.1} s", replay.visible_s));
+    line("memory, server", format!("{} MiB", replay.resident >> 20));
+    println!();
 }
 
 fn line(what: &str, value: impl AsRef<str>) {
