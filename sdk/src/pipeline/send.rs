@@ -162,7 +162,7 @@ impl Sender {
     fn keep(&mut self, batch: Batch) -> bool {
         if state::is_withheld() {
             self.queue.give_up(&batch);
-            self.settle(&batch, false);
+            self.settle(batch, false);
             return true;
         }
         let Some(spool) = &mut self.spool else {
