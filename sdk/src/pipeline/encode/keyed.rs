@@ -5,6 +5,11 @@
 
 use super::{Attributes, BYTES, Buffer, LOG_ATTRIBUTES, times, varint_len};
 
+/// What one byte of a varint holds of a number.
+const fn seven_bits(number: usize) -> u8 {
+    (number as u64 & 0x7f) as u8
+}
+
 /// A key of a log record's attributes as it stands in front of each value: a `KeyValue` without its length and its value.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -28,7 +33,7 @@ impl Key {
         }
         head[0] = ((LOG_ATTRIBUTES << 3 | BYTES) & 0x7f) as u8;
         head[2] = 0x0a;
-        head[3] = (name.len() & 0x7f) as u8;
+        head[3] = seven_bits(name.len());
         let mut rest = name.as_bytes();
         let mut at = 4;
         while let [first, after @ ..] = rest {
@@ -69,7 +74,7 @@ impl Number {
         let spread = (spread & 0x3f80_3f80_3f80_3f80) << 1 | spread & 0x007f_007f_007f_007f;
         // All bytes but the last say that another follows.
         let word = spread | 0x8080_8080_8080_8080 & !(u64::MAX << (8 * (len - 1)));
-        Some(Self::new(((len + 1) & 0x0f) as u8, 0x18, word))
+        Some(Self::new(seven_bits(len + 1), 0x18, word))
     }
 
     /// `AnyValue.bool_value` = 2.
@@ -128,7 +133,7 @@ impl Cursor<'_> {
         self.put(&key.head, key.len);
         if let Some(length) = self.room.get_mut(length_at) {
             // Callers see to it that this is below 128: one byte.
-            *length = ((key.len - 2 + value_len) & 0x7f) as u8;
+            *length = seven_bits(key.len - 2 + value_len);
         }
     }
 
@@ -192,7 +197,7 @@ impl Cursor<'_> {
         const SHORT: usize = 90;
         if key.len > 0 && value.len() <= SHORT {
             self.key(key, value.len() + 3);
-            let len = (value.len() & 0x7f) as u8;
+            let len = seven_bits(value.len());
             self.put(&[len + 2, 0x0a, len], 3);
             self.put(value, value.len());
         } else {
@@ -215,7 +220,7 @@ pub(crate) fn short_record(items: &mut Buffer, time_ns: u64, room: usize, write:
     let length = written - FRONT.len();
     if (0x80..0x4000).contains(&length) {
         if let Some([low, high]) = cursor.room.get_mut(1..3) {
-            (*low, *high) = ((length & 0x7f) as u8 | 0x80, (length >> 7 & 0x7f) as u8);
+            (*low, *high) = (seven_bits(length) | 0x80, seven_bits(length >> 7));
         }
         items.len += written;
     } else {
