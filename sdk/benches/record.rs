@@ -7,19 +7,18 @@
 //! answers 200.
 //!
 //! Then, one call at a time at 100,000 a second: warm, and with 1 MiB of other memory read before each (as a request's own work
-//! does), the clock's own cost taken off. Last, the CPU of a million
-//! events behind the ring, by thread: drain, send.
+//! does), the clock's own cost taken off. The same again in a process that is pinned to one core, so that the drain thread
+//! has the caller's. What an event costs behind the ring is measured by the bench `delivery`.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "a program that prints its measurements")]
+
+mod support;
 
 use opentelemetry::logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, SdkLoggerProvider};
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
-use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -30,44 +29,6 @@ const BURST: u32 = 500;
 const BURSTS: usize = 1_000;
 /// Bursts before measuring.
 const WARM_UP: usize = 50;
-
-/// Answers 200 to every request.
-fn start_server() -> std::io::Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = format!("http://{}", listener.local_addr()?);
-    std::thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(&connection));
-        }
-    });
-    Ok(address)
-}
-
-fn answer(mut connection: &TcpStream) -> Option<()> {
-    let mut reader = BufReader::new(connection);
-    let mut line = String::new();
-    let mut body = Vec::new();
-    loop {
-        let mut length = 0;
-        loop {
-            line.clear();
-            if reader.read_line(&mut line).ok()? <= 2 {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().ok()?;
-            }
-        }
-        if line.is_empty() {
-            return None;
-        }
-        body.resize(length, 0);
-        reader.read_exact(&mut body).ok()?;
-        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
-    }
-}
 
 /// Measures bursts of `call` and prints one line; `settle` empties the queues between bursts.
 fn measure(what: &str, burst: u32, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
@@ -92,14 +53,14 @@ fn flush() {
     assert_eq!(gemba::flush(Duration::from_secs(10)), Ok(()), "the server answers");
 }
 
-/// Two threads at once, each its own bursts; the figure is the slower one's median.
-fn measure_two_threads() {
-    let run = || {
+/// Two threads at once, each its own bursts, with `around` around them; the figure is the slower one's median.
+fn measure_two_threads(what: &str, around: impl Fn(&mut dyn FnMut()) + Sync) {
+    let bursts = || {
         let mut nanos = Vec::with_capacity(BURSTS);
         for _ in 0..BURSTS {
             let begin = Instant::now();
             for number in 0..BURST {
-                gemba::feature!("bench.two", n = i64::from(number), ratio = 0.5, ok = true);
+                gemba::feature!("bench.two", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
             }
             nanos.push(begin.elapsed().as_secs_f64() * 1e9 / f64::from(BURST));
             flush();
@@ -107,13 +68,18 @@ fn measure_two_threads() {
         nanos.sort_by(f64::total_cmp);
         (nanos[BURSTS / 2], nanos[BURSTS * 99 / 100], nanos[BURSTS * 999 / 1000])
     };
+    let run = || {
+        let mut figures = (f64::NAN, f64::NAN, f64::NAN);
+        around(&mut || figures = bursts());
+        figures
+    };
     let (one, other) = std::thread::scope(|scope| {
         let other = scope.spawn(run);
         (run(), other.join())
     });
     let other = other.unwrap_or(one);
     let slower = if one.0 > other.0 { one } else { other };
-    println!("{:<64} {:>9.1} {:>9.1} {:>9.1}", "gemba: feature!, two threads", slower.0, slower.1, slower.2);
+    println!("{what:<64} {:>9.1} {:>9.1} {:>9.1}", slower.0, slower.1, slower.2);
 }
 
 /// Calls one at a time, each begun at a multiple of 10 microseconds; `before` runs ahead of each, outside the clock.
@@ -165,51 +131,47 @@ fn paced_lines() {
     });
 }
 
-/// Nanoseconds each thread of this process has been running, by name (`/proc`, first number of `schedstat`).
-fn cpu_by_thread() -> std::io::Result<BTreeMap<String, u64>> {
-    let mut times = BTreeMap::new();
-    for task in std::fs::read_dir("/proc/self/task")? {
-        let task = task?.path();
-        let name = std::fs::read_to_string(task.join("comm"))?.trim().to_owned();
-        let times_of = std::fs::read_to_string(task.join("schedstat"))?;
-        let time = times_of.split(' ').next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
-        *times.entry(name).or_default() += time;
-    }
-    Ok(times)
+/// In a scope that was opened inside a span of tracing-opentelemetry, which is still current; one thread, then two.
+fn in_active_span() {
+    let spans = SdkTracerProvider::builder().with_batch_exporter(Nowhere).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(spans.tracer("bench"));
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+        let _span = tracing::info_span!("request").entered();
+        gemba::scope().user("u-7").session("s-1").tenant("acme").run(|| {
+            measure(
+                "gemba: feature!, 3 attributes, in a scope and an active span",
+                BURST,
+                |number| {
+                    gemba::feature!("bench.span", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
+                },
+                flush,
+            );
+        });
+    });
+    measure_two_threads("gemba: the same, two threads", |work| {
+        let layer = tracing_opentelemetry::layer().with_tracer(spans.tracer("bench"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _span = tracing::info_span!("request").entered();
+            gemba::scope().user("u-7").session("s-1").tenant("acme").run(work);
+        });
+    });
+    assert!(spans.shutdown().is_ok());
 }
 
-/// CPU of one event behind the ring, by thread; the caller's is in the lines above, and the server's threads are not in it.
-fn cpu_lines() -> std::io::Result<()> {
-    const EVENTS: u32 = 1_000_000;
-    let before = cpu_by_thread()?;
-    let recorded_before = gemba::stats().recorded;
-    gemba::scope().user("u-7").session("s-1").tenant("acme").run(|| {
-        for number in 0..EVENTS {
-            gemba::feature!("bench.cpu", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true));
-            if number % 100 == 99 {
-                // Half a ring wakes the drain thread; the other half is room enough until it has come by.
-                let drained = || gemba::stats().recorded - recorded_before;
-                while u64::from(number) > drained() + 800 {
-                    std::thread::sleep(Duration::from_micros(50));
-                }
-            }
-            if number % 50_000 == 49_999 {
-                // Sending is slower than draining on a busy machine; the queue holds 16 MiB.
-                flush();
-            }
-        }
+/// Queries counted by name and by a text that has been seen before, outside and inside of a scope.
+fn query_lines() {
+    let by_name = |_| gemba::query!("bench.by_name", Sqlite).start().finish(Some(3));
+    measure("gemba: named query timed and counted", BURST, by_name, flush);
+    let columns: Vec<String> = (0..40).map(|column| format!("column_{column:03}")).collect();
+    let sql = format!("SELECT {} FROM orders WHERE customer_id = 4711 AND state = 'open'", columns.join(", "));
+    let sql = sql.get(..sql.len().min(512)).unwrap_or(&sql);
+    let database = gemba::query::Database::new(gemba::query::Dialect::Sqlite);
+    let by_text = |_| assert_eq!(database.run_text(black_box(sql), || Ok::<u32, String>(3)), Ok(3));
+    measure("gemba: query by a text of 512 bytes seen before", BURST, by_text, flush);
+    gemba::scope().user("u-7").run(|| {
+        measure("gemba: named query, in a scope", BURST, by_name, flush);
+        measure("gemba: query by text, in a scope", BURST, by_text, flush);
     });
-    flush();
-    let after = cpu_by_thread()?;
-    let spent = |name: &str| {
-        let of = |times: &BTreeMap<String, u64>| times.get(name).copied().unwrap_or(0);
-        of(&after).saturating_sub(of(&before)) as f64 / f64::from(EVENTS)
-    };
-    println!("ns of CPU per delivered event, {EVENTS} events:");
-    for (what, name) in [("drain and encode", "gemba-drain"), ("compress (zstd 1) and send", "gemba-send")] {
-        println!("    {what:<60} {:>9.1}", spent(name));
-    }
-    Ok(())
 }
 
 fn gemba_lines() {
@@ -229,6 +191,7 @@ fn gemba_lines() {
             flush,
         );
     });
+    in_active_span();
     let owned = String::from("price between 10 and 20");
     measure(
         "gemba: feature!, 2 numbers and an owned string of 23 bytes",
@@ -236,8 +199,9 @@ fn gemba_lines() {
         |number| gemba::feature!("bench.text", n = i64::from(number), ratio = black_box(0.5), kind = black_box(&owned)),
         flush,
     );
-    measure_two_threads();
+    measure_two_threads("gemba: feature!, two threads", |work| work());
     measure("gemba: attempt! begun and completed", BURST / 4, |_| gemba::attempt!("bench.attempt").complete(), flush);
+    query_lines();
     measure(
         "gemba: scope with user, session and tenant, entered and left",
         BURST,
@@ -343,7 +307,37 @@ fn peer_lines() {
     );
 }
 
+/// The lines of a process whose threads share one core.
+fn pinned_lines() -> Result<(), Box<dyn std::error::Error>> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let allowed = sched_getaffinity(None)?;
+    let first = (0..CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).ok_or("no core")?;
+    let mut one = CpuSet::new();
+    one.set(first);
+    // Threads started from here on inherit it.
+    sched_setaffinity(None, &one)?;
+    let guard = gemba::Config::new("bench").without_environment().endpoint(support::start_sink()?.0).start()?;
+    measure(
+        "gemba: feature!, 3 attributes, drain on the caller's core",
+        BURST,
+        |number| gemba::feature!("bench.bare", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true)),
+        flush,
+    );
+    measure_paced(
+        "gemba: the same, 100 k/s",
+        || (),
+        |number| gemba::feature!("bench.paced", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true)),
+    );
+    drop(guard);
+    let stats = gemba::stats();
+    assert_eq!((stats.dropped_total(), stats.delivered), (0, stats.recorded), "{stats:?}");
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if std::env::args().any(|argument| argument == "pinned") {
+        return pinned_lines();
+    }
     println!("{:<64} {:>9} {:>9} {:>9}", "ns per call", "p50", "p99", "p99.9");
     measure(
         "gemba: feature!, 3 attributes, switched off",
@@ -359,10 +353,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         || (),
     );
-    let guard = gemba::Config::new("bench").without_environment().endpoint(start_server()?).start()?;
+    let guard = gemba::Config::new("bench").without_environment().endpoint(support::start_sink()?.0).start()?;
     gemba_lines();
     paced_lines();
-    cpu_lines()?;
     let figures = gemba::stats();
     drop(guard);
     let stats = gemba::stats();
@@ -370,6 +363,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert_eq!(stats.delivered, stats.recorded, "{stats:?}");
     println!("gemba: {} recorded, {} delivered, 0 dropped", stats.recorded, stats.delivered);
     assert!(figures.recorded > 0);
+    let pinned = std::process::Command::new(std::env::current_exe()?).arg("pinned").status()?;
+    assert!(pinned.success());
     peer_lines();
     Ok(())
 }

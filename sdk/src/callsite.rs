@@ -3,8 +3,11 @@
 //! Each use of `feature!`, `attempt!`, `step!` and `funnel!` makes one static here and registers it at link time, so
 //! that the catalogue knows what a build declares even if it never runs. A record carries only the address.
 
+mod counts;
+
+use counts::Counts;
 use gemba_conventions::DropReason;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every call site of the build, in no particular order.
 ///
@@ -39,8 +42,10 @@ pub struct Callsite {
     keys: &'static [&'static str],
     file: &'static str,
     line: u32,
+    /// Where the drain thread keeps what it has encoded of this call site, plus one; 0 until its first record.
+    place: AtomicU32,
     /// What a caller's thread counted here, by [`REASONS`].
-    counted: [AtomicU64; REASONS.len()],
+    counted: Counts<{ REASONS.len() }>,
 }
 
 /// The reasons that a caller's thread can count for, in the order of the counters. An ignored guard is a mistake in the code
@@ -57,7 +62,7 @@ impl Callsite {
         keys: &'static [&'static str],
         (file, line): (&'static str, u32),
     ) -> Self {
-        Self { kind, name, was, keys, file, line, counted: [const { AtomicU64::new(0) }; REASONS.len()] }
+        Self { kind, name, was, keys, file, line, place: AtomicU32::new(0), counted: Counts::new() }
     }
 
     /// The feature's name; empty for a step, whose name comes with the record.
@@ -86,18 +91,30 @@ impl Callsite {
         self.line
     }
 
+    /// Where the drain thread keeps what it has encoded of this call site; None until it has said so.
+    #[inline]
+    pub(crate) fn place(&self) -> Option<usize> {
+        // Relaxed: only who holds the drain's lock reads and writes it.
+        self.place.load(Ordering::Relaxed).checked_sub(1).map(|place| place as usize)
+    }
+
+    /// Says where; for who holds the drain's lock.
+    pub(crate) fn set_place(&self, place: usize) {
+        let Ok(place) = u32::try_from(place + 1) else { return };
+        self.place.store(place, Ordering::Relaxed);
+    }
+
     /// Counts one record of this call site that found no room, or one guard that was ignored.
     #[cold]
     pub(crate) fn count(&self, reason: DropReason) {
-        let counters = REASONS.iter().zip(&self.counted);
-        for (_, counter) in counters.filter(|(of, _)| **of == reason) {
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(which) = REASONS.iter().position(|of| *of == reason) {
+            self.counted.add(which);
         }
     }
 
     /// What was counted here so far, by reason.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        REASONS.iter().zip(&self.counted).map(|(reason, count)| (*reason, count.load(Ordering::Relaxed)))
+        REASONS.iter().copied().zip(self.counted.all())
     }
 }
 

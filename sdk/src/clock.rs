@@ -258,6 +258,20 @@ impl Timeline {
         self.anchors.get(after.saturating_sub(1)).copied().unwrap_or_else(|| CURRENT.load())
     }
 
+    /// Wall time of `ticks` and nanoseconds since the clock started, by one look at the anchors.
+    #[inline]
+    pub(crate) fn times(&self, ticks: u64) -> (u64, u64) {
+        // Nearly every record was made after the newest anchor.
+        if let Some(newest) = self.anchors.last()
+            && ticks >= newest.ticks
+        {
+            let (ns, _) = newest.distance(ticks);
+            return (newest.wall_ns.saturating_add(ns), newest.monotonic_ns.saturating_add(ns));
+        }
+        let anchor = self.anchor(ticks);
+        (anchor.wall(ticks), anchor.monotonic(ticks))
+    }
+
     /// Wall time of `ticks`, nanoseconds since the Unix epoch.
     pub(crate) fn wall_ns(&self, ticks: u64) -> u64 {
         self.anchor(ticks).wall(ticks)
@@ -325,6 +339,9 @@ mod tests {
         assert_eq!(timeline.wall_ns(210), 90_020);
         assert_eq!(timeline.wall_ns(90), 990, "before the first anchor");
         assert_eq!((timeline.monotonic_ns(199), timeline.monotonic_ns(200)), (99, 100));
+        for ticks in [90, 150, 199, 200, 210] {
+            assert_eq!(timeline.times(ticks), (timeline.wall_ns(ticks), timeline.monotonic_ns(ticks)));
+        }
     }
 
     #[test]

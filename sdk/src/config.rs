@@ -17,11 +17,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How requests are made smaller before they are sent.
+///
+/// ```
+/// let config = gemba::Config::new("shop").compression(gemba::Compression::Gzip);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Zstandard, level 1.
+    #[default]
+    Zstd,
+    /// gzip, level 1: for receivers that know no Zstandard; OTLP asks for no other.
+    Gzip,
+}
+
 /// How the SDK records and where it sends.
 ///
 /// The environment wins over what is said here, so that an operator has the last word: `GEMBA_ENDPOINT`, `GEMBA_KEY`,
 /// `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_HASH_USERS`, `GEMBA_ALLOW_ATTRIBUTES`,
-/// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES` and `GEMBA_DISABLED`;
+/// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES`, `GEMBA_COMPRESSION`
+/// and `GEMBA_DISABLED`;
 /// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the host's own OpenTelemetry is
 /// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
 ///
@@ -59,6 +75,7 @@ pub struct Config {
     send_interval: Duration,
     shutdown_timeout: Duration,
     request_timeout: Duration,
+    compression: Compression,
     on_error: Option<OnError>,
 }
 
@@ -108,6 +125,7 @@ impl Config {
             send_interval: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
+            compression: Compression::default(),
             on_error: None,
         }
     }
@@ -334,6 +352,16 @@ impl Config {
     #[cfg(feature = "http")]
     pub fn baggage_to<H: Into<String>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
         self.baggage_to = hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect();
+        self
+    }
+
+    /// How requests are made smaller; `GEMBA_COMPRESSION` (`zstd` or `gzip`) wins.
+    ///
+    /// ```
+    /// let config = gemba::Config::new("shop").compression(gemba::Compression::Gzip);
+    /// ```
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 

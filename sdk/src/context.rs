@@ -9,12 +9,15 @@
 //!    that names it has been resolved before.
 //! 3. The slab never grows beyond [`MAX_CONTEXTS`]; without a free slot the context is 0 and the loss is counted.
 
+mod slots;
+
 use crate::callsite::{Callsite, StepDeclaration};
+use slots::{Link, Slots};
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// Contexts alive or waiting for the drain thread at the same time; 64 chunks of 1,024, each allocated at need. Chosen:
 /// 10,000 requests a second times the drain interval, with room for slow ones.
@@ -100,9 +103,7 @@ struct Data {
 
 #[derive(Default)]
 struct Slot {
-    owners: AtomicU32,
-    /// The next slot in the free or the retired list.
-    next: AtomicU32,
+    link: Link,
     /// The funnel step last reached inside, so that queries know it.
     step: AtomicPtr<StepDeclaration>,
     data: UnsafeCell<Data>,
@@ -114,62 +115,25 @@ struct Slot {
 unsafe impl Sync for Slot {}
 
 /// The slots by chunk.
-static SLOTS: [OnceLock<Box<[Slot]>>; CHUNKS as usize] = [const { OnceLock::new() }; CHUNKS as usize];
-/// Slots ever handed out; the next new one has this index.
-static USED: AtomicU32 = AtomicU32::new(0);
-/// Head of the free list: a counter in the upper half against reuse between a look and an exchange, the id in the lower.
-static FREE: AtomicU64 = AtomicU64::new(0);
-/// Head of the list of slots let go since the last drain pass.
-static RETIRED: AtomicU32 = AtomicU32::new(0);
+static CHUNKED: [OnceLock<Box<[Slot]>>; CHUNKS as usize] = [const { OnceLock::new() }; CHUNKS as usize];
+/// Which of them are free and which were let go since the last drain pass.
+static SLOTS: Slots = Slots::new();
 /// Contexts that found no slot.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 fn slot(id: ContextId) -> Option<&'static Slot> {
     let index = id.0.checked_sub(1)?;
-    let chunk = SLOTS.get((index / CHUNK_SLOTS) as usize)?;
-    let slots = chunk.get_or_init(|| (0..CHUNK_SLOTS).map(|_| Slot::default()).collect());
+    let chunk = CHUNKED.get((index / CHUNK_SLOTS) as usize)?;
+    let slots = chunk.get_or_init(|| {
+        // Many scopes since the last pass: let it return those that ended before a further chunk is filled.
+        crate::pipeline::wake();
+        (0..CHUNK_SLOTS).map(|_| Slot::default()).collect()
+    });
     slots.get((index % CHUNK_SLOTS) as usize)
 }
 
-fn take_free() -> Option<ContextId> {
-    let mut head = FREE.load(Ordering::Acquire);
-    loop {
-        let id = ContextId(low(head));
-        let Some(free) = slot(id) else { break };
-        let next = (head >> 32).wrapping_add(1) << 32 | u64::from(free.next.load(Ordering::Relaxed));
-        // Acquire: the drain thread's release of the slot comes before our writes to it.
-        match FREE.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => return Some(id),
-            Err(now) => head = now,
-        }
-    }
-    let index = USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-        if used < MAX_CONTEXTS { Some(used + 1) } else { None }
-    });
-    let index = index.ok()?;
-    if index % CHUNK_SLOTS == 0 {
-        // Many scopes since the last pass: let it return those that ended before a further chunk is filled.
-        crate::pipeline::wake();
-    }
-    Some(ContextId(index + 1))
-}
-
-fn give_free(id: ContextId) {
-    let Some(freed) = slot(id) else { return };
-    let mut head = FREE.load(Ordering::Relaxed);
-    loop {
-        freed.next.store(low(head), Ordering::Relaxed);
-        let next = (head >> 32).wrapping_add(1) << 32 | u64::from(id.0);
-        // Release: all reads of the slot's data by this thread come before anybody takes it.
-        match FREE.compare_exchange_weak(head, next, Ordering::Release, Ordering::Relaxed) {
-            Ok(_) => return,
-            Err(now) => head = now,
-        }
-    }
-}
-
-fn low(word: u64) -> u32 {
-    (word & 0xffff_ffff) as u32
+fn link(id: u32) -> Option<&'static Link> {
+    slot(ContextId(id)).map(|slot| &slot.link)
 }
 
 /// Contexts that found no free slot so far; each is a scope whose records lack identity.
@@ -192,8 +156,7 @@ impl ContextRef {
     /// Another share in the context `id`, which the caller knows to be alive: it is current or a share is at hand.
     pub(crate) fn share(id: ContextId) -> Self {
         if let Some(slot) = slot(id) {
-            // Relaxed: the caller's own share keeps it alive meanwhile, as in `Arc::clone`.
-            slot.owners.fetch_add(1, Ordering::Relaxed);
+            slot.link.share();
         }
         Self(id)
     }
@@ -201,12 +164,11 @@ impl ContextRef {
     /// A context of its own below `parent` (0: below nothing); it says what the parent says until told otherwise. None
     /// when the slab is full, which is counted.
     pub(crate) fn below(parent: ContextId) -> Option<OwnedContext> {
-        let Some(id) = take_free() else {
+        let Some(id) = SLOTS.take(MAX_CONTEXTS, link).map(ContextId) else {
             REFUSED.fetch_add(1, Ordering::Relaxed);
             return None;
         };
         let slot = slot(id)?;
-        slot.owners.store(1, Ordering::Relaxed);
         let mut inherited_step = ptr::null_mut();
         let mut owned = OwnedContext(Self(id));
         let data = owned.data();
@@ -255,20 +217,12 @@ impl Drop for ContextRef {
         let mut id = self.0;
         // A loop instead of recursion: a long chain of parents may end at once.
         while let Some(ended) = slot(id) {
-            // AcqRel: everything other owners did comes before the retirement.
-            if ended.owners.fetch_sub(1, Ordering::AcqRel) != 1 {
+            if !ended.link.unshare() {
                 return;
             }
             let parent = read(id).map_or(ContextId::NONE, |(data, _)| data.parent);
-            let mut head = RETIRED.load(Ordering::Relaxed);
-            loop {
-                ended.next.store(head, Ordering::Relaxed);
-                // Release: all records that name the context were committed before.
-                match RETIRED.compare_exchange_weak(head, id.0, Ordering::Release, Ordering::Relaxed) {
-                    Ok(_) => break,
-                    Err(now) => head = now,
-                }
-            }
+            // All records that name the context were published before.
+            SLOTS.retire(id.0, &ended.link);
             id = parent;
         }
     }
@@ -448,12 +402,8 @@ impl Retired {
 
     /// Takes all that were let go so far. Only one pass runs at a time (the drain's lock).
     pub(crate) fn take(&mut self) {
-        // Acquire: records committed before a context was let go are visible to the pass.
-        let mut id = ContextId(RETIRED.swap(0, Ordering::Acquire));
-        while let Some(ended) = slot(id) {
-            self.ids.push(id);
-            id = ContextId(ended.next.load(Ordering::Relaxed));
-        }
+        // Records published before a context was let go are visible to the pass.
+        SLOTS.take_retired(link, |id| self.ids.push(ContextId(id)));
     }
 
     /// The contexts that ended.
@@ -464,7 +414,7 @@ impl Retired {
     /// Returns their slots; nothing may name them any more.
     pub(crate) fn free(&mut self) {
         for id in self.ids.drain(..) {
-            give_free(id);
+            SLOTS.give(id.0, link);
         }
     }
 }

@@ -50,6 +50,12 @@ pub enum InitError {
         /// What it holds.
         value: String,
     },
+    /// `GEMBA_COMPRESSION` names a compression we do not have.
+    #[error("GEMBA_COMPRESSION is {value:?}; it can be zstd or gzip")]
+    UnknownCompression {
+        /// What it holds.
+        value: String,
+    },
     /// Recording has been started in this process before; it can be started once.
     #[error("recording has been started in this process before")]
     AlreadyStarted,

@@ -62,6 +62,7 @@ mod context;
 mod event;
 mod funnel;
 mod guard;
+mod hex;
 mod identity;
 mod local;
 mod macros;
@@ -80,7 +81,7 @@ pub mod testing;
 pub mod web;
 
 pub use attempt::{Attempt, Attempted, shutting_down};
-pub use config::Config;
+pub use config::{Compression, Config};
 pub use funnel::Funnel;
 pub use gemba_conventions::DropReason;
 pub use gemba_macros::instrument;

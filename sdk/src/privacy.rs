@@ -5,6 +5,7 @@
 //! that has the same key, so that a session can be followed through several services; so is the sample.
 
 use crate::context::Part;
+use crate::hex;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 use std::fmt::{self, Write};
 use std::hash::Hasher as _;
@@ -103,7 +104,10 @@ pub(crate) fn write_id(part: Part, id: &dyn fmt::Display, out: &mut impl Write) 
             return;
         }
         let hash = hashing.hasher.finish128();
-        write!(out, "{:016x}{:016x}", hash.h1, hash.h2)
+        [hash.h1, hash.h2].into_iter().try_for_each(|half| {
+            let digits = hex::digits(half);
+            str::from_utf8(&digits).map_or(Err(fmt::Error), |digits| out.write_str(digits))
+        })
     } else {
         write!(out, "{id}")
     };

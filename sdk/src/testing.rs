@@ -196,7 +196,7 @@ pub fn set_time(time: SystemTime) {
 pub(crate) fn keep(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Ending>) {
     let Some(event) = event_of(record, ending) else { return };
     let mut captures = CAPTURES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(events) = captures.as_mut().and_then(|captures| captures.get_mut(&record.context.capture)) {
+    if let Some(events) = captures.as_mut().and_then(|captures| captures.get_mut(&record.context().capture)) {
         events.push(event);
     }
 }
@@ -206,7 +206,7 @@ fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Endin
         // A span, not an event.
         return None;
     }
-    let context = &record.context;
+    let context = record.context();
     let mut values = record.values;
     let mut event = Event {
         kind: EventKind::Used,

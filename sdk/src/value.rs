@@ -327,19 +327,32 @@ encode_tuple!(A, B, C, D, E, F, G, H, I, J, K, L, M, N);
 encode_tuple!(A, B, C, D, E, F, G, H, I, J, K, L, M, N, O);
 encode_tuple!(A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P);
 
-/// A value read back from a ring.
+/// A value read back from a ring; `T` is what a text becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Read<'a> {
+pub(crate) enum Read<T> {
     Absent,
     Integer(i64),
     Unsigned(u64),
     Float(f64),
     Bool(bool),
-    Text(&'a str),
+    Text(T),
 }
 
 /// Takes the next value off `bytes`; None when they do not begin with one.
-pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Read<'a>> {
+pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Read<&'a str>> {
+    Some(match take_bytes(bytes)? {
+        Read::Absent => Read::Absent,
+        Read::Integer(value) => Read::Integer(value),
+        Read::Unsigned(value) => Read::Unsigned(value),
+        Read::Float(value) => Read::Float(value),
+        Read::Bool(value) => Read::Bool(value),
+        Read::Text(text) => Read::Text(str::from_utf8(text).ok()?),
+    })
+}
+
+/// As [`take`], with a text as its bytes: they were a `str` when they went into the ring.
+#[inline]
+pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<Read<&'a [u8]>> {
     let (kind, rest) = bytes.split_first()?;
     *bytes = rest;
     Some(match *kind {
@@ -353,7 +366,7 @@ pub(crate) fn take<'a>(bytes: &mut &'a [u8]) -> Option<Read<'a>> {
             let (length, rest) = bytes.split_first_chunk::<4>()?;
             let (text, rest) = rest.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
             *bytes = rest;
-            Read::Text(str::from_utf8(text).ok()?)
+            Read::Text(text)
         }
         _ => return None,
     })

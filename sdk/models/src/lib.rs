@@ -6,5 +6,9 @@
 #![cfg(test)]
 #![allow(dead_code, reason = "the models use the parts they are about")]
 
+mod context;
+mod counts;
+mod handed;
 mod pipeline;
 mod ring;
+mod slots;

@@ -3,7 +3,7 @@
 //! In: both, the environment as a function of a variable's name. Out: [`Settings`], or the first that is wrong. Pure: it reads
 //! nothing by itself.
 
-use super::Config;
+use super::{Compression, Config};
 use crate::guard::InitError;
 use crate::privacy::{self, Privacy};
 use crate::problem::OnError;
@@ -52,6 +52,10 @@ impl Config {
             send_interval: self.send_interval,
             shutdown_timeout: self.shutdown_timeout,
             request_timeout: self.request_timeout,
+            compression: match lookup("GEMBA_COMPRESSION") {
+                Some(name) => compression(name)?,
+                None => self.compression,
+            },
             on_error: self.on_error.clone(),
         })
     }
@@ -140,6 +144,7 @@ pub(crate) struct Settings {
     pub(crate) send_interval: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    pub(crate) compression: Compression,
     pub(crate) on_error: Option<OnError>,
 }
 
@@ -176,6 +181,14 @@ fn file_name(text: &str) -> String {
         }
     }
     name
+}
+
+fn compression(name: String) -> Result<Compression, InitError> {
+    match name.as_str() {
+        "zstd" => Ok(Compression::Zstd),
+        "gzip" => Ok(Compression::Gzip),
+        _ => Err(InitError::UnknownCompression { value: name }),
+    }
 }
 
 /// The entries of a list separated by commas.
@@ -301,6 +314,17 @@ mod tests {
         assert!(matches!(unkeyed, Some(InitError::NoHashKey)), "{unkeyed:?}");
         let keyed = privacy(Config::new("shop"), &[("GEMBA_HASH_USERS", "true"), ("GEMBA_HASH_KEY", "secret")]);
         assert!(keyed.unwrap().hashes_users);
+    }
+
+    #[test]
+    fn the_environment_names_a_compression_or_is_told_which_there_are() {
+        let told = |name: &'static str| {
+            let lookup = move |of: &str| (of == "GEMBA_COMPRESSION" && !name.is_empty()).then(|| name.to_owned());
+            Config::new("shop").compression(Compression::Gzip).settings(&lookup).map(|settings| settings.compression)
+        };
+        assert_eq!((told("").unwrap(), told("zstd").unwrap()), (Compression::Gzip, Compression::Zstd));
+        let wrong = told("lz4").err().map(|problem| problem.to_string());
+        assert_eq!(wrong.as_deref(), Some("GEMBA_COMPRESSION is \"lz4\"; it can be zstd or gzip"));
     }
 
     #[test]

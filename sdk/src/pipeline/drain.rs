@@ -9,18 +9,18 @@
 //! 2. `gemba.seq` rises strictly within a ring.
 
 use super::drops::DropReports;
-use super::encode::Attributes;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
+use super::records::Records;
 use super::ring::{self, Ring};
 use crate::attempt::EndReason;
-use crate::callsite::{Callsite, StepDeclaration};
+use crate::callsite::Callsite;
 use crate::clock::{self, Timeline};
 use crate::context::{self, ContextId, Resolved, Retired};
-use crate::local::{self, HEADER_BYTES, RecordKind};
+use crate::local::{self, HEADER_BYTES};
 use crate::query::drain::Close;
-use crate::value::{self, Read};
-use crate::{catalog, privacy, query, state, testing};
+use crate::value;
+use crate::{catalog, query, state, testing};
 use gemba_conventions::{Outcome, attribute, event};
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -62,6 +62,9 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some(outbox) = &mut self.0.outbox {
+            outbox.count();
+        }
         IS_DRAINING.set(false);
     }
 }
@@ -78,6 +81,7 @@ struct Drain {
     last_seq: Vec<u64>,
     timeline: Timeline,
     retired: Retired,
+    records: Records,
     /// None before the start and after the stop: what is drained then belongs to captures or to nobody.
     outbox: Option<Outbox>,
     drops: DropReports,
@@ -93,6 +97,7 @@ impl Drain {
             last_seq: Vec::new(),
             timeline: Timeline::new(),
             retired: Retired::new(),
+            records: Records::new(),
             outbox: None,
             drops: DropReports::new(),
             queries: query::drain::Drain::new(),
@@ -107,14 +112,20 @@ impl Drain {
         self.last_seq.resize(self.rings.len(), 0);
         self.timeline.refresh(clock::ticks_before(ANCHOR_GRACE_NS));
         for (ring, last_seq) in self.rings.iter().zip(&mut self.last_seq) {
-            let mut sink =
-                Sink { timeline: &self.timeline, retired: &self.retired, outbox: self.outbox.as_mut(), last_seq };
+            let mut sink = Sink {
+                timeline: &self.timeline,
+                retired: &self.retired,
+                records: &mut self.records,
+                outbox: self.outbox.as_mut(),
+                last_seq,
+            };
             ring.drain(|record| sink.take(record));
         }
         let timeline = &self.timeline;
         let wall_ns = |ticks| timeline.wall_ns(ticks);
         // A table that could not be read may name contexts that ended: they wait for the next pass.
         if self.queries.pass(&self.retired, self.outbox.as_mut(), close, wall_ns) {
+            self.records.forget(&self.retired);
             self.retired.free();
         }
         let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE) && !state::is_withheld();
@@ -195,6 +206,7 @@ pub(crate) fn close(ledger: &Ledger) {
     let Drain { outbox, drops, .. } = &mut *drain;
     let Some(mut outbox) = outbox.take() else { return };
     drops.report(&mut outbox, true);
+    outbox.count();
     let totals = ledger.stats();
     // Without consent not even a goodbye is sent.
     if !state::is_withheld() {
@@ -224,6 +236,7 @@ pub(crate) fn shift_clock(time: std::time::SystemTime) {
 struct Sink<'a> {
     timeline: &'a Timeline,
     retired: &'a Retired,
+    records: &'a mut Records,
     outbox: Option<&'a mut Outbox>,
     last_seq: &'a mut u64,
 }
@@ -232,12 +245,20 @@ struct Sink<'a> {
 pub(crate) struct Record<'a> {
     pub(crate) kind: u8,
     pub(crate) callsite: &'static Callsite,
-    pub(crate) context: Resolved<'a>,
+    pub(crate) context_id: ContextId,
     /// Nanoseconds since the Unix epoch.
     pub(crate) time_ns: u64,
     pub(crate) seq: u64,
     /// The values, still encoded.
     pub(crate) values: &'a [u8],
+    retired: &'a Retired,
+}
+
+impl Record<'_> {
+    /// What its context says.
+    pub(crate) fn context(&self) -> Resolved<'_> {
+        context::resolve(self.retired, self.context_id)
+    }
 }
 
 /// What an ended record says.
@@ -252,30 +273,25 @@ pub(crate) struct Ending {
 }
 
 impl Sink<'_> {
+    #[inline]
     fn take(&mut self, bytes: &[u8]) {
-        let Some((kind, callsite, context, ticks)) = read_header(bytes) else { return };
-        let seq = self.timeline.monotonic_ns(ticks).max(*self.last_seq + 1);
+        let Some((kind, callsite, context_id, ticks)) = read_header(bytes) else { return };
+        let (time_ns, monotonic_ns) = self.timeline.times(ticks);
+        let seq = monotonic_ns.max(*self.last_seq + 1);
         *self.last_seq = seq;
-        let record = Record {
-            kind,
-            callsite,
-            context: context::resolve(self.retired, context),
-            time_ns: self.timeline.wall_ns(ticks),
-            seq,
-            values: bytes.get(HEADER_BYTES..).unwrap_or_default(),
-        };
-        if record.context.capture != 0 {
-            testing::keep(&record, |values| self.ending(values, ticks, record.time_ns));
-        } else if local::is_sampled(kind) && context::is_left_out(context) {
+        let values = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        let record = Record { kind, callsite, context_id, time_ns, seq, values, retired: self.retired };
+        let timeline = self.timeline;
+        let ending = |values: &mut &[u8]| ending(timeline, values, ticks, time_ns);
+        // What is kept is neither a test's nor left out, and nothing is kept of what is.
+        let is_kept = self.records.keeps(context_id);
+        if !is_kept && context::capture(context_id) != 0 {
+            testing::keep(&record, ending);
+        } else if !is_kept && local::is_sampled(kind) && context::is_left_out(context_id) {
             super::ledger::LEDGER.leave_out();
         } else if let Some(outbox) = self.outbox.as_deref_mut() {
-            let timeline = self.timeline;
-            send(outbox, &record, |values| ending(timeline, values, ticks, record.time_ns));
+            self.records.send(outbox, &record, ending);
         }
-    }
-
-    fn ending(&self, values: &mut &[u8], ticks: u64, end_ns: u64) -> Option<Ending> {
-        ending(self.timeline, values, ticks, end_ns)
     }
 }
 
@@ -336,128 +352,4 @@ fn static_text(address: u64, length: u64) -> &'static str {
     // SAFETY: address and length are those of one `&'static str`.
     let bytes = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(address), length) };
     str::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Encodes one record.
-fn send(outbox: &mut Outbox, record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Ending>) {
-    let mut values = record.values;
-    let context = &record.context;
-    let kind = record.kind;
-    if kind == RecordKind::Used as u8 {
-        outbox.log(record.time_ns, event::FEATURE_USED, context.trace, |attributes| {
-            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
-            if context.attempt != 0 {
-                attributes.text(attribute::ATTEMPT_ID, &attempt_id(context.attempt));
-            }
-            common(attributes, record, values);
-        });
-    } else if kind == RecordKind::Started as u8 {
-        let Some(attempt) = value::take_word(&mut values) else { return };
-        outbox.log(record.time_ns, event::FEATURE_STARTED, context.trace, |attributes| {
-            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
-            attributes.text(attribute::ATTEMPT_ID, &attempt_id(attempt));
-            common(attributes, record, values);
-        });
-    } else if kind == RecordKind::Ended as u8 {
-        let Some(ending) = ending(&mut values) else { return };
-        outbox.log(record.time_ns, event::FEATURE_ENDED, context.trace, |attributes| {
-            attributes.text(attribute::FEATURE_NAME, record.callsite.name());
-            attributes.text(attribute::ATTEMPT_ID, &attempt_id(ending.attempt));
-            attributes.text(attribute::OUTCOME, ending.outcome.as_str());
-            if ending.is_inferred {
-                attributes.flag(attribute::OUTCOME_INFERRED, true);
-            }
-            attributes.some_text(attribute::OUTCOME_REASON, ending.reason);
-            attributes.some_text(attribute::ERROR_TYPE, ending.error);
-            attributes.unsigned(attribute::DURATION_NS, ending.duration_ns);
-            attributes.unsigned(attribute::START_TIME, ending.start_ns);
-            common(attributes, record, values);
-        });
-    } else if kind == RecordKind::Step as u8 {
-        let Some(step) = value::take_word(&mut values).and_then(static_ref::<StepDeclaration>) else { return };
-        outbox.log(record.time_ns, event::FUNNEL_STEP, context.trace, |attributes| {
-            attributes.text(attribute::FUNNEL_NAME, step.funnel());
-            attributes.text(attribute::STEP_NAME, step.step());
-            inside(attributes, context);
-            common(attributes, record, values);
-        });
-    } else if kind == RecordKind::Served as u8 {
-        #[cfg(feature = "tower")]
-        crate::web::layer::send(outbox, record);
-    } else {
-        send_identity(outbox, record);
-    }
-}
-
-/// Encodes who somebody is, or what is known about a user or tenant.
-fn send_identity(outbox: &mut Outbox, record: &Record<'_>) {
-    let mut values = record.values;
-    let mut text = || match value::take(&mut values) {
-        Some(Read::Text(text)) => text,
-        _ => "",
-    };
-    let trace = record.context.trace;
-    if record.kind == RecordKind::Identify as u8 {
-        let (user, session, anonymous) = (text(), text(), text());
-        outbox.log(record.time_ns, event::IDENTIFY, trace, |attributes| {
-            attributes.some_text(attribute::USER_ID, user);
-            attributes.some_text(attribute::SESSION_ID, session);
-            attributes.some_text(attribute::ANONYMOUS_ID, anonymous);
-            attributes.unsigned(attribute::SEQ, record.seq);
-        });
-        return;
-    }
-    let (name, key) = if record.kind == RecordKind::UserSet as u8 {
-        (event::USER_SET, attribute::USER_ID)
-    } else {
-        (event::TENANT_SET, attribute::TENANT)
-    };
-    let id = text();
-    outbox.log(record.time_ns, name, trace, |attributes| {
-        attributes.some_text(key, id);
-        attributes.unsigned(attribute::SEQ, record.seq);
-        own(attributes, record.callsite, values);
-    });
-}
-
-/// The attempt's id on the wire: 16 hexadecimal digits.
-pub(crate) fn attempt_id(id: u64) -> String {
-    format!("{id:016x}")
-}
-
-/// The feature and attempt a record lies inside of.
-fn inside(attributes: &mut Attributes<'_>, context: &Resolved<'_>) {
-    if let Some(feature) = context.feature {
-        attributes.text(attribute::FEATURE_NAME, feature);
-    }
-    if context.attempt != 0 {
-        attributes.text(attribute::ATTEMPT_ID, &attempt_id(context.attempt));
-    }
-}
-
-/// Identity, order and the call site's own attributes.
-fn common(attributes: &mut Attributes<'_>, record: &Record<'_>, values: &[u8]) {
-    let context = &record.context;
-    attributes.some_text(attribute::USER_ID, context.user);
-    attributes.some_text(attribute::SESSION_ID, context.session);
-    attributes.some_text(attribute::TENANT, context.tenant);
-    attributes.some_text(attribute::HTTP_ROUTE, context.route);
-    attributes.unsigned(attribute::SEQ, record.seq);
-    own(attributes, record.callsite, values);
-}
-
-/// The call site's own attributes.
-fn own(attributes: &mut Attributes<'_>, callsite: &Callsite, mut values: &[u8]) {
-    for key in callsite.keys() {
-        match value::take(&mut values) {
-            Some(Read::Absent) => {}
-            Some(_) if !privacy::may_leave(key) => {}
-            Some(Read::Integer(value)) => attributes.integer(key, value),
-            Some(Read::Unsigned(value)) => attributes.unsigned(key, value),
-            Some(Read::Float(value)) => attributes.float(key, value),
-            Some(Read::Bool(value)) => attributes.flag(key, value),
-            Some(Read::Text(value)) => attributes.text(key, value),
-            None => return,
-        }
-    }
 }

@@ -1,15 +1,21 @@
 //! Records as OTLP protobuf, written by hand: no message structs, no tree, one buffer per signal.
 //!
 //! In: names, times and attributes. Out: the bytes of OTLP messages (opentelemetry-proto 1.x, field numbers beside each
-//! function). Pure: no clock, no I/O. A length goes in front of its message after the message is written; most messages
-//! are below 128 bytes of length byte 1, longer ones are moved by a byte or two.
+//! function). Pure: no clock, no I/O. A length goes in front of its message after the message is written, into the room that
+//! a message of its kind usually needs; one of another size is moved by a byte or two.
+
+mod keyed;
+
+pub(crate) use keyed::{Cursor, Key, short_record};
 
 use crate::context::Trace;
 
 /// Growing protobuf bytes.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Buffer {
+    /// The first `len` are written; what follows is room, whatever is in it, so that room is made once for many messages.
     bytes: Vec<u8>,
+    len: usize,
 }
 
 const VARINT: u64 = 0;
@@ -22,29 +28,72 @@ fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
+impl From<Vec<u8>> for Buffer {
+    /// An empty buffer that uses the memory of `bytes`.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, len: 0 }
+    }
+}
+
 impl Buffer {
+    pub(crate) const fn new() -> Self {
+        Self { bytes: Vec::new(), len: 0 }
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.len
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.len == 0
+    }
+
+    /// Forgets what was written and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
     }
 
     pub(crate) fn as_slice(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.len);
         self.bytes
+    }
+
+    /// The room behind what is written, `more` bytes at least.
+    #[inline]
+    fn room(&mut self, more: usize) -> &mut [u8] {
+        let needed = self.len + more;
+        if self.bytes.len() < needed {
+            self.grow(needed);
+        }
+        self.bytes.get_mut(self.len..).unwrap_or_default()
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        /// Chosen: a small message.
+        const LEAST: usize = 64;
+        self.bytes.resize(needed.max(2 * self.bytes.len()).max(LEAST), 0);
+    }
+
+    /// Appends bytes as they are.
+    #[inline]
+    pub(crate) fn encoded(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.room(bytes.len()).get_mut(..bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
     }
 
     fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.bytes.push((value & 0x7f) as u8 | 0x80);
+            self.encoded(&[(value & 0x7f) as u8 | 0x80]);
             value >>= 7;
         }
-        self.bytes.push((value & 0x7f) as u8);
+        self.encoded(&[(value & 0x7f) as u8]);
     }
 
     fn tag(&mut self, field: u64, wire: u64) {
@@ -65,7 +114,7 @@ impl Buffer {
     /// A `fixed64` field.
     pub(crate) fn fixed64(&mut self, field: u64, value: u64) {
         self.tag(field, FIXED64);
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.encoded(&value.to_le_bytes());
     }
 
     /// A `double` field.
@@ -77,22 +126,27 @@ impl Buffer {
     pub(crate) fn blob(&mut self, field: u64, value: &[u8]) {
         self.tag(field, BYTES);
         self.varint(value.len() as u64);
-        self.bytes.extend_from_slice(value);
+        self.encoded(value);
     }
 
-    /// A message field, written by `write`.
+    /// A message field, written by `write`; below 128 bytes it is not moved.
     pub(crate) fn message(&mut self, field: u64, write: impl FnOnce(&mut Self)) {
         self.tag(field, BYTES);
-        let length_at = self.bytes.len();
-        self.bytes.push(0);
+        let length_at = self.len;
+        self.encoded(&[0]);
         write(self);
-        let length = self.bytes.len() - length_at - 1;
+        self.set_length(length_at, 1);
+    }
+
+    /// Writes the length of the message that goes from `length_at` to the end, where there is room for `room` bytes of it, and
+    /// moves the message if it takes more or less.
+    fn set_length(&mut self, length_at: usize, room: usize) {
+        let length = self.len - length_at - room;
         let width = varint_len(length as u64);
-        if width > 1 {
-            let begin = length_at + 1;
-            let end = self.bytes.len();
-            self.bytes.resize(end + width - 1, 0);
-            self.bytes.copy_within(begin..end, length_at + width);
+        if width != room {
+            self.room(width.saturating_sub(room));
+            self.bytes.copy_within(length_at + room..self.len, length_at + width);
+            self.len = length_at + width + length;
         }
         let mut rest = length as u64;
         for (index, byte) in self.bytes.iter_mut().skip(length_at).take(width).enumerate() {
@@ -120,6 +174,11 @@ impl<'a> Attributes<'a> {
         Self { buffer, field }
     }
 
+    /// Bytes written so far, also before these attributes.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The head of a `KeyValue` whose `AnyValue` takes `value_len` bytes.
     fn head(&mut self, key: &str, value_len: usize) {
         let pair = 1 + varint_len(key.len() as u64) + key.len() + 1 + varint_len(value_len as u64) + value_len;
@@ -132,8 +191,13 @@ impl<'a> Attributes<'a> {
 
     /// A text; `AnyValue.string_value` = 1.
     pub(crate) fn text(&mut self, key: &str, value: &str) {
+        self.bytes(key, value.as_bytes());
+    }
+
+    /// A text, given as the bytes it is made of.
+    fn bytes(&mut self, key: &str, value: &[u8]) {
         self.head(key, 1 + varint_len(value.len() as u64) + value.len());
-        self.buffer.blob(1, value.as_bytes());
+        self.buffer.blob(1, value);
     }
 
     /// A text, left out when empty.
@@ -196,18 +260,46 @@ pub(crate) fn log_record(
     trace: Trace,
     attributes: impl FnOnce(&mut Attributes<'_>),
 ) {
-    items.message(2, |record| {
-        record.fixed64(1, time_ns);
-        // SeverityNumber INFO = 9: some collectors drop records without a severity.
-        record.uint(2, 9);
-        attributes(&mut Attributes::new(record, 6));
-        if trace != Trace::default() {
-            record.blob(9, &trace.trace_id);
-            record.blob(10, &trace.span_id);
-        }
-        record.fixed64(11, time_ns);
-        record.blob(12, event_name.as_bytes());
-    });
+    items.tag(2, BYTES);
+    // Nearly all are between 128 bytes and 16 KiB.
+    let length_at = items.len();
+    items.encoded(&[0; 2]);
+    items.encoded(&times(time_ns));
+    named(items, event_name);
+    attributes(&mut Attributes::new(items, LOG_ATTRIBUTES));
+    traced(items, trace);
+    items.set_length(length_at, 2);
+}
+
+/// When a log record happened and when it was observed: fields 1 and 11, both fixed64. The order of fields says nothing in
+/// protobuf.
+#[inline]
+fn times(time_ns: u64) -> [u8; 18] {
+    let time = time_ns.to_le_bytes();
+    let mut times = [0; 18];
+    times[0] = 0x09;
+    times[1..9].copy_from_slice(&time);
+    times[9] = 0x59;
+    times[10..].copy_from_slice(&time);
+    times
+}
+
+/// Field of `LogRecord.attributes`.
+pub(crate) const LOG_ATTRIBUTES: u64 = 6;
+
+/// The name of a `LogRecord`, and its severity.
+pub(crate) fn named(record: &mut Buffer, event_name: &str) {
+    // SeverityNumber INFO = 9: some collectors drop records without a severity.
+    record.uint(2, 9);
+    record.blob(12, event_name.as_bytes());
+}
+
+/// The span a `LogRecord` belongs to, if there is one.
+pub(crate) fn traced(record: &mut Buffer, trace: Trace) {
+    if trace != Trace::default() {
+        record.blob(9, &trace.trace_id);
+        record.blob(10, &trace.span_id);
+    }
 }
 
 /// The times and numbers of one point of an exponential histogram.
@@ -333,9 +425,9 @@ pub(crate) fn span(items: &mut Buffer, span: &Span<'_>, attributes: impl FnOnce(
     });
 }
 
-/// The whole export request around `items`: `Export*ServiceRequest` and `Resource*`, `Scope*` are alike in all signals
-/// (resource = 1, scope part = 2; scope = 1, items = 2).
-pub(crate) fn request(resource: impl FnOnce(&mut Attributes<'_>), items: &[u8]) -> Buffer {
+/// Puts the whole export request around `items` into `out`: `Export*ServiceRequest` and `Resource*`, `Scope*` are alike in
+/// all signals (resource = 1, scope part = 2; scope = 1, items = 2).
+pub(crate) fn request(out: &mut Vec<u8>, resource: impl FnOnce(&mut Attributes<'_>), items: &[u8]) {
     let mut resource_part = Buffer::default();
     resource_part.message(1, |out| resource(&mut Attributes::new(out, 1)));
     let mut scope = Buffer::default();
@@ -346,15 +438,16 @@ pub(crate) fn request(resource: impl FnOnce(&mut Attributes<'_>), items: &[u8]) 
     // The lengths are known, so the items are copied once.
     let scope_len = scope.len() + items.len();
     let group_len = resource_part.len() + 1 + varint_len(scope_len as u64) + scope_len;
-    let mut out = Buffer { bytes: Vec::with_capacity(group_len + 8) };
-    out.tag(1, BYTES);
-    out.varint(group_len as u64);
-    out.bytes.extend_from_slice(resource_part.as_slice());
-    out.tag(2, BYTES);
-    out.varint(scope_len as u64);
-    out.bytes.extend_from_slice(scope.as_slice());
-    out.bytes.extend_from_slice(items);
-    out
+    let mut request = Buffer::from(std::mem::take(out));
+    request.room(group_len + 8);
+    request.tag(1, BYTES);
+    request.varint(group_len as u64);
+    request.encoded(resource_part.as_slice());
+    request.tag(2, BYTES);
+    request.varint(scope_len as u64);
+    request.encoded(scope.as_slice());
+    request.encoded(items);
+    *out = request.into_bytes();
 }
 
 /// Records a server rejected, from the body of its answer: `partial_success` = 1, its `rejected_*` = 1. 0 when the body

@@ -1,12 +1,14 @@
 //! One request to the server.
 //!
-//! In: a batch. Out: an OTLP/HTTP request (protobuf, zstd) with an idempotency key, and what its answer means for the
-//! batch. It does not try again, touches no async runtime and records nothing with this SDK.
+//! In: a batch. Out: an OTLP/HTTP request (protobuf, zstd or gzip) with an idempotency key, and what its answer means for
+//! the batch. It does not try again, touches no async runtime and records nothing with this SDK.
 
 use super::encode::{self, Attributes};
 use super::queue::Signal;
 use crate::clock;
+use crate::config::Compression;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
+use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 use ureq::Agent;
 use ureq::http::StatusCode;
@@ -17,12 +19,15 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 const ZSTD_LEVEL: i32 = 1;
 
 /// The way to the server.
-#[derive(Debug)]
 pub(crate) struct Exporter {
     agent: Agent,
     endpoint: String,
     key: Option<String>,
     request_timeout: Duration,
+    packer: Packer,
+    /// The request before and after compression; kept, because fresh pages cost more than the bytes in them.
+    plain: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// A batch on its way, of this process or of an earlier one.
@@ -50,18 +55,27 @@ pub(crate) enum Answer {
 }
 
 impl Exporter {
-    pub(crate) fn new(endpoint: String, key: Option<String>, request_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        endpoint: String,
+        key: Option<String>,
+        request_timeout: Duration,
+        compression: Compression,
+    ) -> io::Result<Self> {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("gemba/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Self { agent, endpoint, key, request_timeout }
+        let packer = match compression {
+            Compression::Zstd => Packer::Zstd(Box::new(zstd::bulk::Compressor::new(ZSTD_LEVEL)?)),
+            Compression::Gzip => Packer::Gzip,
+        };
+        Ok(Self { agent, endpoint, key, request_timeout, packer, plain: Vec::new(), packed: Vec::new() })
     }
 
     /// One request; blocks for at most the request timeout, or `time_left` if that is shorter.
-    pub(crate) fn post(&self, batch: &Outgoing<'_>, time_left: Option<Duration>) -> Answer {
+    pub(crate) fn post(&mut self, batch: &Outgoing<'_>, time_left: Option<Duration>) -> Answer {
         // The sent time is that of this very request, so that a retry does not look like a slow clock.
         let sent_ns = clock::wall_now_ns();
         let describe = |attributes: &mut Attributes<'_>| {
@@ -70,10 +84,10 @@ impl Exporter {
             }
             attributes.unsigned(attribute::SENT_TIME, sent_ns);
         };
-        let body = encode::request(describe, batch.items);
-        let Ok(body) = zstd::bulk::compress(body.as_slice(), ZSTD_LEVEL) else {
+        encode::request(&mut self.plain, describe, batch.items);
+        if self.packer.pack(&self.plain, &mut self.packed).is_err() {
             return Answer::Refused { status: 0 };
-        };
+        }
         let timeout = time_left.unwrap_or(self.request_timeout).min(self.request_timeout);
         let mut request = self
             .agent
@@ -82,12 +96,12 @@ impl Exporter {
             .timeout_global(Some(timeout.max(Duration::from_millis(1))))
             .build()
             .header("content-type", "application/x-protobuf")
-            .header("content-encoding", "zstd")
+            .header("content-encoding", self.packer.encoding())
             .header(IDEMPOTENCY_KEY, format!("{}-{}", batch.instance, batch.number));
         if let Some(key) = &self.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        match request.send(&body[..]) {
+        match request.send(&self.packed[..]) {
             Ok(mut response) => {
                 let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
                 let retry_after = retry_after(header("retry-after"), header("date"), SystemTime::now());
@@ -112,6 +126,39 @@ impl Exporter {
             }
             Err(_) => Answer::Unknown,
         }
+    }
+}
+
+/// Makes a request smaller.
+enum Packer {
+    Zstd(Box<zstd::bulk::Compressor<'static>>),
+    Gzip,
+}
+
+impl Packer {
+    /// The name of the encoding (RFC 9110, section 8.4.1; RFC 8878 for zstd).
+    fn encoding(&self) -> &'static str {
+        match self {
+            Self::Zstd(_) => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// Puts `plain` into `packed`, whatever was in there.
+    fn pack(&mut self, plain: &[u8], packed: &mut Vec<u8>) -> io::Result<()> {
+        packed.clear();
+        match self {
+            Self::Zstd(compressor) => {
+                packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+                compressor.compress_to_buffer(plain, packed)?;
+            }
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+                encoder.write_all(plain)?;
+                encoder.finish()?;
+            }
+        }
+        Ok(())
     }
 }
 

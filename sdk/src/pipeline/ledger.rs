@@ -45,11 +45,11 @@ pub(crate) static LEDGER: Ledger = Ledger {
 };
 
 impl Ledger {
-    /// A record was taken and waits for its delivery.
-    pub(crate) fn record(&self) {
+    /// `records` were taken and wait for their delivery.
+    pub(crate) fn record(&self, records: u64) {
         // Pending first: a reader in between sees too much pending, never a record that is nowhere.
-        self.pending.fetch_add(1, Ordering::Relaxed);
-        self.recorded.fetch_add(1, Ordering::Relaxed);
+        self.pending.fetch_add(records, Ordering::Relaxed);
+        self.recorded.fetch_add(records, Ordering::Relaxed);
     }
 
     /// `records` on disk were taken over from an earlier process.

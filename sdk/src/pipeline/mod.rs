@@ -10,7 +10,10 @@ pub(crate) mod export;
 pub(crate) mod ledger;
 pub(crate) mod outbox;
 pub(crate) mod queue;
+pub(crate) mod records;
 pub(crate) mod ring;
+#[cfg(test)]
+mod ring_model;
 pub(crate) mod send;
 pub(crate) mod spool;
 
@@ -52,7 +55,8 @@ impl Pipeline {
         let mut resource = settings.resource;
         resource.push((attribute::SERVICE_INSTANCE.to_owned(), instance.clone()));
         resource.sort();
-        let exporter = export::Exporter::new(settings.endpoint, settings.key, settings.request_timeout);
+        let exporter =
+            export::Exporter::new(settings.endpoint, settings.key, settings.request_timeout, settings.compression)?;
         let sender = send::Sender::new(Arc::clone(&queue), exporter, instance, resource);
         drain::open(Outbox::new(settings.send_interval, &LEDGER, Arc::clone(&queue)));
         thread::Builder::new().name("gemba-send".into()).spawn(move || sender.run(settings.spool))?;

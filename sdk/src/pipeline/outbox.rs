@@ -3,7 +3,7 @@
 //! In: one record at a time from the drain thread. Out: batches into the sending queue. It decides when a batch is full
 //! or old enough, nothing else.
 
-use super::encode::{self, Attributes, Buffer, ExponentialPoint, Span};
+use super::encode::{self, Attributes, Buffer, Cursor, ExponentialPoint, Span};
 use super::ledger::Ledger;
 use super::queue::{Batch, Queue, Receipt, Signal};
 use crate::context::Trace;
@@ -18,11 +18,17 @@ const MAX_BATCH_BYTES: usize = 512 * 1024;
 const MAX_BATCH_RECORDS: u64 = 8192;
 
 /// A batch being filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
     items: Buffer,
     records: u64,
     since: Option<Instant>,
+}
+
+impl Open {
+    const fn new() -> Self {
+        Self { items: Buffer::new(), records: 0, since: None }
+    }
 }
 
 /// The batches being filled, one a signal.
@@ -33,13 +39,16 @@ pub(crate) struct Outbox {
     traces: Open,
     /// A batch this old is sent.
     interval: Duration,
+    /// Records not in the books yet: they are entered a batch or a pass at a time, at the latest before they are handed over.
+    uncounted: u64,
     ledger: &'static Ledger,
     queue: Arc<Queue>,
 }
 
 impl Outbox {
     pub(crate) fn new(interval: Duration, ledger: &'static Ledger, queue: Arc<Queue>) -> Self {
-        Self { logs: Open::default(), metrics: Open::default(), traces: Open::default(), interval, ledger, queue }
+        let [logs, metrics, traces] = [const { Open::new() }; 3];
+        Self { logs, metrics, traces, interval, uncounted: 0, ledger, queue }
     }
 
     fn open(&mut self, signal: Signal) -> &mut Open {
@@ -50,16 +59,30 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn put(&mut self, signal: Signal, write: impl FnOnce(&mut Buffer)) {
+        self.uncounted += 1;
+        if self.open(signal).since.is_none() {
+            self.begin(signal);
+        }
         let open = self.open(signal);
         write(&mut open.items);
         open.records += 1;
-        open.since.get_or_insert_with(Instant::now);
-        let is_full = open.items.len() >= MAX_BATCH_BYTES || open.records >= MAX_BATCH_RECORDS;
-        self.ledger.record();
-        if is_full {
+        if open.items.len() >= MAX_BATCH_BYTES || open.records >= MAX_BATCH_RECORDS {
             self.seal(signal);
         }
+    }
+
+    #[cold]
+    fn begin(&mut self, signal: Signal) {
+        // Logs are nearly everything that is sent.
+        let items = if signal == Signal::Logs { Buffer::from(self.queue.spare()) } else { Buffer::new() };
+        *self.open(signal) = Open { items, records: 0, since: Some(Instant::now()) };
+    }
+
+    /// Enters into the books what has been added since the last time.
+    pub(crate) fn count(&mut self) {
+        self.ledger.record(std::mem::take(&mut self.uncounted));
     }
 
     /// Adds one log record; `time_ns` since the Unix epoch.
@@ -71,6 +94,12 @@ impl Outbox {
         attributes: impl FnOnce(&mut Attributes<'_>),
     ) {
         self.put(Signal::Logs, |items| encode::log_record(items, time_ns, event_name, trace, attributes));
+    }
+
+    /// Adds one log record that has its times and what `write` adds, at most `room` bytes.
+    #[inline]
+    pub(crate) fn record(&mut self, time_ns: u64, room: usize, write: impl FnOnce(&mut Cursor<'_>)) {
+        self.put(Signal::Logs, |items| encode::short_record(items, time_ns, room, write));
     }
 
     /// Adds one point of an exponential histogram with the metric's name and unit.
@@ -93,9 +122,7 @@ impl Outbox {
     pub(crate) fn dropped(&mut self, points: u64, write: impl FnOnce(&mut Buffer)) -> Receipt {
         let mut items = Buffer::default();
         write(&mut items);
-        for _ in 0..points {
-            self.ledger.record();
-        }
+        self.ledger.record(points);
         let receipt = Receipt::default();
         self.queue.push(Batch::new(Signal::Metrics, items.into_bytes(), points, Some(receipt.clone())));
         receipt
@@ -118,10 +145,11 @@ impl Outbox {
     }
 
     fn seal(&mut self, signal: Signal) {
-        let open = std::mem::take(self.open(signal));
+        let open = std::mem::replace(self.open(signal), Open::new());
         if open.items.is_empty() {
             return;
         }
+        self.count();
         self.queue.push(Batch::new(signal, open.items.into_bytes(), open.records, None));
     }
 }

@@ -130,6 +130,8 @@ struct State {
     is_withdrawn: bool,
     /// The sender has ended.
     is_done: bool,
+    /// Memory of a batch that is done with, for the next one: fresh pages cost more than the bytes in them.
+    spare: Vec<u8>,
 }
 
 /// What waiting for a batch came to.
@@ -334,7 +336,7 @@ impl Queue {
     }
 
     /// The batch lies on disk now: its memory is free, its fate still open.
-    pub(crate) fn spooled(&self, batch: &Batch) {
+    pub(crate) fn spooled(&self, batch: Batch) {
         self.ledger.spool(batch.records);
         self.free(batch);
     }
@@ -345,9 +347,17 @@ impl Queue {
     }
 
     /// The batch's memory is free.
-    pub(crate) fn free(&self, batch: &Batch) {
+    pub(crate) fn free(&self, batch: Batch) {
         let mut state = self.lock();
         state.bytes = state.bytes.saturating_sub(batch.items.len());
+        if state.spare.capacity() < batch.items.capacity() {
+            state.spare = batch.items;
+        }
+    }
+
+    /// Memory for a new batch; none when no batch is done with.
+    pub(crate) fn spare(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock().spare)
     }
 
     /// The fate of one of this process's own batches is known.

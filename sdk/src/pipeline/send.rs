@@ -162,7 +162,7 @@ impl Sender {
     fn keep(&mut self, batch: Batch) -> bool {
         if state::is_withheld() {
             self.queue.give_up(&batch);
-            self.settle(&batch, false);
+            self.settle(batch, false);
             return true;
         }
         let Some(spool) = &mut self.spool else {
@@ -221,7 +221,7 @@ impl Sender {
         match *answer {
             Answer::Taken { rejected } => {
                 self.queue.delivered(Place::Memory, records, rejected);
-                self.settle(&batch, rejected == 0);
+                self.settle(batch, rejected == 0);
             }
             Answer::Refused { status } => {
                 if status == TOO_LARGE && !state::is_withheld() {
@@ -232,7 +232,7 @@ impl Sender {
                 }
                 self.queue.tell(Problem::Refused { status, records });
                 self.queue.dropped(Place::Memory, DropReason::Refused, records);
-                self.settle(&batch, false);
+                self.settle(batch, false);
             }
             Answer::Later { .. } => {
                 self.keep(batch);
@@ -244,9 +244,10 @@ impl Sender {
         }
     }
 
-    fn settle(&self, batch: &Batch, delivered: bool) {
+    fn settle(&self, mut batch: Batch, delivered: bool) {
+        let receipt = batch.receipt.take();
         self.queue.free(batch);
-        self.queue.settle(batch.receipt.as_ref(), delivered);
+        self.queue.settle(receipt.as_ref(), delivered);
     }
 
     fn judge_spooled(&mut self, spooled: &Spooled, answer: &Answer) {
@@ -298,7 +299,7 @@ impl Sender {
                 } else {
                     self.queue.dropped(Place::Memory, DropReason::Shutdown, batch.records);
                 }
-                self.settle(&batch, false);
+                self.settle(batch, false);
             }
         }
         if let Some(spool) = self.spool.take() {

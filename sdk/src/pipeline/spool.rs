@@ -180,12 +180,13 @@ impl Spool {
 
     /// Puts a batch of this process behind those on disk. Not yet safe from a power cut: see [`sync`](Self::sync).
     /// When that fails the batch comes back.
-    pub(crate) fn put(&mut self, batch: Batch, resource: &[(String, String)]) -> Result<(), (Batch, io::Error)> {
+    pub(crate) fn put(&mut self, mut batch: Batch, resource: &[(String, String)]) -> Result<(), (Batch, io::Error)> {
         match self.write(&batch, resource) {
             Ok(entry) => {
-                self.queue.spooled(&batch);
+                let receipt = batch.receipt.take();
+                self.queue.spooled(batch);
                 self.bytes += entry.bytes;
-                self.own.entries.push_back(Entry { receipt: batch.receipt, ..entry });
+                self.own.entries.push_back(Entry { receipt, ..entry });
                 Ok(())
             }
             Err(problem) => Err((batch, problem)),

@@ -6,6 +6,7 @@
 
 pub(crate) mod drain;
 mod fingerprint;
+mod handed;
 mod histogram;
 pub(crate) mod known;
 #[cfg(feature = "tracing")]

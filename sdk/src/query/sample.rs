@@ -12,9 +12,9 @@ use super::table::{Code, Measured};
 use crate::callsite::StepDeclaration;
 use crate::clock;
 use crate::context::{ContextId, Resolved, Trace};
-use crate::pipeline::drain::attempt_id;
 use crate::pipeline::encode::{Span, SpanKind};
 use crate::pipeline::outbox::Outbox;
+use crate::pipeline::records::attempt_id;
 use gemba_conventions::attribute;
 
 /// Default threshold of a slow query, in nanoseconds: 200 ms, where people begin to notice that they wait.

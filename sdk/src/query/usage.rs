@@ -11,8 +11,8 @@ use super::known::{Known, OTHER};
 use super::table::{Code, Counts, Usage};
 use crate::callsite::StepDeclaration;
 use crate::context::{self, ContextId, Retired};
-use crate::pipeline::drain::attempt_id;
 use crate::pipeline::outbox::Outbox;
+use crate::pipeline::records::attempt_id;
 use gemba_conventions::{attribute, event};
 
 /// Longest time a context's usage is kept before it is sent; the design's 10 seconds.

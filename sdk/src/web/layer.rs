@@ -339,7 +339,7 @@ pub(crate) fn send(outbox: &mut Outbox, record: &Record<'_>) {
         return;
     };
     let Some(Read::Text(method)) = value::take(&mut values) else { return };
-    let context = &record.context;
+    let context = record.context();
     let (status, is_error, error) = Ending::of_word(ending);
     let name = format!("{method} {}", context.route);
     // Without room for a context the request has no trace, but a span must lie in one.

@@ -34,7 +34,7 @@ fn desk(settings: SpoolSettings, instance: &str) -> Desk {
 impl Desk {
     /// Records a batch of 3 whose only byte is `content`, and puts it on disk.
     fn put(&mut self, content: u8) {
-        (0..3).for_each(|_| self.ledger.record());
+        self.ledger.record(3);
         self.queue.push(Batch::new(Signal::Logs, vec![content], 3, None));
         let Waited::Batch(batch) = self.queue.next(Duration::ZERO) else { panic!("the batch is gone") };
         self.spool.put(batch, &[("service.name".to_owned(), "shop".to_owned())]).unwrap();

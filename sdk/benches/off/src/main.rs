@@ -1,0 +1,41 @@
+//! What is left of the macros when the crate is built with feature `off`: nothing.
+//!
+//! `sdk/benches/off/check` builds this program and looks at its code: the functions `recorded` hold the instructions of the
+//! functions `plain` and no other, and no name of a feature is in the binary.
+
+use std::hint::black_box;
+
+gemba::funnel! {
+    enum Checkout = "compiled_out" { Cart = "compiled_out_cart" }
+}
+
+mod uses {
+    #[inline(never)]
+    pub(crate) fn recorded(n: u64) -> u64 {
+        gemba::feature!("compiled.out.used", n = n, ratio = 0.5, text = "text");
+        n.wrapping_mul(3)
+    }
+
+    #[inline(never)]
+    pub(crate) fn plain(n: u64) -> u64 {
+        n.wrapping_mul(5)
+    }
+}
+
+mod steps {
+    #[inline(never)]
+    pub(crate) fn recorded(n: u64) -> u64 {
+        gemba::step!(super::Checkout::Cart, n = n);
+        n ^ 3
+    }
+
+    #[inline(never)]
+    pub(crate) fn plain(n: u64) -> u64 {
+        n ^ 5
+    }
+}
+
+fn main() {
+    let sums = [uses::recorded, uses::plain, steps::recorded, steps::plain].map(|of| of(black_box(7)));
+    assert_eq!(black_box(sums), [21, 35, 4, 2]);
+}

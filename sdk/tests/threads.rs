@@ -1,0 +1,160 @@
+//! What threads cost in memory: while they live, and once they have ended. Its own file: the allocator counts the whole process.
+
+#[path = "../benches/support/mod.rs"]
+mod sink;
+
+use gemba::DropReason;
+use gemba::query::{Database, Dialect};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Bytes allocated and not freed.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+struct Counting;
+
+#[expect(unsafe_code, reason = "an allocator is unsafe by nature")]
+// SAFETY: every call is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: handed through.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: handed through.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
+        // SAFETY: handed through.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const KIB: isize = 1024;
+const MAX_RINGS: usize = 64;
+
+/// One claim at a time: they share the process's memory and rings.
+fn started() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    static GUARD: OnceLock<gemba::Guard> = OnceLock::new();
+    let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    GUARD.get_or_init(|| {
+        let (server, _) = sink::start_sink().unwrap();
+        gemba::Config::new("threads").without_environment().endpoint(server).max_rings(MAX_RINGS).start().unwrap()
+    });
+    alone
+}
+
+fn flush() {
+    assert_eq!(gemba::flush(Duration::from_secs(60)), Ok(()));
+}
+
+fn dropped(reason: DropReason) -> u64 {
+    gemba::stats().dropped.iter().find(|(of, _)| *of == reason).map_or(0, |(_, count)| *count)
+}
+
+/// What a short-lived thread does: an event, an attempt and a query in a scope.
+fn live_briefly(number: usize) {
+    gemba::scope().user(number).session("s-1").run(|| {
+        gemba::feature!("threads.used", n = number);
+        gemba::attempt!("threads.tried").complete();
+        gemba::query!("threads.query", Sqlite).start().finish(Some(1));
+    });
+}
+
+fn short_lived(threads: usize) {
+    for first in (0..threads).step_by(200) {
+        for group in (first..first + 200).step_by(8) {
+            std::thread::scope(|scope| {
+                (group..group + 8).for_each(|number| drop(scope.spawn(move || live_briefly(number))));
+            });
+        }
+        flush();
+    }
+}
+
+#[test]
+fn ten_thousand_short_lived_threads_leave_nothing_behind() {
+    let _alone = started();
+    short_lived(1_000);
+    let (before, recorded) = (LIVE.load(Ordering::Relaxed), gemba::stats().recorded);
+    short_lived(10_000);
+    let left = LIVE.load(Ordering::Relaxed) - before;
+    assert!(left < 100 * KIB, "{left} bytes are left, ten a thread or more");
+    let stats = gemba::stats();
+    assert!(stats.recorded - recorded >= 3 * 10_000, "{stats:?}");
+    assert_eq!((stats.delivered + stats.dropped_total(), stats.pending), (stats.recorded, 0), "{stats:?}");
+}
+
+#[test]
+fn threads_beyond_the_cap_cost_nothing_and_are_counted() {
+    const THREADS: usize = 512;
+    const EVENTS: u64 = 3;
+    let _alone = started();
+    flush();
+    let (before, refused) = (LIVE.load(Ordering::Relaxed), dropped(DropReason::NoRing));
+    let (recorded, measured) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    let grown = std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let spawned = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, || {
+                (0..EVENTS).for_each(|n| gemba::feature!("threads.crowd", n = n));
+                recorded.wait();
+                measured.wait();
+            });
+            drop(spawned.unwrap());
+        }
+        recorded.wait();
+        let grown = LIVE.load(Ordering::Relaxed) - before;
+        measured.wait();
+        grown
+    });
+    // Each ring has as much slack behind it, whose pages are never touched.
+    let rings = isize::try_from(MAX_RINGS).unwrap() * 2 * 64 * KIB;
+    assert!(grown <= rings + 1024 * KIB, "{grown} bytes for {THREADS} threads");
+    let expected = (THREADS - MAX_RINGS) as u64 * EVENTS;
+    assert_eq!(dropped(DropReason::NoRing) - refused, expected);
+}
+
+#[test]
+fn rings_and_query_tables_of_eight_threads_stay_within_six_mebibytes() {
+    const THREADS: usize = 8;
+    const QUERIES: usize = 250;
+    let _alone = started();
+    flush();
+    let before = LIVE.load(Ordering::Relaxed);
+    let wait = Barrier::new(THREADS + 1);
+    let (rings, tables) = std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                gemba::feature!("threads.eight");
+                wait.wait();
+                wait.wait();
+                for number in 0..QUERIES {
+                    let sql = format!("SELECT a FROM threads_{number} WHERE b = 7");
+                    assert_eq!(Database::new(Dialect::Sqlite).run_text(&sql, || Ok::<_, String>(1)), Ok(1));
+                }
+                wait.wait();
+                wait.wait();
+            });
+        }
+        wait.wait();
+        let rings = LIVE.load(Ordering::Relaxed) - before;
+        wait.wait();
+        wait.wait();
+        let tables = LIVE.load(Ordering::Relaxed) - before - rings;
+        wait.wait();
+        (rings, tables)
+    });
+    assert!(rings <= 4 * 1024 * KIB, "{rings} bytes for rings");
+    assert!(tables <= 2 * 1024 * KIB, "{tables} bytes for the tables of {QUERIES} queries on each thread");
+}
