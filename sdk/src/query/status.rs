@@ -72,6 +72,7 @@ pub(crate) fn kind_of_sqlstate(code: &str) -> &'static str {
 
 /// The words of `error.type` that wrappers share.
 #[cfg(any(feature = "diesel", feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres", test))]
+#[allow(dead_code, reason = "each wrapper uses some of them")]
 mod kinds {
     pub(crate) const UNIQUE_VIOLATION: &str = "unique_violation";
     pub(crate) const FOREIGN_KEY_VIOLATION: &str = "foreign_key_violation";
@@ -88,6 +89,7 @@ mod kinds {
     pub(crate) const OTHER: &str = "other";
 }
 #[cfg(any(feature = "diesel", feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres", test))]
+#[allow(unused_imports, reason = "each wrapper uses some of them")]
 pub(crate) use kinds::*;
 
 #[cfg(test)]
