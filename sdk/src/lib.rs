@@ -89,8 +89,16 @@ pub use guard::{FlushError, Guard, InitError, consent, flush, stats};
 pub use identity::{Known, identify};
 pub use pipeline::Stats;
 pub use problem::Problem;
+#[cfg(feature = "diesel")]
+pub use query::diesel;
+#[cfg(feature = "rusqlite")]
+pub use query::rusqlite;
+#[cfg(feature = "sea-orm")]
+pub use query::sea_orm;
 #[cfg(feature = "sqlx")]
 pub use query::sqlx;
+#[cfg(feature = "tokio-postgres")]
+pub use query::tokio_postgres;
 pub use scope::{Scope, Scoped, scope};
 pub use ticket::{Ticket, TicketError};
 pub use value::Value;

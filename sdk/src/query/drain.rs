@@ -13,6 +13,7 @@ use super::FINGERPRINT_VERSION;
 use super::histogram::Histogram;
 use super::known::Known;
 use super::sample::Sample;
+use super::status::StatusCode;
 use super::table::{self, Series, Table, Usage};
 use super::usage::Pendings;
 use crate::context::{self, Retired, Trace};
@@ -47,6 +48,7 @@ pub(crate) enum Close {
 struct PointKey {
     query: usize,
     error: &'static str,
+    status: Option<StatusCode>,
     feature: &'static str,
     funnel: &'static str,
     step: &'static str,
@@ -143,15 +145,17 @@ impl Drain {
     }
 
     fn take_series(&mut self, series: &Series) {
-        let query = ptr::from_ref(series.query) as usize;
+        let of = &series.of;
+        let query = ptr::from_ref(of.query) as usize;
         let key = PointKey {
             query,
-            error: series.error,
-            feature: series.feature.map_or("", |feature| feature.name()),
-            funnel: series.step.map_or("", |step| step.funnel()),
-            step: series.step.map_or("", |step| step.step()),
-            file: series.code.file,
-            line: series.code.line,
+            error: of.error,
+            status: of.status,
+            feature: of.feature.map_or("", |feature| feature.name()),
+            funnel: of.step.map_or("", |step| step.funnel()),
+            step: of.step.map_or("", |step| step.step()),
+            file: of.code.file,
+            line: of.code.line,
         };
         match self.points.entry(key) {
             Entry::Occupied(mut point) => point.get_mut().merge(&series.histogram),
@@ -160,11 +164,11 @@ impl Drain {
             }
         }
         let remembered = self.queries.entry(query).or_insert_with(|| Remembered {
-            query: series.query,
+            query: of.query,
             declared: None,
             recent: Histogram::new(),
         });
-        if series.error.is_empty() && series.query.fingerprint != 0 {
+        if of.error.is_empty() && of.query.fingerprint != 0 {
             remembered.recent.merge(&series.histogram);
         }
     }
@@ -231,6 +235,9 @@ impl Drain {
                     attributes.integer(attribute::CODE_LINE, i64::from(key.line));
                 }
                 attributes.some_text(attribute::ERROR_TYPE, key.error);
+                if let Some(status) = key.status {
+                    attributes.text(attribute::DB_STATUS_CODE, &status.to_string());
+                }
             });
         }
         self.learn_tails();

@@ -74,7 +74,14 @@ impl Known {
     }
 
     /// Remembers the text that ran under the name; the first one counts.
-    #[cfg(any(feature = "tracing", feature = "sqlx", test))]
+    #[cfg(any(
+        feature = "tracing",
+        feature = "diesel",
+        feature = "rusqlite",
+        feature = "sqlx",
+        feature = "tokio-postgres",
+        test
+    ))]
     pub(crate) fn learn_text(&self, dialect: Dialect, sql: &str) {
         if self.fingerprint != 0 && self.text.get().is_none() {
             let Fingerprint { text, summary, .. } = fingerprint(dialect, sql);

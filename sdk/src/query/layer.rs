@@ -11,7 +11,9 @@
 //! 4. sqlx-sqlite works on a thread of its own, where no scope is current: the scope is then the one in which the
 //!    current tracing span was opened; without a span nobody is known.
 //! 5. There is no line of code.
-//! 6. Once a query has gone through a wrapper, the layer leaves all of sqlx's events alone: nothing is counted twice.
+//! 6. Once a query has gone through a wrapper of sqlx or sea-orm, the layer leaves all of sqlx's events alone: nothing is
+//!    counted twice.
+//! 7. Crates without such an event (diesel, rusqlite, tokio-postgres) are not seen: they have wrappers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};

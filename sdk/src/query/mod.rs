@@ -4,6 +4,8 @@
 //! measure; a table per thread adds up; the SDK's own thread drains it. Queries are never sampled away: every one is
 //! counted, and what does not fit the bound of 2,000 fingerprints is counted as `other`.
 
+#[cfg(feature = "diesel")]
+pub mod diesel;
 pub(crate) mod drain;
 mod fingerprint;
 mod handed;
@@ -11,18 +13,28 @@ mod histogram;
 pub(crate) mod known;
 #[cfg(feature = "tracing")]
 pub(crate) mod layer;
+#[cfg(feature = "rusqlite")]
+pub mod rusqlite;
 mod sample;
+#[cfg(feature = "sea-orm")]
+pub mod sea_orm;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;
+mod status;
 mod summary;
 mod table;
 mod timing;
+#[cfg(feature = "tokio-postgres")]
+pub mod tokio_postgres;
 mod usage;
+#[cfg(any(feature = "diesel", feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres"))]
+mod wrap;
 
 use std::time::Duration;
 
 pub use fingerprint::{Dialect, FINGERPRINT_VERSION, Fingerprint, fingerprint};
 pub use histogram::{Histogram, bucket_index};
+pub use status::StatusCode;
 pub use timing::{Database, QUERIES, QueryEnd, QueryHandle, QueryOutput, QuerySite, Running, TimedQuery, timed_text};
 
 #[cfg(feature = "tracing")]

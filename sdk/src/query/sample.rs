@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::known::Known;
+use super::status::StatusCode;
 use super::table::{Code, Measured};
 use crate::callsite::StepDeclaration;
 use crate::clock;
@@ -94,7 +95,8 @@ pub(crate) fn due(measured: &Measured) -> Option<SampleKind> {
     if (is_slow && SLOW.take(now_ns)) || (is_above && turn(&query.tail_due_ns, now_ns, TAIL_NS) && SLOW.take(now_ns)) {
         return Some(SampleKind::Slow);
     }
-    (is_ordinary && turn(&query.ordinary_due_ns, now_ns, ORDINARY_NS)).then_some(SampleKind::Ordinary)
+    let is_due = is_ordinary && measured.error.is_empty() && turn(&query.ordinary_due_ns, now_ns, ORDINARY_NS);
+    is_due.then_some(SampleKind::Ordinary)
 }
 
 /// Whether it is this caller's turn; then the next one comes after `interval_ns`.
@@ -116,6 +118,7 @@ pub(crate) struct Sample {
     elapsed_ns: u64,
     rows: Option<u64>,
     error: &'static str,
+    status: Option<StatusCode>,
 }
 
 impl Sample {
@@ -131,6 +134,7 @@ impl Sample {
             elapsed_ns: measured.elapsed_ns,
             rows: measured.rows,
             error: measured.error,
+            status: measured.status,
         }
     }
 
@@ -161,6 +165,9 @@ impl Sample {
                 attributes.unsigned(attribute::DB_RETURNED_ROWS, rows);
             }
             attributes.some_text(attribute::ERROR_TYPE, self.error);
+            if let Some(status) = self.status {
+                attributes.text(attribute::DB_STATUS_CODE, &status.to_string());
+            }
             attributes.some_text(attribute::USER_ID, context.user);
             attributes.some_text(attribute::SESSION_ID, context.session);
             attributes.some_text(attribute::TENANT, context.tenant);

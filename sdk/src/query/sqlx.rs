@@ -20,28 +20,34 @@
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 use ::sqlx::error::{BoxDynError, ErrorKind};
 use ::sqlx::{Database, Describe, Either, Error, Execute, Executor, Pool, SqlStr};
-use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
 use super::Dialect;
-use super::known;
+use super::status::{self, StatusCode};
 use super::table::Code;
-use super::timing::{self, Begin, Inside, QueryEnd, Running, Subject, TimedQuery};
+use super::timing::{Begin, QueryEnd, TimedQuery};
+use super::wrap::{self, Reading, TimedStream};
 use crate::state;
 
 /// A query has gone through a wrapper: the tracing layer leaves sqlx's events alone from then on.
 static IS_IN_USE: AtomicBool = AtomicBool::new(false);
 
-/// Whether queries of this process are captured by wrappers.
+/// Whether sqlx's queries of this process are captured by wrappers.
+#[cfg(feature = "tracing")]
 pub(crate) fn is_in_use() -> bool {
     IS_IN_USE.load(Ordering::Relaxed)
+}
+
+/// A wrapper counts what sqlx executes.
+pub(super) fn count_here() {
+    if state::is_recording() {
+        IS_IN_USE.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The dialect of an sqlx database, by the name of its driver.
@@ -54,26 +60,32 @@ fn dialect_of<DB: Database>() -> Dialect {
     }
 }
 
+/// How a query with this error ended.
+pub(super) fn failure(error: &Error) -> QueryEnd {
+    let code = error.as_database_error().and_then(::sqlx::error::DatabaseError::code);
+    QueryEnd::failed(kind_of(error), code.and_then(|code| StatusCode::new(&code)))
+}
+
 /// The kind of an error: a closed set of words, never a message.
 fn kind_of(error: &Error) -> &'static str {
     match error {
         Error::Database(error) => match error.kind() {
-            ErrorKind::UniqueViolation => "unique_violation",
-            ErrorKind::ForeignKeyViolation => "foreign_key_violation",
-            ErrorKind::NotNullViolation => "not_null_violation",
-            ErrorKind::CheckViolation => "check_violation",
-            ErrorKind::ExclusionViolation => "exclusion_violation",
-            _ => "database",
+            ErrorKind::UniqueViolation => status::UNIQUE_VIOLATION,
+            ErrorKind::ForeignKeyViolation => status::FOREIGN_KEY_VIOLATION,
+            ErrorKind::NotNullViolation => status::NOT_NULL_VIOLATION,
+            ErrorKind::CheckViolation => status::CHECK_VIOLATION,
+            ErrorKind::ExclusionViolation => status::EXCLUSION_VIOLATION,
+            _ => status::DATABASE,
         },
-        Error::Io(_) => "io",
+        Error::Io(_) => status::IO,
         Error::Tls(_) => "tls",
         Error::Protocol(_) => "protocol",
         Error::PoolTimedOut => "pool_timed_out",
         Error::PoolClosed => "pool_closed",
         Error::WorkerCrashed => "worker_crashed",
-        Error::Encode(_) | Error::InvalidArgument(_) => "encode",
+        Error::Encode(_) | Error::InvalidArgument(_) => status::ENCODE,
         Error::Decode(_) | Error::ColumnDecode { .. } => "decode",
-        _ => "other",
+        _ => status::OTHER,
     }
 }
 
@@ -159,17 +171,10 @@ impl<DB: Database> Replay<DB> {
         Self { sql: query.sql(), statement, arguments, persistent }
     }
 
-    /// Which query this is; `Nothing` when nobody counts it.
-    fn subject(&self) -> Subject {
-        if !state::is_recording() {
-            return Subject::Nothing;
-        }
-        IS_IN_USE.store(true, Ordering::Relaxed);
-        if let Some(outer) = timing::outer() {
-            outer.learn_text(dialect_of::<DB>(), self.sql.as_str());
-            return Subject::Nothing;
-        }
-        Subject::Known(known::by_text(dialect_of::<DB>(), self.sql.as_str()))
+    /// What is needed to begin, from this line of code.
+    fn begin(&self, code: Code) -> Begin {
+        count_here();
+        wrap::begin(dialect_of::<DB>(), self.sql.as_str(), code)
     }
 }
 
@@ -194,65 +199,15 @@ impl<DB: Database> Execute<'_, DB> for Replay<DB> {
 /// What a query gives: results of statements and rows.
 type Item<DB> = Result<Either<<DB as Database>::QueryResult, <DB as Database>::Row>, Error>;
 
-/// The stream of a query that counts itself.
-struct TimedRows<'e, DB: Database> {
-    stream: BoxStream<'e, Item<DB>>,
-    begin: Begin,
-    /// Set from the first poll on.
-    running: Option<Running>,
-    rows: u64,
-    /// Something came: dropped now, the reader has seen enough, which is no failure.
-    has_yielded: bool,
-}
-
-impl<'e, DB: Database> TimedRows<'e, DB> {
-    fn new(stream: BoxStream<'e, Item<DB>>, begin: Begin) -> Self {
-        Self { stream, begin, running: None, rows: 0, has_yielded: false }
-    }
-}
-
-impl<DB: Database> Stream for TimedRows<'_, DB> {
-    type Item = Item<DB>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let begin = this.begin;
-        let running = this.running.get_or_insert_with(|| begin.begin());
-        let polled = {
-            let _inside = running.query().map(Inside::enter);
-            this.stream.as_mut().poll_next(cx)
-        };
-        match &polled {
-            Poll::Pending => running.keep_scope(),
-            Poll::Ready(None) => running.end(QueryEnd { rows: Some(this.rows), error: None }),
-            Poll::Ready(Some(Err(error))) => {
-                running.end(QueryEnd { rows: Some(this.rows), error: Some(kind_of(error)) });
-            }
-            Poll::Ready(Some(Ok(step))) => {
-                this.has_yielded = true;
-                this.rows += u64::from(step.is_right());
-                // The next poll may never come.
-                running.keep_scope();
-            }
-        }
-        polled
-    }
-}
-
-impl<DB: Database> Drop for TimedRows<'_, DB> {
-    fn drop(&mut self) {
-        if let Some(running) = &mut self.running
-            && self.has_yielded
-        {
-            running.end(QueryEnd { rows: Some(self.rows), error: None });
-        }
-    }
+/// What sqlx's items and errors mean.
+fn reading<R, W>() -> Reading<Either<R, W>, Error> {
+    Reading { rows: |step| u64::from(step.is_right()), failure }
 }
 
 fn optional_end<R>(output: &Result<Option<R>, Error>) -> QueryEnd {
     match output {
-        Ok(row) => QueryEnd { rows: Some(u64::from(row.is_some())), error: None },
-        Err(error) => QueryEnd { rows: None, error: Some(kind_of(error)) },
+        Ok(row) => QueryEnd::done(Some(u64::from(row.is_some()))),
+        Err(error) => failure(error),
     }
 }
 
@@ -265,8 +220,8 @@ impl<'c, E: Executor<'c>> Executor<'c> for TimedExecutor<E> {
         Q: 'q + Execute<'q, Self::Database>,
     {
         let replay = Replay::new(query);
-        let begin = Begin { query: replay.subject(), code: self.code };
-        Box::pin(TimedRows::<Self::Database>::new(self.inner.fetch_many(replay), begin))
+        let begin = replay.begin(self.code);
+        Box::pin(TimedStream::new(self.inner.fetch_many(replay), begin, reading()))
     }
 
     fn fetch_optional<'e, 'q: 'e, Q>(
@@ -278,7 +233,7 @@ impl<'c, E: Executor<'c>> Executor<'c> for TimedExecutor<E> {
         Q: 'q + Execute<'q, Self::Database>,
     {
         let replay = Replay::new(query);
-        let begin = Begin { query: replay.subject(), code: self.code };
+        let begin = replay.begin(self.code);
         Box::pin(TimedQuery::new(self.inner.fetch_optional(replay), optional_end, begin))
     }
 

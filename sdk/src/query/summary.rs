@@ -8,7 +8,9 @@
 //! object (`CREATE INDEX i`) and nothing of a body that follows, an `UPDATE`, `DELETE` or `MERGE` names the table it
 //! changes only, and the name of a `WITH` query is no target, as a subquery in parentheses has none either.
 
-use super::fingerprint::{Kind, Token, slice};
+use std::collections::HashSet;
+
+use super::fingerprint::{Dialect, Kind, Token, slice, work};
 
 /// Longest summary, in characters; the conventions' number.
 const MAX_CHARS: usize = 255;
@@ -74,7 +76,10 @@ struct Summary<'a> {
     sql: &'a str,
     tokens: &'a [Token],
     frames: Vec<Frame>,
-    queries: Vec<&'a str>,
+    /// Names of `WITH` queries, in lower case.
+    queries: HashSet<String>,
+    /// A string may be the name of a table here.
+    has_string_names: bool,
     text: String,
     chars: usize,
     is_full: bool,
@@ -83,12 +88,13 @@ struct Summary<'a> {
 }
 
 /// The summary of a query, from its tokens.
-pub(crate) fn summary(sql: &str, tokens: &[Token]) -> String {
+pub(crate) fn summary(dialect: Dialect, sql: &str, tokens: &[Token]) -> String {
     let mut summary = Summary {
         sql,
         tokens,
         frames: vec![Frame::OUTER],
-        queries: Vec::new(),
+        queries: HashSet::new(),
+        has_string_names: matches!(dialect, Dialect::Generic | Dialect::MySql | Dialect::Sqlite),
         text: String::new(),
         chars: 0,
         is_full: false,
@@ -199,6 +205,7 @@ impl<'a> Summary<'a> {
 
     /// Handles the token at `at`; answers the index of the next one to handle.
     fn take(&mut self, at: usize) -> usize {
+        work(1);
         let Some(token) = self.tokens.get(at) else { return at };
         let text = slice(self.sql, token);
         match token.kind {
@@ -265,10 +272,10 @@ impl<'a> Summary<'a> {
     }
 
     /// A string where a table is due is a name (`FROM "song list", 'artists'` of the conventions' examples), if it
-    /// looks like one.
+    /// looks like one and the dialect takes it for one: SQLite does, and MySQL in its ANSI mode.
     fn take_value(&mut self, token: &Token, text: &str) {
         let Some(frame) = self.frames.last_mut() else { return };
-        let is_due = frame.wants && frame.place == Place::From && token.kind == Kind::Text;
+        let is_due = self.has_string_names && frame.wants && frame.place == Place::From && token.kind == Kind::Text;
         if frame.place != Place::Call {
             frame.wants = false;
         }
@@ -287,7 +294,7 @@ impl<'a> Summary<'a> {
         let Some(frame) = self.frames.last_mut() else { return at + 1 };
         if frame.names_query && !is_one_of(word, &["recursive", "select", "insert", "update", "delete", "merge"]) {
             frame.names_query = word.eq_ignore_ascii_case("recursive");
-            self.queries.push(word);
+            self.queries.insert(word.to_ascii_lowercase());
             return at + 1;
         }
         if frame.is_with && is_one_of(word, &["as", "not", "materialized", "recursive"]) {
@@ -403,6 +410,7 @@ impl<'a> Summary<'a> {
             if !is_dot || !matches!(member.kind, Kind::Word | Kind::Quoted) {
                 break;
             }
+            work(1);
             end += 2;
         }
         let Some(frame) = self.frames.last_mut() else { return end + 1 };
@@ -410,7 +418,7 @@ impl<'a> Summary<'a> {
         if frame.names_query {
             frame.names_query = false;
             if let Some(token) = self.tokens.get(at) {
-                self.queries.push(slice(self.sql, token));
+                self.queries.insert(slice(self.sql, token).to_ascii_lowercase());
             }
             return end + 1;
         }
@@ -422,8 +430,7 @@ impl<'a> Summary<'a> {
         }
         if let (Some(first), Some(last)) = (self.tokens.get(at), self.tokens.get(end)) {
             let name = self.sql.get(first.start..last.end).unwrap_or_default();
-            let is_query = self.queries.iter().any(|query| query.eq_ignore_ascii_case(name));
-            if !is_query {
+            if self.queries.is_empty() || !self.queries.contains(&name.to_ascii_lowercase()) {
                 self.push(name);
             }
         }

@@ -1,24 +1,23 @@
 //! The table of one thread: every query that ran on it since the last drain, added up.
 //!
-//! In: one [`Measured`] per query. Out: the thread's [`Table`] for the drain, by [`collect`]. One thread writes a table
-//! and never waits ([`Handed`]): a drain that comes while it is adding leaves the table for its next pass.
+//! In: one [`Measured`] per query. Out: series, lines of usage and samples, for the drain. How a table goes from its thread
+//! to the drain and back is `cell`'s.
 //!
-//! Invariants:
-//! 1. Every query is counted in exactly one series: what finds no room is counted as [`OTHER`].
-//! 2. What a table says about a context was written while that context was current or shared, so a pass that reads all
-//!    tables after taking the retired contexts meets none that is reused. If one table could not be read, the retired
-//!    contexts must wait ([`collect`] says so).
+//! Invariant: every query is counted in exactly one series; what finds no room is counted as [`OTHER`].
+
+mod cell;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use super::handed::Handed;
+pub(crate) use cell::{collect, record};
+
 use super::histogram::Histogram;
 use super::known::{Known, OTHER};
 use super::sample::{self, Sample};
+use super::status::StatusCode;
 use crate::callsite::{Callsite, StepDeclaration};
 use crate::context::{self, ContextId};
 use crate::pipeline;
@@ -63,6 +62,8 @@ pub(crate) struct Measured {
     pub(crate) rows: Option<u64>,
     /// Kind of the failure; empty when it went well.
     pub(crate) error: &'static str,
+    /// The database's own code for the failure, if it gave one.
+    pub(crate) status: Option<StatusCode>,
 }
 
 /// What makes a series: compared by address, so that no text is looked at per query.
@@ -70,6 +71,7 @@ pub(crate) struct Measured {
 struct SeriesKey {
     query: usize,
     error: usize,
+    status: u64,
     feature: usize,
     step: usize,
     file: usize,
@@ -78,20 +80,50 @@ struct SeriesKey {
 
 impl Hash for SeriesKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64((self.query as u64) ^ (self.error as u64).rotate_left(32));
+        state.write_u64((self.query as u64) ^ (self.error as u64).rotate_left(32) ^ self.status);
         state.write_u64((self.feature as u64) ^ (self.step as u64).rotate_left(32));
         state.write_u64((self.file as u64) ^ u64::from(self.line).rotate_left(40));
+    }
+}
+
+/// What a series of the metric is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SeriesOf {
+    pub(crate) query: &'static Known,
+    pub(crate) error: &'static str,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) feature: Option<&'static Callsite>,
+    pub(crate) step: Option<&'static StepDeclaration>,
+    pub(crate) code: Code,
+}
+
+impl SeriesOf {
+    /// All that finds no room.
+    const OTHER: Self =
+        Self { query: &OTHER, error: "", status: None, feature: None, step: None, code: Code { file: "", line: 0 } };
+
+    fn new(measured: &Measured, feature: Option<&'static Callsite>, step: Option<&'static StepDeclaration>) -> Self {
+        let Measured { query, error, status, code, .. } = *measured;
+        Self { query, error, status, feature, step, code }
+    }
+
+    fn key(&self) -> SeriesKey {
+        SeriesKey {
+            query: ptr::from_ref(self.query) as usize,
+            error: if self.error.is_empty() { 0 } else { self.error.as_ptr() as usize },
+            status: self.status.map_or(0, StatusCode::word),
+            feature: self.feature.map_or(0, |feature| ptr::from_ref(feature) as usize),
+            step: self.step.map_or(0, |step| ptr::from_ref(step) as usize),
+            file: if self.code.file.is_empty() { 0 } else { self.code.file.as_ptr() as usize },
+            line: self.code.line,
+        }
     }
 }
 
 /// One series of the metric.
 #[derive(Debug)]
 pub(crate) struct Series {
-    pub(crate) query: &'static Known,
-    pub(crate) error: &'static str,
-    pub(crate) feature: Option<&'static Callsite>,
-    pub(crate) step: Option<&'static StepDeclaration>,
-    pub(crate) code: Code,
+    pub(crate) of: SeriesOf,
     pub(crate) histogram: Histogram,
 }
 
@@ -291,7 +323,8 @@ impl Table {
         }
         if context::capture(measured.context) == 0 {
             let feature = context::current_feature(measured.context);
-            line.series = Some(self.series_place(measured.query, "", feature, step, measured.code));
+            let of = SeriesOf { error: "", status: None, ..SeriesOf::new(measured, feature, step) };
+            line.series = Some(self.series_place(of));
         }
         let place = self.usage.len();
         self.usage.push(line);
@@ -305,38 +338,23 @@ impl Table {
         feature: Option<&'static Callsite>,
         step: Option<&'static StepDeclaration>,
     ) {
-        let place = self.series_place(measured.query, measured.error, feature, step, measured.code);
+        let place = self.series_place(SeriesOf::new(measured, feature, step));
         if let Some(series) = self.series.get_mut(place) {
             series.histogram.record(measured.elapsed_ns);
         }
     }
 
     /// The place of a series, made if need be; that of `other` when there are too many.
-    fn series_place(
-        &mut self,
-        query: &'static Known,
-        error: &'static str,
-        feature: Option<&'static Callsite>,
-        step: Option<&'static StepDeclaration>,
-        code: Code,
-    ) -> usize {
-        let key = SeriesKey {
-            query: ptr::from_ref(query) as usize,
-            error: if error.is_empty() { 0 } else { error.as_ptr() as usize },
-            feature: feature.map_or(0, |feature| ptr::from_ref(feature) as usize),
-            step: step.map_or(0, |step| ptr::from_ref(step) as usize),
-            file: if code.file.is_empty() { 0 } else { code.file.as_ptr() as usize },
-            line: code.line,
-        };
+    fn series_place(&mut self, of: SeriesOf) -> usize {
+        let key = of.key();
         if let Some(place) = self.series_places.get(&key) {
             return *place;
         }
-        let is_other = query.fingerprint == 0 && feature.is_none() && step.is_none() && code.file.is_empty();
-        if self.series.len() >= MAX_SERIES && !(is_other && error.is_empty()) {
-            return self.series_place(&OTHER, "", None, None, Code::default());
+        if self.series.len() >= MAX_SERIES && key != SeriesOf::OTHER.key() {
+            return self.series_place(SeriesOf::OTHER);
         }
         let place = self.series.len();
-        self.series.push(Series { query, error, feature, step, code, histogram: Histogram::new() });
+        self.series.push(Series { of, histogram: Histogram::new() });
         self.series_places.insert(key, place);
         place
     }
@@ -381,84 +399,12 @@ fn usage_key(measured: &Measured, step: Option<&'static StepDeclaration>) -> Usa
     }
 }
 
-/// A thread's hold on its table; says so when the thread ends.
-struct Owner(Arc<Handed<Table>>);
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// All tables, of running threads and of ended ones not yet drained.
-static TABLES: Mutex<Vec<Arc<Handed<Table>>>> = Mutex::new(Vec::new());
-
-/// For queries that end while their thread's own table is gone already, in destructors of thread-locals.
-static LAST: Mutex<Option<Box<Table>>> = Mutex::new(None);
-
-thread_local! {
-    static OWN: Owner = {
-        let own = Arc::new(Handed::new(Box::default()));
-        TABLES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&own));
-        Owner(own)
-    };
-}
-
-/// Counts one query. Never waits for the drain; a thread's first query allocates its table.
-#[inline]
-pub(crate) fn record(measured: &Measured) {
-    if OWN.try_with(|own| own.0.change(|table| table.add(measured))).is_err() {
-        LAST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().add(measured);
-    }
-}
-
-/// Gives every table that holds something to `take`, which leaves nothing in it. True: all tables were read.
-pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
-    /// Looks at a busy table; adding takes 50 ns, so more mean that its thread is off the processor.
-    const LOOKS: usize = 100;
-    let mut is_complete = true;
-    let mut spare: Box<Table> = Box::default();
-    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    tables.retain(|table| {
-        // Before the table is taken: an ended thread adds nothing any more.
-        let is_closed = table.is_closed();
-        if !is_closed && !table.take_dirty() {
-            return true;
-        }
-        for _ in 0..LOOKS {
-            match table.exchange(std::mem::take(&mut spare)) {
-                Ok(mut taken) => {
-                    if !taken.is_empty() {
-                        take(&mut taken);
-                    }
-                    taken.clear();
-                    spare = taken;
-                    return !is_closed;
-                }
-                Err(unused) => {
-                    spare = unused;
-                    std::hint::spin_loop();
-                }
-            }
-        }
-        table.mark_dirty();
-        is_complete = false;
-        true
-    });
-    drop(tables);
-    if let Some(mut last) = LAST.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        take(&mut last);
-    }
-    is_complete
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::query::{Dialect, known};
-    use std::sync::atomic::AtomicBool;
 
-    fn measured(query: &'static Known) -> Measured {
+    pub(super) fn measured(query: &'static Known) -> Measured {
         Measured {
             query,
             code: Code::default(),
@@ -467,45 +413,18 @@ mod tests {
             elapsed_ns: 1000,
             rows: Some(1),
             error: "",
+            status: None,
         }
     }
 
     /// Calls of a query in a table.
-    fn calls(table: &Table, query: &'static Known) -> u64 {
-        table.series.iter().filter(|series| ptr::eq(series.query, query)).map(|series| series.histogram.count()).sum()
-    }
-
-    #[test]
-    fn a_drain_beside_the_writer_misses_nothing_and_counts_nothing_twice() {
-        const CALLS: u64 = if cfg!(miri) { 200 } else { 200_000 };
-        let query = known::by_name(Dialect::Generic, "table.race");
-        let cell = Handed::new(Box::<Table>::default());
-        let drained = AtomicU64::new(0);
-        let is_done = AtomicBool::new(false);
-        std::thread::scope(|threads| {
-            threads.spawn(|| {
-                for _ in 0..CALLS {
-                    cell.change(|table| table.add(&measured(query)));
-                }
-                is_done.store(true, Ordering::Release);
-            });
-            let mut spare: Box<Table> = Box::default();
-            loop {
-                let was_done = is_done.load(Ordering::Acquire);
-                match cell.exchange(spare) {
-                    Ok(mut taken) => {
-                        drained.fetch_add(calls(&taken, query), Ordering::Relaxed);
-                        taken.clear();
-                        spare = taken;
-                        if was_done {
-                            break;
-                        }
-                    }
-                    Err(unused) => spare = unused,
-                }
-            }
-        });
-        assert_eq!(drained.load(Ordering::Relaxed), CALLS);
+    pub(super) fn calls(table: &Table, query: &'static Known) -> u64 {
+        table
+            .series
+            .iter()
+            .filter(|series| ptr::eq(series.of.query, query))
+            .map(|series| series.histogram.count())
+            .sum()
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use super::Dialect;
 use super::known::{self, Known};
+use super::status::StatusCode;
 use super::table::{self, Code, Measured};
 #[cfg(feature = "tracing")]
 use crate::context::ContextId;
@@ -55,6 +56,13 @@ impl Drop for Inside {
 }
 
 /// What came of a query.
+///
+/// # Examples
+/// ```
+/// use gemba::query::QueryEnd;
+/// let three_rows = QueryEnd { rows: Some(3), ..QueryEnd::default() };
+/// assert_eq!(three_rows.error, None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryEnd {
     /// Rows returned or affected, if known.
@@ -62,6 +70,20 @@ pub struct QueryEnd {
     /// Kind of the failure, such as a type name or an SQLSTATE class; never a message, which may hold values. `None` when
     /// it went well.
     pub error: Option<&'static str>,
+    /// The database's own code for the failure, where it gives one.
+    pub status: Option<StatusCode>,
+}
+
+impl QueryEnd {
+    /// It went well.
+    pub(crate) const fn done(rows: Option<u64>) -> Self {
+        Self { rows, error: None, status: None }
+    }
+
+    /// It failed.
+    pub(crate) const fn failed(error: &'static str, status: Option<StatusCode>) -> Self {
+        Self { rows: None, error: Some(error), status }
+    }
 }
 
 /// Results that say how a query ended.
@@ -79,7 +101,7 @@ pub trait QueryOutput {
 
 impl<T, E> QueryOutput for Result<T, E> {
     fn query_end(&self) -> QueryEnd {
-        QueryEnd { rows: None, error: self.as_ref().err().map(|_| std::any::type_name::<E>()) }
+        QueryEnd { error: self.as_ref().err().map(|_| std::any::type_name::<E>()), ..QueryEnd::default() }
     }
 }
 
@@ -97,22 +119,30 @@ pub struct Running {
     query: Option<&'static Known>,
     code: Code,
     start_ticks: u64,
+    /// When the clock was stopped; 0 while it runs.
+    paused_ticks: u64,
     /// The scope it began in; taken only when the query may end outside of it.
     context: Option<ContextRef>,
 }
 
 impl Running {
+    /// Counts nothing.
+    #[inline]
+    const fn nothing(code: Code) -> Self {
+        Self { query: None, code, start_ticks: 0, paused_ticks: 0, context: None }
+    }
+
     /// Begins now, in the current scope.
     #[inline]
     pub(crate) fn begin(query: impl FnOnce() -> &'static Known, code: Code) -> Self {
         let state = state::load();
         if state & state::RECORDING == 0 || outer().is_some() {
-            return Self { query: None, code, start_ticks: 0, context: None };
+            return Self::nothing(code);
         }
-        Self { query: Some(query()), code, start_ticks: clock::read(state), context: None }
+        Self { query: Some(query()), code, start_ticks: clock::read(state), paused_ticks: 0, context: None }
     }
 
-    #[cfg(feature = "sqlx")]
+    #[cfg(any(feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres"))]
     pub(crate) fn query(&self) -> Option<&'static Known> {
         self.query
     }
@@ -121,6 +151,23 @@ impl Running {
     pub(crate) fn keep_scope(&mut self) {
         if self.query.is_some() && self.context.is_none() {
             self.context = Some(ContextRef::share(scope::current()));
+        }
+    }
+
+    /// Stops the clock: what follows is the caller's time, not the database's.
+    #[cfg(feature = "rusqlite")]
+    pub(crate) fn pause(&mut self) {
+        if self.query.is_some() && self.paused_ticks == 0 {
+            self.paused_ticks = clock::now();
+        }
+    }
+
+    /// Lets the clock go on.
+    #[cfg(feature = "rusqlite")]
+    pub(crate) fn resume(&mut self) {
+        if self.paused_ticks != 0 {
+            self.start_ticks += clock::now().saturating_sub(self.paused_ticks);
+            self.paused_ticks = 0;
         }
     }
 
@@ -134,18 +181,18 @@ impl Running {
     /// ```
     #[inline]
     pub fn finish(mut self, rows: Option<u64>) {
-        self.end(QueryEnd { rows, error: None });
+        self.end(QueryEnd::done(rows));
     }
 
     /// Ends the query as failed; `error` is a kind, never a message.
     pub fn fail(mut self, error: &'static str) {
-        self.end(QueryEnd { rows: None, error: Some(error) });
+        self.end(QueryEnd::failed(error, None));
     }
 
     #[inline]
     pub(crate) fn end(&mut self, end: QueryEnd) {
         let Some(query) = self.query.take() else { return };
-        let end_ticks = clock::now();
+        let end_ticks = if self.paused_ticks == 0 { clock::now() } else { self.paused_ticks };
         let context = self.context.as_ref().map_or_else(scope::current, ContextRef::id);
         table::record(&Measured {
             query,
@@ -155,6 +202,7 @@ impl Running {
             elapsed_ns: clock::elapsed_ns(self.start_ticks, end_ticks),
             rows: end.rows,
             error: end.error.unwrap_or_default(),
+            status: end.status,
         });
     }
 }
@@ -163,7 +211,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if self.query.is_some() {
             let error = if std::thread::panicking() { PANICKED } else { CANCELLED };
-            self.end(QueryEnd { rows: None, error: Some(error) });
+            self.end(QueryEnd::failed(error, None));
         }
     }
 }
@@ -179,6 +227,7 @@ pub(crate) fn record_ended(query: &'static Known, context: ContextId, elapsed_ns
         elapsed_ns,
         rows,
         error: "",
+        status: None,
     });
 }
 
@@ -281,7 +330,7 @@ impl QueryHandle {
     /// # async fn fetch() -> Vec<u32> { vec![1] }
     /// # async fn handler() -> Vec<u32> {
     /// gemba::query!("orders.by_user", Postgres)
-    ///     .timed_with(fetch(), |rows| QueryEnd { rows: Some(rows.len() as u64), error: None })
+    ///     .timed_with(fetch(), |rows| QueryEnd { rows: Some(rows.len() as u64), ..QueryEnd::default() })
     ///     .await
     /// # }
     /// ```
@@ -401,13 +450,18 @@ where
 }
 
 /// Runs `work` inside the query.
-fn run<T: QueryOutput>(mut running: Running, work: impl FnOnce() -> T) -> T {
+fn run<T: QueryOutput>(running: Running, work: impl FnOnce() -> T) -> T {
+    run_with(running, work, T::query_end)
+}
+
+/// Runs `work` inside the query; `judge` says how it ended.
+pub(crate) fn run_with<T>(mut running: Running, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> QueryEnd) -> T {
     running.keep_scope();
     let output = {
         let _inside = running.query.map(Inside::enter);
         work()
     };
-    running.end(output.query_end());
+    running.end(judge(&output));
     output
 }
 
@@ -431,7 +485,7 @@ impl Begin {
     #[inline]
     pub(crate) fn begin(self) -> Running {
         match self.query {
-            Subject::Nothing => Running { query: None, code: self.code, start_ticks: 0, context: None },
+            Subject::Nothing => Running::nothing(self.code),
             Subject::Site(site) => Running::begin(|| site.known(), self.code),
             Subject::Name(dialect, name) => Running::begin(|| known::by_name(dialect, name), self.code),
             Subject::Known(known) => Running::begin(|| known, self.code),
@@ -454,7 +508,7 @@ pin_project! {
     }
 }
 
-impl<F: Future, J> TimedQuery<F, J> {
+impl<F: Future, J: FnOnce(&F::Output) -> QueryEnd> TimedQuery<F, J> {
     pub(crate) fn new(future: F, judge: J, begin: Begin) -> Self {
         Self { future, begin, running: None, judge: Some(judge) }
     }

@@ -9,7 +9,9 @@
 //!    a word. Where a dialect leaves a doubt, the reading that hides more is taken.
 //! 2. Token ranges lie on character boundaries, because tokens start and end at ASCII bytes or at the text's ends.
 
-use super::Dialect;
+mod blank;
+
+use super::{Dialect, work};
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl<'a> Lexer<'a> {
 
     /// The byte `ahead` of the current place; 0 beyond the end.
     fn peek(&self, ahead: usize) -> u8 {
+        work(1);
         self.bytes.get(self.at + ahead).copied().unwrap_or(0)
     }
 
@@ -81,62 +84,9 @@ impl<'a> Lexer<'a> {
     /// Moves to the first byte for which `stop` holds, or to the end.
     fn skip_until(&mut self, stop: impl Fn(u8) -> bool) {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
-        self.at += rest.iter().position(|byte| stop(*byte)).unwrap_or(rest.len());
-    }
-
-    /// Passes white space and comments; true if there were any.
-    fn skip_blank(&mut self) -> bool {
-        let start = self.at;
-        loop {
-            match self.peek(0) {
-                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
-                0 if !self.is_at_end() => self.at += 1,
-                b'-' if self.peek(1) == b'-' && self.is_dash_comment() => self.skip_until(|byte| byte == b'\n'),
-                b'#' if self.is_hash_comment() => self.skip_until(|byte| byte == b'\n'),
-                b'/' if self.peek(1) == b'*' => self.skip_block_comment(),
-                _ => return self.at > start,
-            }
-        }
-    }
-
-    /// MySQL wants white space (or the end) after `--`; everywhere else two dashes are enough.
-    fn is_dash_comment(&self) -> bool {
-        self.dialect != Dialect::MySql || self.peek(2) <= b' '
-    }
-
-    /// `#` opens a comment in MySQL, and in ClickHouse before a blank or `!`. In text of unknown origin it does unless
-    /// it begins one of PostgreSQL's JSON operators: to read a comment as SQL could let an apostrophe in it turn
-    /// strings inside out.
-    fn is_hash_comment(&self) -> bool {
-        let next = self.peek(1);
-        match self.dialect {
-            Dialect::MySql => true,
-            Dialect::ClickHouse => next <= b' ' || next == b'!',
-            Dialect::Generic => !matches!(next, b'>' | b'-' | b'=' | b'#' | b'&'),
-            Dialect::Postgres | Dialect::Sqlite | Dialect::SqlServer => false,
-        }
-    }
-
-    /// Nested in PostgreSQL, SQL Server and ClickHouse; in text of unknown origin too, because that hides more.
-    fn skip_block_comment(&mut self) {
-        let nests = !matches!(self.dialect, Dialect::MySql | Dialect::Sqlite);
-        let mut depth = 1_usize;
-        self.at += 2;
-        while depth > 0 {
-            self.skip_until(|byte| byte == b'*' || byte == b'/');
-            if self.is_at_end() {
-                return;
-            }
-            if self.peek(0) == b'*' && self.peek(1) == b'/' {
-                depth -= 1;
-                self.at += 2;
-            } else if nests && self.peek(0) == b'/' && self.peek(1) == b'*' {
-                depth += 1;
-                self.at += 2;
-            } else {
-                self.at += 1;
-            }
-        }
+        let passed = rest.iter().position(|byte| stop(*byte)).unwrap_or(rest.len());
+        work(passed + 1);
+        self.at += passed;
     }
 
     /// Moves behind the closing `quote` of an open quotation; a doubled quote stays inside, and so does what follows a
@@ -240,7 +190,9 @@ impl<'a> Lexer<'a> {
             self.at += 1;
             let tag = self.text.get(start..self.at).unwrap_or_default();
             let rest = self.text.get(self.at..).unwrap_or_default();
-            self.at = rest.find(tag).map_or(self.bytes.len(), |found| self.at + found + tag.len());
+            let start = self.at;
+            self.at = rest.find(tag).map_or(self.bytes.len(), |found| start + found + tag.len());
+            work(self.at - start);
             return Kind::Text;
         }
         if self.at == start + 1 {
@@ -336,7 +288,9 @@ impl<'a> Lexer<'a> {
         end[len] = b'\'';
         let end = core::str::from_utf8(&end[..=len]).unwrap_or("'");
         let rest = self.text.get(self.at..).unwrap_or_default();
-        self.at = rest.find(end).map_or(self.bytes.len(), |found| self.at + found + end.len());
+        let start = self.at;
+        self.at = rest.find(end).map_or(self.bytes.len(), |found| start + found + end.len());
+        work(self.at - start);
         Kind::Text
     }
 
@@ -384,6 +338,7 @@ impl<'a> Lexer<'a> {
         if self.peek(1) == b'(' {
             let rest = self.bytes.get(self.at + 2..).unwrap_or_default();
             let len = rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
+            work(len);
             let tail = rest.get(len..).unwrap_or_default();
             let ends = tail.get(2).is_none_or(|byte| !continues_word(*byte));
             let is_conversion = matches!(tail, [b')', b's' | b'd' | b'f' | b'b' | b't', ..]) && ends;
@@ -411,6 +366,7 @@ impl<'a> Lexer<'a> {
     fn lex_brace(&mut self) -> Kind {
         let rest = self.bytes.get(self.at + 1..).unwrap_or_default();
         let len = rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
+        work(len);
         let names = matches!(self.dialect, Dialect::ClickHouse | Dialect::Generic);
         // Or cut off by the end of the text.
         if names && len > 0 && matches!(rest.get(len), Some(b':') | None) {

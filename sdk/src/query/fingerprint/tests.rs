@@ -297,6 +297,107 @@ fn the_summary_names_what_a_statement_works_on() {
     assert!(summed.len() <= 255 && summed.ends_with(" table_name"), "{summed}");
 }
 
+/// Steps that the fingerprint of a text takes.
+fn steps(dialect: Dialect, sql: &str) -> usize {
+    WORK.with(|work| work.set(0));
+    fingerprint(dialect, sql);
+    WORK.with(std::cell::Cell::get)
+}
+
+#[test]
+fn the_work_is_linear_in_the_length_of_the_text() {
+    let repeated = [
+        "1, ",
+        "'a', ",
+        "?,",
+        "(1, 'x'), ",
+        "(",
+        "[",
+        "((1),",
+        ")",
+        "ARRAY[",
+        "- ",
+        "+-",
+        "a.",
+        "%(a",
+        "%(a)",
+        "{a",
+        "{a:",
+        "$a$ ",
+        "$$",
+        "$",
+        "E'a' ",
+        "E'a'\n'b' ",
+        "E'",
+        "''",
+        "'\\",
+        "\"\"",
+        "`",
+        "/*",
+        "/* */",
+        "*/",
+        "-- a\n",
+        "#",
+        "q'[",
+        "nq'",
+        "@",
+        "@a",
+        ":",
+        ":a",
+        "?1",
+        "‘",
+        "“",
+        " ",
+        "\n",
+        "0x",
+        "1e+",
+        ".5",
+        "1.",
+        "é",
+        "a ",
+        "NOT ",
+        "NULL ",
+        "IS NOT NULL AND ",
+        "VALUES (1), ",
+        "SELECT a FROM b JOIN ",
+        "UNION SELECT ",
+        "IDENTIFIED BY x ",
+        ";",
+        "; CREATE USER a PASSWORD 'x'",
+        "x'",
+        "_utf8'a'",
+        "a AS (SELECT 1 FROM b), ",
+        "FROM a, ",
+    ];
+    for start in ["", "SELECT a FROM t WHERE b IN (", "INSERT INTO t VALUES ", "WITH "] {
+        for piece in repeated {
+            for dialect in Dialect::ALL {
+                let text = |bytes: usize| format!("{start}{}", piece.repeat(bytes / piece.len()));
+                let (short, long) = (text(512), text(8 * 512));
+                let (few, many) = (steps(*dialect, &short), steps(*dialect, &long));
+                assert!(many <= 10 * few, "{dialect:?} {start}{piece}..: {few} steps, then {many}");
+                assert!(many <= 30 * long.len(), "{dialect:?} {start}{piece}..: {many} steps for {} bytes", long.len());
+            }
+        }
+    }
+    // Names of common table expressions, each looked up again.
+    let queries: String = (0..2000).map(|number| format!("q{number} AS (), ")).collect();
+    let uses: String = (0..8000).map(|number| format!("q{}, ", number % 2000)).collect();
+    let sql = format!("WITH {queries} z AS () SELECT 1 FROM {uses} z");
+    assert!(steps(Postgres, &sql) <= 30 * sql.len());
+    assert_eq!(fingerprint(Postgres, &sql).summary, "SELECT");
+}
+
+#[test]
+fn a_hundred_thousand_values_are_one() {
+    let values = vec!["'x'"; 100_000].join(", ");
+    let sql = format!("SELECT a FROM t WHERE b IN ({values})");
+    assert!(steps(Postgres, &sql) <= 30 * sql.len());
+    text(Postgres, &sql, "SELECT a FROM t WHERE b IN (?)");
+    let rows = vec!["(1, 'x', NULL)"; 100_000].join(", ");
+    text(MySql, &format!("INSERT INTO t VALUES {rows}"), "INSERT INTO t VALUES (?, ?, ?)");
+}
+
 /// What a planted literal looks like in every dialect, with `MARKER` inside.
 fn planted(dialect: Dialect) -> Vec<&'static str> {
     let mut all = vec![

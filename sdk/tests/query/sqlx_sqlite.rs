@@ -1,26 +1,13 @@
 //! Queries against a real SQLite arrive as histograms, usage records, declarations and samples, and none is missing.
-//!
-//! Recording starts once in a process, so all claims share one start and one server; each tells its own records by its
-//! queries' texts or names. One is at work at a time.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
-
-mod support;
 
 use gemba::query::{Database, Dialect, QueryEnd, fingerprint};
 use gemba::sqlx::{Timed, TimedExt as _};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
 use std::time::Duration;
-use support::{RECEIVED, flush, logs, points, samples, start, text, usage_of};
-use tokio::sync::{Mutex, MutexGuard};
 
-/// A turn of one's own: a flush sends the usage of every scope still open, so another claim's would cut a scope's usage
-/// into two records.
-async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
-}
+use crate::support::{RECEIVED, flush, logs, points, samples, start, text, usage_of};
+use crate::turn;
 
 /// A database of its own, in memory.
 async fn database() -> Timed<SqlitePool> {
@@ -117,7 +104,7 @@ async fn statements_per_attempt_are_exact_so_that_n_plus_one_is_a_fact() {
         usage.iter().filter(|line| line.0 == hex("SELECT total FROM orders WHERE 'nplus' <> '' AND id = 1")).collect();
     assert_eq!(each.len(), 1, "one line in one record: {usage:?}");
     assert_eq!((each[0].1, each[0].2, each[0].4.as_str()), (10, 10, "nplus.list"));
-    assert!(each[0].6.contains("query_sqlite.rs:"), "the line of code: {}", each[0].6);
+    assert!(each[0].6.contains("sqlx_sqlite.rs:"), "the line of code: {}", each[0].6);
     let once = usage.iter().filter(|line| line.0 == hex("SELECT id FROM orders WHERE 'nplus' = 'nplus'"));
     assert_eq!(once.map(|line| line.1).collect::<Vec<_>>(), [1]);
 }
@@ -136,12 +123,14 @@ async fn failed_queries_are_counted_with_their_kind_and_kept_as_samples() {
     let found = points(&hex(sql));
     let failed: Vec<_> = found.iter().filter(|(of, _)| text(of, "error.type") == "unique_violation").collect();
     assert_eq!(failed.iter().map(|(_, point)| point.count).sum::<u64>(), 1);
+    assert!(failed.iter().all(|(of, _)| text(of, "db.response.status_code") == "2067"), "{failed:?}");
     let usage = usage_of("failing");
     assert_eq!(usage.iter().map(|line| line.3).sum::<i64>(), 2, "{usage:?}");
     let kept = samples(&hex("SELECT failing FROM nowhere"));
     assert_eq!(kept.len(), 1);
     let (of, span) = &kept[0];
     assert_eq!((text(of, "gemba.query.sample"), text(of, "error.type")), ("failed", "database"));
+    assert_eq!(text(of, "db.response.status_code"), "1", "SQLite's code");
     assert_eq!((text(of, "user.id"), text(of, "gemba.tenant")), ("failing", "acme"));
     assert_eq!((span.kind, span.name.as_str()), (3, "SELECT nowhere"));
     assert_eq!(span.status.as_ref().unwrap().code, 2);
@@ -187,7 +176,7 @@ async fn a_named_query_counts_once_and_learns_the_text_inside_it() {
         gemba::query!("orders.macro", Sqlite)
             .timed_with(sqlx::query("SELECT 'macro' FROM orders").fetch_all(&db), |rows| QueryEnd {
                 rows: rows.as_ref().ok().map(|rows| rows.len() as u64),
-                error: None,
+                ..QueryEnd::default()
             })
             .await
             .unwrap();
@@ -223,7 +212,7 @@ async fn connections_and_transactions_are_counted_through_timed() {
     flush();
     let usage = usage_of("transacting");
     assert_eq!(usage.len(), 2, "{usage:?}");
-    assert!(usage.iter().all(|line| line.1 == 1 && line.6.contains("query_sqlite.rs:")), "{usage:?}");
+    assert!(usage.iter().all(|line| line.1 == 1 && line.6.contains("sqlx_sqlite.rs:")), "{usage:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +238,7 @@ async fn a_query_whose_future_is_dropped_counts_as_cancelled() {
 async fn queries_of_two_thousand_short_threads_are_all_counted() {
     let _turn = turn().await;
     start();
-    let sql = "SELECT 'threads' FROM t";
+    let sql = "SELECT threads FROM t";
     for _ in 0..100 {
         let threads: Vec<_> = (0..20)
             .map(|_| {

@@ -1,73 +1,12 @@
 //! Queries against a real PostgreSQL: the same wrapper, its own dialect and errors.
-//!
-//! Starts a private cluster from the server binaries of Debian's package `postgresql`, on a socket in a folder of its own.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
-
-mod support;
 
 use gemba::query::{Dialect, fingerprint};
 use gemba::sqlx::{Timed, TimedExt as _};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use support::{flush, logs, points, samples, start, text, usage_of};
 
-/// User and group `nobody` of Debian; PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
-
-/// A PostgreSQL of this test.
-struct Cluster {
-    programs: PathBuf,
-    folder: PathBuf,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").expect("install the package `postgresql`");
-        let newest = versions.map(|version| version.unwrap().path().join("bin")).max().unwrap();
-        // A short path: the name of a socket has 107 bytes at most.
-        let folder = std::env::temp_dir().join(format!("gemba-pg-{}", std::process::id()));
-        std::fs::create_dir(&folder).unwrap();
-        let cluster = Self { programs: newest, folder };
-        if is_root() {
-            std::os::unix::fs::chown(&cluster.folder, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        cluster.run("initdb", &["-D", "data", "-A", "trust", "-U", "gemba", "--no-sync", "--no-instructions"]);
-        let options = format!("-c listen_addresses='' -c unix_socket_directories={} -F", cluster.folder.display());
-        // Waits until the server answers.
-        cluster.run("pg_ctl", &["-D", "data", "-l", "log", "-w", "-o", &options, "start"]);
-        cluster
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let mut command = Command::new(self.programs.join(program));
-        command.args(arguments).current_dir(&self.folder).env("LC_ALL", "C");
-        command.stdout(std::process::Stdio::null());
-        if is_root() {
-            command.uid(NOBODY).gid(NOBODY);
-        }
-        let status = command.status().unwrap();
-        assert!(status.success(), "{program} {arguments:?}: {status}");
-    }
-
-    fn options(&self) -> PgConnectOptions {
-        PgConnectOptions::new().socket(&self.folder).username("gemba").database("postgres")
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.run("pg_ctl", &["-D", "data", "-m", "immediate", "-w", "stop"]);
-        std::fs::remove_dir_all(&self.folder).unwrap();
-    }
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(Path::new("/proc/self")).unwrap().uid() == 0
-}
+use crate::server::Postgres;
+use crate::support::{flush, logs, points, samples, start, text, usage_of};
+use crate::turn;
 
 fn hex(sql: &str) -> String {
     fingerprint(Dialect::Postgres, sql).hex()
@@ -75,9 +14,11 @@ fn hex(sql: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_to_postgresql_are_counted_with_rows_errors_and_cancellation() {
+    let _turn = turn().await;
     start();
-    let cluster = Cluster::start();
-    let db = Timed::new(PgPoolOptions::new().max_connections(2).connect_with(cluster.options()).await.unwrap());
+    let server = Postgres::start();
+    let options = PgConnectOptions::new().socket(server.folder()).username("gemba").database("postgres");
+    let db = Timed::new(PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap());
     let insert = "INSERT INTO parcel (id, place) VALUES ($1, $2)";
     let select = "SELECT id FROM parcel WHERE place = ANY($1) ORDER BY id";
     let work = async {
@@ -115,6 +56,9 @@ async fn queries_to_postgresql_are_counted_with_rows_errors_and_cancellation() {
     assert!(errors.contains(&"cancelled".to_owned()) && errors.contains(&String::new()), "{errors:?}");
     let kinds: Vec<_> = points(&hex(insert)).iter().map(|(of, _)| text(of, "error.type").to_owned()).collect();
     assert!(kinds.contains(&"unique_violation".to_owned()), "{kinds:?}");
+    let codes: Vec<_> =
+        points(&hex(insert)).iter().map(|(of, _)| text(of, "db.response.status_code").to_owned()).collect();
+    assert!(codes.contains(&"23505".to_owned()), "{codes:?}");
     let slow: Vec<_> = samples(&hex("SELECT pg_sleep(1)"));
     let slow: Vec<_> = slow.iter().filter(|(of, _)| text(of, "gemba.query.sample") == "slow").collect();
     assert_eq!(slow.len(), 1);

@@ -1,0 +1,57 @@
+//! Which single calls are kept beside the counts: slow, failed and ordinary ones.
+
+use gemba::query::{Database, Dialect, fingerprint};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::blocking_turn;
+use crate::support::{flush, points, samples, start, text};
+
+const SQLITE: Database = Database::new(Dialect::Sqlite);
+
+fn kinds(sql: &str) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for (of, _) in samples(&fingerprint(Dialect::Sqlite, sql).hex()) {
+        *kinds.entry(text(&of, "gemba.query.sample").to_owned()).or_default() += 1;
+    }
+    kinds
+}
+
+#[test]
+fn of_failed_calls_ten_a_second_are_kept_and_all_are_counted() {
+    let _turn = blocking_turn();
+    start();
+    let sql = "SELECT failing_often FROM t";
+    for _ in 0..200 {
+        SQLITE.run_text(sql, || Err::<(), _>("no")).unwrap_err();
+    }
+    flush();
+    let hex = fingerprint(Dialect::Sqlite, sql).hex();
+    assert_eq!(points(&hex).iter().map(|(_, point)| point.count).sum::<u64>(), 200);
+    let mut by_second = BTreeMap::<u64, usize>::new();
+    for (of, span) in samples(&hex) {
+        assert_eq!(text(&of, "gemba.query.sample"), "failed", "a failed call is no example of an ordinary one");
+        *by_second.entry(span.end_time_unix_nano / 1_000_000_000).or_default() += 1;
+    }
+    assert!(by_second.values().all(|kept| *kept <= 10), "{by_second:?}");
+    assert!(by_second.values().sum::<usize>() >= 10, "{by_second:?}");
+}
+
+#[test]
+fn a_call_above_the_querys_own_tail_is_kept_as_slow() {
+    let _turn = blocking_turn();
+    start();
+    let sql = "SELECT own_tail FROM t";
+    // Its 99th percentile is known after 200 calls.
+    for _ in 0..300 {
+        SQLITE.run_text(sql, || Ok::<_, ()>(())).unwrap();
+    }
+    flush();
+    assert_eq!(kinds(sql).get("ordinary"), Some(&1), "one a minute");
+    let before = kinds(sql).get("slow").copied().unwrap_or(0);
+    let threshold = gemba::query::Limits::default().slow;
+    assert_eq!(threshold, Duration::from_millis(200));
+    SQLITE.run_text(sql, || Ok::<_, ()>(std::thread::sleep(threshold / 4))).unwrap();
+    flush();
+    assert_eq!(kinds(sql).get("slow").copied().unwrap_or(0), before + 1, "{:?}", kinds(sql));
+}
