@@ -1,17 +1,19 @@
-//! Asks ClickHouse for a funnel's rows and computes the answer while they stream in.
+//! Asks ClickHouse for a funnel's rows and computes the answer.
 //!
-//! In: a checked [`Funnel`] and a project. Out: a [`FunnelAnswer`]. The statement comes from `gemba_queries`, which also
-//! reads the rows; here is only the connection between the two: pieces of the answer go through a short queue to a thread
-//! of their own, so that the scan and ClickHouse work at the same time and no thread that serves connections is held up.
-//! Memory does not grow with the rows, only with the units that entered the funnel.
+//! In: a checked [`Funnel`] and a project. Out: a [`FunnelAnswer`]. The statements come from `gemba_queries`, which also
+//! reads the rows; here is only the connection between the two: pieces of an answer go through a short queue to a thread
+//! of their own, so that reading and ClickHouse work at the same time and no thread that serves connections is held up.
+//!
+//! Rows are fetched without the order of events inside a millisecond, which few units need; those are fetched once more
+//! with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
 
 use super::select::{self, Limits, SelectedColumn, Selection};
 use super::{Client, StoreError};
 use bytes::Bytes;
 use gemba_queries::funnel::compare::{self, StepComparison};
 use gemba_queries::funnel::{
-    Done, Dropped, DroppedUnit, Funnel, FunnelAnswer, FunnelError, FunnelRequest, FunnelScan, NativeError,
-    NativeReader, saved,
+    Done, Dropped, DroppedUnit, Fetch, Funnel, FunnelAnswer, FunnelError, FunnelPlan, FunnelRequest, FunnelScan,
+    NativeError, NativeReader, saved,
 };
 use gemba_queries::trends::{self, Trend};
 use gemba_queries::{BoundQuery, Engine, Population};
@@ -23,9 +25,17 @@ use tokio::sync::mpsc;
 /// one read of the connection gave, at most some hundred kilobytes.
 const QUEUED_PIECES: usize = 16;
 
+/// Most units that are asked for by number: they travel in the address line of a request to ClickHouse, 20 digits each.
+const MAX_UNITS_BY_NUMBER: usize = 20_000;
+/// By how much the number of parts grows when one does not fit.
+const PARTS_FACTOR: u32 = 4;
+/// Most parts. Chosen: then the units are too few and too large for parts to help.
+const MAX_PARTS: u32 = 1024;
+
 /// Computes a funnel of `project`, with the units that dropped where they are asked for.
 ///
-/// Waits as long as the limits allow. Dropping the future stops the scan; ClickHouse notices with the next piece.
+/// Waits as long as the limits allow. Its own memory is bounded by that of the limits too, beside what ClickHouse takes.
+/// Dropping the future stops the scan; ClickHouse notices with the next piece.
 ///
 /// # Errors
 /// See [`StoreError`].
@@ -49,8 +59,7 @@ pub async fn answer_of(
     limits: Limits,
     population: &Population,
 ) -> Result<FunnelAnswer, StoreError> {
-    let scan = FunnelScan::new(funnel.clone());
-    let mut answer = run(client, funnel, project, limits, population, scan).await?.finish();
+    let mut answer = scanned(client, funnel, project, limits, population).await?;
     if let Some(dropped) = answer.dropped.as_mut().filter(|dropped| !dropped.is_empty()) {
         tell_what_they_did(client, funnel, project, limits, population, dropped).await?;
     }
@@ -71,10 +80,59 @@ pub async fn lost_units(
 ) -> Result<Vec<u64>, StoreError> {
     let mut funnel = funnel.clone();
     funnel.dropped = Some(Dropped { step, limit: usize::MAX });
-    let scan = FunnelScan::new(funnel.clone());
-    let answer = run(client, &funnel, project, limits, population, scan).await?.finish();
+    let answer = scanned(client, &funnel, project, limits, population).await?;
     let lost = answer.dropped.unwrap_or_default().into_iter().filter(|unit| !unit.open);
     Ok(lost.map(|unit| unit.unit).collect())
+}
+
+/// The answer of the scan alone.
+async fn scanned(
+    client: &Client,
+    funnel: &Funnel,
+    project: u32,
+    limits: Limits,
+    population: &Population,
+) -> Result<FunnelAnswer, StoreError> {
+    let links = format!("SELECT count() FROM (SELECT 1 FROM identity_links WHERE project = {project} LIMIT 1)");
+    let has_links = client.number(&links).await? > 0;
+    let (mut parts, mut order) = (1, !funnel.tells_units_by_number());
+    loop {
+        let mut scan = Some(FunnelScan::new(funnel.clone()));
+        for part in 0..parts {
+            let Some(before) = scan.take() else { break };
+            let fetch = Fetch { has_links, order, part: (part, parts), units: &[] };
+            scan = run(client, funnel.plan_part(project, &fetch), limits, population, before).await?;
+        }
+        let Some(mut scan) = scan else {
+            if parts >= MAX_PARTS {
+                return Err(StoreError::Answer("the funnel's rows do not fit into the memory allowed".to_owned()));
+            }
+            parts *= PARTS_FACTOR;
+            continue;
+        };
+        let unordered = scan.take_unordered();
+        if unordered.len() > MAX_UNITS_BY_NUMBER {
+            order = true;
+            continue;
+        }
+        if !unordered.is_empty() {
+            let fetch = Fetch { has_links, order: true, part: (0, 1), units: &unordered };
+            match run(client, funnel.plan_part(project, &fetch), limits, population, scan).await? {
+                Some(whole) => scan = whole,
+                None => {
+                    order = true;
+                    continue;
+                }
+            }
+        }
+        return finished(move || scan.finish()).await;
+    }
+}
+
+/// Does work that takes a processor for long, away from the threads that serve connections.
+async fn finished<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    let stopped = |error| StoreError::Answer(format!("the scan stopped: {error}"));
+    tokio::task::spawn_blocking(work).await.map_err(stopped)
 }
 
 /// Fills in who the units are and what they did.
@@ -106,16 +164,14 @@ async fn tell_what_they_did(
     Ok(())
 }
 
-/// Feeds the scan with all rows of its plan.
+/// Feeds the scan with the rows of a plan and lets it look at them; `None` when they take more memory than allowed.
 async fn run(
     client: &Client,
-    funnel: &Funnel,
-    project: u32,
+    mut plan: FunnelPlan,
     limits: Limits,
     population: &Population,
     mut scan: FunnelScan,
-) -> Result<FunnelScan, StoreError> {
-    let mut plan = funnel.plan(project);
+) -> Result<Option<FunnelScan>, StoreError> {
     population.apply(&mut plan.bound);
     let mut request = client
         .raw()
@@ -129,26 +185,34 @@ async fn run(
     }
     let mut pieces = request.fetch_bytes("Native")?;
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUED_PIECES);
-    let scanning = tokio::task::spawn_blocking(move || -> Result<FunnelScan, NativeError> {
-        let mut reader = NativeReader::new(plan.columns);
+    let columns = plan.columns;
+    let max_bytes = usize::try_from(limits.max_memory_bytes).unwrap_or(usize::MAX);
+    let scanning = finished(move || -> Result<Option<FunnelScan>, NativeError> {
+        scan.expect(columns);
+        let mut reader = NativeReader::new(columns);
         while let Some(piece) = receiver.blocking_recv() {
             reader.push(&piece, &mut scan)?;
+            if scan.bytes() > max_bytes {
+                return Ok(None);
+            }
         }
         reader.finish(&mut scan)?;
-        Ok(scan)
+        scan.settle();
+        Ok(Some(scan))
     });
-    while let Some(piece) = pieces.next().await? {
-        if sender.send(piece).await.is_err() {
-            // The scan has stopped; its error says why.
-            break;
+    let sending = async move {
+        while let Some(piece) = pieces.next().await? {
+            if sender.send(piece).await.is_err() {
+                // The scan has stopped; its error says why.
+                break;
+            }
         }
-    }
-    drop(sender);
-    match scanning.await {
-        Ok(Ok(scan)) => Ok(scan),
-        Ok(Err(error)) => Err(StoreError::Answer(error.to_string())),
-        Err(error) => Err(StoreError::Answer(format!("the scan stopped: {error}"))),
-    }
+        Ok::<(), StoreError>(())
+    };
+    // Both at once: the scan ends when the sender is dropped.
+    let (sent, scanned) = tokio::join!(sending, scanning);
+    sent?;
+    scanned?.map_err(|error| StoreError::Answer(error.to_string()))
 }
 
 /// A funnel compared with its base.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
 
 /// The answer of a funnel.
@@ -342,10 +343,33 @@ impl Tally {
         {
             let at_ms = outcome.times.last().copied().unwrap_or(0);
             let left = DroppedUnit { at_ms, unit, open: is_open, id: None, id_kind: None, next: None, last: None };
-            self.dropped.push(Reverse(left));
-            if self.dropped.len() > dropped.limit {
-                self.dropped.pop();
+            self.list(left, funnel);
+        }
+    }
+
+    /// Adds what another tally of the same funnel has counted, of other units.
+    pub(super) fn merge(&mut self, other: Self, funnel: &Funnel) {
+        self.without_unit += other.without_unit;
+        self.excluded += other.excluded;
+        for (group, tally) in other.groups {
+            match self.groups.entry(group) {
+                Entry::Occupied(mut known) => known.get_mut().merge(&tally),
+                Entry::Vacant(free) => drop(free.insert(tally)),
             }
+        }
+        for (mine, theirs) in self.periods.iter_mut().flatten().zip(other.periods.iter().flatten()) {
+            *mine += theirs;
+        }
+        for Reverse(left) in other.dropped {
+            self.list(left, funnel);
+        }
+    }
+
+    /// Puts a unit on the list of those that dropped, if it is one of the latest.
+    fn list(&mut self, left: DroppedUnit, funnel: &Funnel) {
+        self.dropped.push(Reverse(left));
+        if funnel.dropped.is_some_and(|dropped| self.dropped.len() > dropped.limit) {
+            self.dropped.pop();
         }
     }
 

@@ -1,7 +1,7 @@
 //! Funnels: who went from one step to the next, exactly.
 //!
 //! In: the JSON of a question ([`FunnelRequest`]). [`FunnelRequest::validate`] makes it a [`Funnel`],
-//! [`Funnel::plan`] the one statement that fetches its rows, [`FunnelScan`] takes the rows and answers a
+//! [`Funnel::plan`] the statement that fetches its rows, [`FunnelScan`] takes the rows and answers a
 //! [`FunnelAnswer`]. [`reference`] answers the same question in the plainest way, for tests. No I/O, no clock.
 //!
 //! # The rules
@@ -46,8 +46,10 @@
 
 pub mod answer;
 mod any_order;
+mod buckets;
 mod chain;
 pub mod compare;
+mod linear;
 pub mod matcher;
 mod matching;
 mod native;
@@ -75,6 +77,6 @@ pub use request::{
     MatchRequest,
 };
 pub use scan::{FunnelScan, Row};
-pub use sql::{Columns, FunnelPlan};
+pub use sql::{Columns, Fetch, FunnelPlan};
 pub use unit::Event;
 pub use validate::{CountBy, Dropped, Funnel, MAX_STEPS, MIN_STEPS};

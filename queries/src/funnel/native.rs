@@ -8,7 +8,7 @@
 //! Integers are little-endian; a string is its length and its bytes.
 
 use super::scan::{FunnelScan, Row};
-use super::sql::Columns;
+use super::sql::{Columns, mask_bits, mask_type};
 use super::unit::Event;
 
 /// Why an answer cannot be read as rows of the plan: a mistake in Gemba or a server of another kind.
@@ -141,6 +141,12 @@ impl<'a> Input<'a> {
         self.header(name, kind)?;
         self.take(rows * width)
     }
+
+    fn mask(&mut self, name: &str, bits: usize, rows: usize) -> Result<Masks<'a>, Stop> {
+        let width = mask_bits(bits) / 8;
+        let column = self.integers(name, mask_type(bits), rows, width)?;
+        Ok(Masks { column, width })
+    }
 }
 
 fn word(column: &[u8], row: usize) -> u64 {
@@ -148,9 +154,23 @@ fn word(column: &[u8], row: usize) -> u64 {
     bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-fn half(column: &[u8], row: usize) -> u32 {
-    let bytes = column[row * 4..row * 4 + 4].first_chunk::<4>();
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+/// A column of masks, as narrow as its bits allow.
+#[derive(Clone, Copy)]
+struct Masks<'a> {
+    column: &'a [u8],
+    width: usize,
+}
+
+impl Masks<'_> {
+    #[inline]
+    fn get(self, row: usize) -> u32 {
+        let at = row * self.width;
+        match self.width {
+            1 => u32::from(self.column[at]),
+            2 => self.column[at..].first_chunk().map_or(0, |bytes| u32::from(u16::from_le_bytes(*bytes))),
+            _ => self.column[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
+        }
+    }
 }
 
 fn read_block(input: &mut Input<'_>, columns: Columns, scan: &mut FunnelScan) -> Result<(), Stop> {
@@ -162,13 +182,14 @@ fn read_block(input: &mut Input<'_>, columns: Columns, scan: &mut FunnelScan) ->
     let rows = usize::try_from(rows).map_err(|_| NativeError::Length)?;
     let unit = input.integers("unit_id", "UInt64", rows, 8)?;
     let time = input.integers("time_ms", "Int64", rows, 8)?;
-    let seq = input.integers("seq", "UInt64", rows, 8)?;
-    let instance = input.integers("instance_id", "UInt64", rows, 8)?;
-    let steps = input.integers("step_mask", "UInt32", rows, 4)?;
+    let steps = input.mask("step_mask", columns.steps, rows)?;
+    let exclusions = (columns.exclusions > 0).then(|| input.mask("exclusion_mask", columns.exclusions, rows));
+    let exclusions = exclusions.transpose()?;
     let mut optional = |is_there: bool, name: &str, kind: &str, width: usize| {
         is_there.then(|| input.integers(name, kind, rows, width)).transpose()
     };
-    let exclusions = optional(columns.exclusions, "exclusion_mask", "UInt32", 4)?;
+    let seq = optional(columns.order, "seq", "UInt64", 8)?;
+    let instance = optional(columns.order, "instance_id", "UInt64", 8)?;
     let derived = optional(columns.derived, "derived", "UInt8", 1)?;
     let visible = optional(columns.visible, "visible", "UInt8", 1)?;
     let hold = optional(columns.hold, "hold_key", "UInt64", 8)?;
@@ -182,23 +203,25 @@ fn read_block(input: &mut Input<'_>, columns: Columns, scan: &mut FunnelScan) ->
         }
         values = Some(Input { bytes: input.bytes, at: start });
     }
-    for row in 0..rows {
-        let value = match &mut values {
-            Some(values) => scan.value(values.text()?),
-            None => 0,
-        };
+    let mut cut = Ok(());
+    scan.extend(rows, |row, table| {
+        let value = values.as_mut().map_or(Ok(0), |values| values.text().map(|text| table.number(text)));
+        let value = value.unwrap_or_else(|stop| {
+            cut = Err(stop);
+            0
+        });
         let event = Event {
             time_ms: word(time, row).cast_signed(),
-            seq: word(seq, row),
-            instance: word(instance, row),
-            steps: half(steps, row),
-            exclusions: exclusions.map_or(0, |column| half(column, row)),
+            seq: seq.map_or(0, |column| word(column, row)),
+            instance: instance.map_or(0, |column| word(column, row)),
+            steps: steps.get(row),
+            exclusions: exclusions.map_or(0, |column| column.get(row)),
             hold: hold.map_or(0, |column| word(column, row)),
             value,
             visible: visible.is_some_and(|column| column[row] != 0),
         };
         let derived = derived.is_some_and(|column| column[row] != 0);
-        scan.push(Row { unit: word(unit, row), derived, event });
-    }
-    Ok(())
+        Row { unit: word(unit, row), derived, event }
+    });
+    cut
 }

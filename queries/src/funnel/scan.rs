@@ -1,20 +1,33 @@
-//! The exact evaluator: rows by unit in, the answer out.
+//! The exact evaluator: rows in, the answer out.
 //!
-//! In: rows of a [`FunnelPlan`](super::FunnelPlan), ordered by unit; inside a unit any order will do. Out: a
-//! [`FunnelAnswer`]. It holds the events of one unit at a time, and for each unit that entered the times of its chain, which
-//! percentiles need. No I/O, no clock, no engine.
+//! In: rows of a [`FunnelPlan`](super::FunnelPlan) in any order. Out: a [`FunnelAnswer`]. It holds the rows until it is told
+//! that all rows of their units have come, then looks at one unit after the other on as many threads as the machine has
+//! cores. What stays are counts, and for each unit that entered the times of its chain, which percentiles need. No I/O, no
+//! clock, no engine.
 //!
-//! The rules are those in the documentation of [`super`]; [`super::chain`] and [`super::any_order`] say why the searches are
-//! exact and linear.
+//! Rows may come without their order inside a millisecond, which few units need and which costs as much to fetch as all the
+//! rest; the units that need it are named and asked for again.
+//!
+//! The rules are those in the documentation of [`super`]; [`super::linear`], [`super::chain`] and [`super::any_order`] say
+//! why the searches are exact and linear.
 
 use super::answer::{FunnelAnswer, Tally};
 use super::any_order::AnchorSearch;
+use super::buckets::{Bucket, Layout, Shelf, Sorter, with_buckets};
 use super::chain::{Barrier, ChainSearch, Rules};
+use super::linear;
 use super::outcome::{Chain, UnitOutcome};
+use super::sql::Columns;
 use super::unit::{Event, Timeline, index_u32};
 use super::validate::{Funnel, Order};
 use super::values::Values;
 use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+/// Most threads that look at units. Chosen: a question shares the machine with others.
+const MAX_THREADS: usize = 8;
+/// Fewer rows than this are looked at by the thread that asks. Chosen: some milliseconds of work.
+const MIN_BYTES_FOR_THREADS: usize = 1 << 20;
 
 /// One row of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,33 +40,35 @@ pub struct Row {
     pub event: Event,
 }
 
-/// Computes a funnel over rows that arrive by unit.
+/// Computes a funnel over rows that arrive in any order.
 #[derive(Debug)]
 pub struct FunnelScan {
     funnel: Funnel,
     tally: Tally,
     values: Values,
-    unit: u64,
-    derived: bool,
-    /// Time of the last event of a derived session.
-    last_ms: i64,
-    events: Vec<Event>,
-    timeline: Timeline,
+    layout: Layout,
+    shelf: Shelf,
+    unordered: Vec<u64>,
 }
 
 impl FunnelScan {
-    /// A scan that has seen nothing.
+    /// A scan that has seen nothing and expects rows with all the columns of [`Funnel::plan`].
     pub fn new(funnel: Funnel) -> Self {
+        let layout = Layout::new(&funnel, Columns::of(&funnel, true));
         Self {
             tally: Tally::new(&funnel),
-            funnel,
             values: Values::default(),
-            unit: 0,
-            derived: false,
-            last_ms: i64::MIN,
-            events: Vec::new(),
-            timeline: Timeline::default(),
+            shelf: Shelf::new(&layout),
+            layout,
+            funnel,
+            unordered: Vec::new(),
         }
+    }
+
+    /// Says which columns the rows that follow have. To be called before the first row or after [`Self::settle`].
+    pub fn expect(&mut self, columns: Columns) {
+        self.layout = Layout::new(&self.funnel, columns);
+        self.shelf = Shelf::new(&self.layout);
     }
 
     /// The number of a breakdown value, to be put into [`Event::value`].
@@ -61,42 +76,149 @@ impl FunnelScan {
         self.values.number(bytes)
     }
 
-    /// Takes one row. Rows of a unit must arrive together; rows of derived sessions by time.
+    /// Takes one row.
     pub fn push(&mut self, row: Row) {
-        let is_paused = row.derived && row.event.time_ms.saturating_sub(self.last_ms) > self.funnel.session_gap_ms;
-        if row.unit != self.unit || row.derived != self.derived || is_paused {
-            self.end_unit();
-            self.unit = row.unit;
-            self.derived = row.derived;
-        }
-        self.last_ms = row.event.time_ms;
-        if row.unit == 0 {
-            self.count_without_unit(&row.event);
-        } else {
-            self.events.push(row.event);
-        }
+        self.extend(1, |_, _| row);
+    }
+
+    /// Takes `count` rows, each made with the table of breakdown values at hand.
+    pub(super) fn extend(&mut self, count: usize, mut make: impl FnMut(usize, &mut Values) -> Row) {
+        let Self { funnel, tally, values, layout, shelf, .. } = self;
+        let rows = (0..count).map(|index| make(index, values)).filter(|row| {
+            if row.unit == 0 {
+                let in_range = (funnel.from_ms..funnel.to_ms).contains(&row.event.time_ms);
+                tally.without_unit += u64::from(row.event.steps != 0 && in_range);
+            }
+            row.unit != 0
+        });
+        shelf.extend(layout, rows);
+    }
+
+    /// Memory of the rows held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shelf.bytes()
+    }
+
+    /// Looks at the units whose rows are held and lets the rows go: no more rows of these units will come, save those of
+    /// [`Self::unordered`].
+    pub fn settle(&mut self) {
+        let shelf = std::mem::replace(&mut self.shelf, Shelf::new(&self.layout));
+        let is_small = shelf.bytes() < MIN_BYTES_FOR_THREADS;
+        with_buckets!(shelf, buckets => self.look_at(buckets.into_filled(), is_small));
+    }
+
+    /// Units that have not been counted because the rows did not tell the order of their events inside a millisecond, and
+    /// it matters: their rows are to be pushed once more, with `seq` and `instance_id`.
+    pub fn unordered(&self) -> &[u64] {
+        &self.unordered
+    }
+
+    /// The units of [`Self::unordered`], which then are nobody's any more.
+    pub fn take_unordered(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.unordered)
     }
 
     /// The answer over all rows taken.
     pub fn finish(mut self) -> FunnelAnswer {
-        self.end_unit();
+        self.settle();
         self.tally.finish(&self.funnel, &self.values)
     }
 
-    fn count_without_unit(&mut self, event: &Event) {
-        let in_range = (self.funnel.from_ms..self.funnel.to_ms).contains(&event.time_ms);
-        if event.steps != 0 && in_range {
-            self.tally.without_unit += 1;
+    fn look_at<const N: usize>(&mut self, buckets: Vec<Bucket<N>>, is_small: bool) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let threads = if is_small { 1 } else { cores };
+        let queue = Mutex::new(buckets);
+        let (funnel, values, layout) = (&self.funnel, &self.values, &self.layout);
+        let work = || {
+            let mut looker = Looker::new(funnel, values, layout);
+            let mut sorter = Sorter::default();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let Some(bucket) = next else { break (looker.tally, looker.unordered) };
+                looker.look_at(sorter.sort(&bucket));
+            }
+        };
+        let (tally, unordered) = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let (mut tally, mut unordered) = work();
+            for other in others {
+                match other.join() {
+                    Ok((their_tally, their_unordered)) => {
+                        tally.merge(their_tally, funnel);
+                        unordered.extend(their_unordered);
+                    }
+                    // A bug; the caller's thread carries it on.
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            (tally, unordered)
+        });
+        self.tally.merge(tally, &self.funnel);
+        self.unordered.extend(unordered);
+    }
+}
+
+/// Looks at units one after the other; each thread has its own.
+struct Looker<'a> {
+    funnel: &'a Funnel,
+    values: &'a Values,
+    layout: &'a Layout,
+    is_plain: bool,
+    tally: Tally,
+    unordered: Vec<u64>,
+    outcome: UnitOutcome,
+    events: Vec<Event>,
+    timeline: Timeline,
+}
+
+impl<'a> Looker<'a> {
+    fn new(funnel: &'a Funnel, values: &'a Values, layout: &'a Layout) -> Self {
+        Self {
+            funnel,
+            values,
+            layout,
+            is_plain: linear::is_plain(funnel),
+            tally: Tally::new(funnel),
+            unordered: Vec::new(),
+            outcome: UnitOutcome::default(),
+            events: Vec::new(),
+            timeline: Timeline::default(),
         }
     }
 
-    fn end_unit(&mut self) {
-        if self.events.is_empty() {
+    /// Looks at the units of a sorted bucket.
+    fn look_at<const N: usize>(&mut self, rows: &[[u64; N]]) {
+        for unit in rows.chunk_by(|a, b| a[0] == b[0] && Layout::is_derived(a) == Layout::is_derived(b)) {
+            if Layout::is_derived(&unit[0]) {
+                let gap = self.funnel.session_gap_ms;
+                let is_near = |a: &[u64; N], b: &[u64; N]| Layout::time_ms(b) - Layout::time_ms(a) <= gap;
+                unit.chunk_by(is_near).for_each(|session| self.look_at_unit(session));
+            } else {
+                self.look_at_unit(unit);
+            }
+        }
+    }
+
+    fn look_at_unit<const N: usize>(&mut self, rows: &[[u64; N]]) {
+        let unit = rows[0][0];
+        let range = self.funnel.from_ms..self.funnel.to_ms;
+        let enters = |row| self.layout.steps(row) & 1 == 1 && range.contains(&Layout::time_ms(row));
+        if self.funnel.order != Order::Any && !rows.iter().any(enters) {
             return;
         }
-        self.timeline.fill(&mut self.events, self.funnel.order);
-        if let Some(outcome) = evaluate(&self.funnel, &self.timeline, &self.values) {
-            self.tally.add(self.unit, &outcome, &self.funnel);
+        let has_ties = self.layout.has_ties(rows);
+        if has_ties && !self.layout.has_order() {
+            self.unordered.push(unit);
+        } else if self.is_plain && !has_ties {
+            if linear::evaluate(self.funnel, self.layout, rows, &mut self.outcome) {
+                self.tally.add(unit, &self.outcome, self.funnel);
+            }
+        } else {
+            self.events.extend(rows.iter().map(|row| self.layout.event(row)));
+            self.timeline.fill(&mut self.events, self.funnel.order);
+            if let Some(outcome) = evaluate(self.funnel, &self.timeline, self.values) {
+                self.tally.add(unit, &outcome, self.funnel);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The statement that fetches what a funnel looks at: one row per event that fits a step or an exclusion, by unit and time.
+//! The statement that fetches what a funnel looks at: one row per event that fits a step or an exclusion, in no order.
 //!
-//! In: a [`Funnel`] and a project. Out: a [`FunnelPlan`]: one statement with its parameters, and which columns it answers.
+//! In: a [`Funnel`], a project, which of its rows. Out: a [`FunnelPlan`]: a statement with its parameters, and which columns
+//! it answers.
 //! Every name, key and value travels as a ClickHouse parameter; the text of the statement holds none of them. The
 //! statement decides which event fits what; which chains that makes is decided by [`super::scan`].
 //!
@@ -26,14 +27,19 @@ pub(crate) const PERSON: &str = "if(links.person = 0, fitting.unit, links.person
 pub(crate) const LINKS: &str = "LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
                      WHERE project = {project:UInt32} GROUP BY anonymous) AS links ON fitting.unit = links.anonymous";
 
-/// Which optional columns the rows of a plan have, in this order after the fixed ones.
+/// Which columns the rows of a plan have.
 ///
-/// Fixed, in order: `unit_id` UInt64, `time_ms` Int64, `seq` UInt64, `instance_id` UInt64, `step_mask` UInt32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// First `unit_id` UInt64, `time_ms` Int64, `step_mask` (8, 16 or 32 bits, see [`mask_bits`]); then those there are of the
+/// following, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each says whether one column is there")]
 pub struct Columns {
-    /// `exclusion_mask` UInt32: one bit for each exclusion the event fits.
-    pub exclusions: bool,
+    /// Number of steps: bits of `step_mask`.
+    pub steps: usize,
+    /// Number of exclusions: bits of `exclusion_mask`, one for each exclusion the event fits; no such column when 0.
+    pub exclusions: usize,
+    /// `seq` UInt64 and `instance_id` UInt64: the order of events inside a millisecond.
+    pub order: bool,
     /// `derived` UInt8: 1 where `unit_id` is a person whose events have no session and are to be split by pauses.
     pub derived: bool,
     /// `visible` UInt8: 1 for an event that breaks a strict chain.
@@ -44,31 +50,89 @@ pub struct Columns {
     pub value: bool,
 }
 
+impl Columns {
+    /// The columns a funnel needs, with or without the order of events inside a millisecond.
+    pub(crate) fn of(funnel: &Funnel, order: bool) -> Self {
+        Self {
+            steps: funnel.steps.len(),
+            exclusions: funnel.exclusions.len(),
+            order,
+            derived: funnel.count_by == CountBy::Session,
+            visible: funnel.order == Order::Strict,
+            hold: !funnel.hold.is_empty(),
+            value: funnel.breakdown.is_some(),
+        }
+    }
+}
+
+/// Width of the narrowest integer with this many bits for masks.
+pub(crate) fn mask_bits(bits: usize) -> usize {
+    match bits {
+        0..=8 => 8,
+        9..=16 => 16,
+        _ => 32,
+    }
+}
+
+/// ClickHouse's name for it.
+pub(crate) fn mask_type(bits: usize) -> &'static str {
+    match mask_bits(bits) {
+        8 => "UInt8",
+        16 => "UInt16",
+        _ => "UInt32",
+    }
+}
+
+/// Which of a funnel's rows to fetch, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Fetch<'a> {
+    /// Whether any session or anonymous id is linked to a person. Without links the rows need not be joined with them.
+    pub has_links: bool,
+    /// Whether rows tell the order of events inside a millisecond. They cost twice as much.
+    pub order: bool,
+    /// Only this part of all units, of so many: for questions whose rows do not fit into memory at once.
+    pub part: (u32, u32),
+    /// Only these units; all when empty.
+    pub units: &'a [u64],
+}
+
+impl Default for Fetch<'_> {
+    /// Everything at once.
+    fn default() -> Self {
+        Self { has_links: true, order: true, part: (0, 1), units: &[] }
+    }
+}
+
 /// What to ask ClickHouse for a funnel.
 #[derive(Debug, Clone)]
 pub struct FunnelPlan {
-    /// The statement; its rows come ordered by unit and time.
+    /// The statement; its rows come in no order.
     pub bound: BoundQuery,
     /// The columns of its rows.
     pub columns: Columns,
 }
 
 impl Funnel {
-    /// The statement for this funnel in `project`.
+    /// The statement for all rows of this funnel in `project`.
     pub fn plan(&self, project: u32) -> FunnelPlan {
-        let columns = Columns {
-            exclusions: !self.exclusions.is_empty(),
-            derived: self.count_by == CountBy::Session,
-            visible: self.order == Order::Strict,
-            hold: !self.hold.is_empty(),
-            value: self.breakdown.is_some(),
-        };
+        self.plan_part(project, &Fetch::default())
+    }
+
+    /// The statement for some of the rows of this funnel in `project`.
+    pub fn plan_part(&self, project: u32, fetch: &Fetch<'_>) -> FunnelPlan {
+        let columns = Columns::of(self, fetch.order);
         let mut params = Params::default();
         params.add("project", project.to_string());
         let inner = self.fitting_rows(columns, &mut params);
-        let sql = self.resolved_rows(&inner, columns, &mut params);
+        let sql = self.resolved_rows(&inner, columns, fetch, &mut params);
         let range_ms = Some((self.from_ms, self.to_ms));
         FunnelPlan { bound: BoundQuery { sql, params: params.into_sorted(), range_ms }, columns }
+    }
+
+    /// Whether the rows of a unit can be told by its number alone. Not those of sessions: the number may stand for a
+    /// session and for a person without one.
+    pub fn tells_units_by_number(&self) -> bool {
+        self.count_by != CountBy::Session
     }
 
     /// Last instant that can belong to a chain.
@@ -87,7 +151,7 @@ impl Funnel {
         let seen = conditions(&self.filter, params);
         let fillers = self.count_by == CountBy::Session;
         let masked = |mask: String| match &seen {
-            Some(seen) if fillers => format!("if({seen}, {mask}, toUInt32(0))"),
+            Some(seen) if fillers => format!("if({seen}, {mask}, 0)"),
             _ => mask,
         };
         let steps: Vec<&Matcher> = self.steps.iter().map(|Step { matcher, .. }| matcher).collect();
@@ -95,7 +159,7 @@ impl Funnel {
         let step_mask = masked(mask(&steps, params));
         write_column(&mut sql, &step_mask, "step_mask");
         let mut wanted = vec!["step_mask != 0".to_owned()];
-        if columns.exclusions {
+        if columns.exclusions > 0 {
             write_column(&mut sql, &masked(mask(&exclusions, params)), "exclusion_mask");
             wanted.push("exclusion_mask != 0".to_owned());
         }
@@ -128,76 +192,80 @@ impl Funnel {
         sql
     }
 
+    /// Restricts the rows to the time of the funnel. The sorting key holds the minute, so ClickHouse skips the rest.
     fn write_range(&self, sql: &mut String, fillers: bool, params: &mut Params) {
         params.add("until_ms", self.until_ms().min(LAST_MS).to_string());
-        sql.push_str(
-            " AND day <= toDate(fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')) \
-             AND time <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')",
-        );
+        sql.push_str(" AND time <= fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')");
         params.add("from_ms", self.from_ms.to_string());
         if !self.first_time {
-            sql.push_str(
-                " AND day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')) \
-                 AND time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')",
-            );
+            sql.push_str(" AND time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')");
         } else if !fillers && self.order != Order::Any {
             // Earlier entries are read to know which one is the first; nothing else before the range matters.
             sql.push_str(" AND (time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') OR bitTest(step_mask, 0))");
         }
     }
 
-    /// The outer statement: units resolved, cohort applied, ordered.
-    fn resolved_rows(&self, inner: &str, columns: Columns, params: &mut Params) -> String {
-        let unit = self.unit_expression();
-        let mut sql = format!("SELECT {unit} AS unit_id, time_ms, seq, instance_id, step_mask");
-        if columns.exclusions {
-            sql.push_str(", exclusion_mask");
-        }
-        if columns.derived {
-            sql.push_str(", toUInt8(session = 0) AS derived");
-        }
-        if columns.visible {
-            sql.push_str(", visible");
-        }
-        if columns.hold {
-            sql.push_str(", hold_key");
-        }
+    /// The outer statement: units resolved, cohort applied.
+    fn resolved_rows(&self, inner: &str, columns: Columns, fetch: &Fetch<'_>, params: &mut Params) -> String {
         let joined = self.breakdown.as_ref().and_then(|key| property::joined(key, params));
-        if let Some(joined) = &joined {
-            let _infallible = write!(sql, ", {} AS value", joined.value);
-        } else if columns.value {
-            sql.push_str(", value");
+        // What is joined is joined onto links.
+        let has_links = fetch.has_links || joined.is_some();
+        let unit = self.unit_expression(has_links);
+        let mut sql = format!("SELECT {unit} AS unit_id, time_ms, step_mask");
+        let value = joined.as_ref().map_or_else(|| "value".to_owned(), |joined| format!("{} AS value", joined.value));
+        let optional = [
+            (columns.exclusions > 0, "exclusion_mask"),
+            (columns.order, "seq, instance_id"),
+            (columns.derived, "toUInt8(session = 0) AS derived"),
+            (columns.visible, "visible"),
+            (columns.hold, "hold_key"),
+            (columns.value, &value),
+        ];
+        for (_, column) in optional.iter().filter(|(is_there, _)| *is_there) {
+            let _infallible = write!(sql, ", {column}");
         }
         let _infallible = write!(sql, " FROM ({inner}) AS fitting");
-        if self.count_by != CountBy::Tenant || self.cohort.is_some() || joined.is_some() {
+        if has_links && (self.count_by != CountBy::Tenant || self.cohort.is_some() || joined.is_some()) {
             let _infallible = write!(sql, " {LINKS}");
         }
         if let Some(joined) = &joined {
             let _infallible = write!(sql, " {}", joined.join);
         }
+        let mut wanted = Vec::new();
         if let Some(users) = &self.cohort {
             let ids: Vec<String> = users.iter().map(|user| params.text(user)).collect();
-            let _infallible = write!(
-                sql,
-                " WHERE {PERSON} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = 'user' \
+            let person = if has_links { PERSON } else { "fitting.unit" };
+            wanted.push(format!(
+                "{person} IN (SELECT unit FROM units WHERE project = {{project:UInt32}} AND kind = 'user' \
                  AND id IN ({}))",
                 ids.join(", ")
-            );
+            ));
         }
-        sql.push_str(if columns.derived {
-            " ORDER BY unit_id, derived, time_ms"
-        } else {
-            " ORDER BY unit_id, time_ms"
-        });
+        let (part, parts) = fetch.part;
+        if parts > 1 {
+            params.add("part", part.to_string());
+            params.add("parts", parts.to_string());
+            wanted.push("intDiv(unit_id, 64) % {parts:UInt32} = {part:UInt32}".to_owned());
+        }
+        if !fetch.units.is_empty() {
+            let units: Vec<String> = fetch.units.iter().map(u64::to_string).collect();
+            params.add("units", format!("[{}]", units.join(",")));
+            wanted.push("unit_id IN {units:Array(UInt64)}".to_owned());
+        }
+        if !wanted.is_empty() {
+            let _infallible = write!(sql, " WHERE {}", wanted.join(" AND "));
+        }
         sql
     }
 
-    /// The unit of a row of `events` joined with `links`, 0 where it has none.
-    fn unit_expression(&self) -> &'static str {
-        match self.count_by {
-            CountBy::User => PERSON,
-            CountBy::Session => "if(session != 0, session, if(links.person = 0, fitting.unit, links.person))",
-            CountBy::Tenant => "if(tenant = '', 0, greatest(sipHash64(tenant), 1))",
+    /// The unit of a row of `events`, joined with `links` where there are any, 0 where it has none.
+    fn unit_expression(&self, has_links: bool) -> &'static str {
+        match (self.count_by, has_links) {
+            (CountBy::User, true) => PERSON,
+            (CountBy::User, false) => "fitting.unit",
+            (CountBy::Session, true) => "if(session != 0, session, if(links.person = 0, fitting.unit, links.person))",
+            (CountBy::Session, false) => "if(session != 0, session, fitting.unit)",
+            (CountBy::Tenant, _) => "if(tenant = '', 0, greatest(sipHash64(tenant), 1))",
         }
     }
 
@@ -211,7 +279,7 @@ impl Funnel {
         params.add("units", list(units.iter().map(|(unit, _)| unit.to_string()).collect()));
         params.add("times", list(units.iter().map(|(_, at)| at.to_string()).collect()));
         params.add("from_ms", self.from_ms.to_string());
-        let unit = self.unit_expression();
+        let unit = self.unit_expression(true);
         let (id, kind) = match self.count_by {
             CountBy::Tenant => ("any(did.tenant)", "'tenant'"),
             CountBy::User | CountBy::Session => ("any(names.id)", "any(names.kind)"),
@@ -304,14 +372,19 @@ pub(crate) fn write_names(sql: &mut String, steps: &[&Matcher], exclusions: &[&M
     }
 }
 
-/// One bit for each matcher the event fits.
+/// One bit for each matcher the event fits. Matchers that say the same share a term.
 fn mask(matchers: &[&Matcher], params: &mut Params) -> String {
-    let bits: Vec<String> = matchers
-        .iter()
-        .enumerate()
-        .map(|(bit, matcher)| format!("toUInt32({}) * {}", fits(matcher, params), 1u64 << bit))
-        .collect();
-    format!("toUInt32({})", bits.join(" + "))
+    let kind = mask_type(matchers.len());
+    let mut terms: Vec<(String, u64)> = Vec::new();
+    for (bit, matcher) in matchers.iter().enumerate() {
+        let fits = fits(matcher, params);
+        match terms.iter_mut().find(|(known, _)| *known == fits) {
+            Some((_, bits)) => *bits |= 1 << bit,
+            None => terms.push((fits, 1 << bit)),
+        }
+    }
+    let terms = terms.into_iter().map(|(fits, bits)| format!("if({fits}, to{kind}({bits}), to{kind}(0))"));
+    terms.reduce(|all, term| format!("bitOr({all}, {term})")).unwrap_or_default()
 }
 
 /// Whether the event fits, as an expression of 0 or 1.

@@ -35,9 +35,23 @@ impl Looked {
 
     /// Memory it holds now, bytes.
     pub(crate) fn resident(self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory it has held since [`Self::forget_peak`], bytes.
+    pub(crate) fn peak(self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Begins to look for its peak anew.
+    pub(crate) fn forget_peak(self) {
+        fs::write(format!("/proc/{}/clear_refs", self.0), "5").expect("the process runs");
+    }
+
+    fn memory(self, line: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0)).expect("the process runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+        let value = status.lines().find_map(|found| found.strip_prefix(line)).expect("it has memory");
+        value.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
     }
 
     /// Seconds of CPU of its threads, by their name, most first.

@@ -1,12 +1,12 @@
 //! The bytes of an answer give the same rows however they are cut.
 
 use super::funnel;
-use crate::funnel::{FunnelAnswer, FunnelScan, NativeError, NativeReader};
+use crate::funnel::{Fetch, FunnelAnswer, FunnelScan, NativeError, NativeReader};
 use serde_json::json;
 
 /// A block in Native form with these rows: unit, time, step mask, breakdown value.
-fn block(rows: &[(u64, i64, u32, &str)]) -> Vec<u8> {
-    let mut bytes = vec![6, u8::try_from(rows.len()).unwrap()];
+fn block(rows: &[(u64, i64, u8, &str)]) -> Vec<u8> {
+    let mut bytes = vec![4, u8::try_from(rows.len()).unwrap()];
     let mut column = |name: &str, kind: &str, cells: Vec<u8>| {
         for text in [name, kind] {
             bytes.push(u8::try_from(text.len()).unwrap());
@@ -16,10 +16,8 @@ fn block(rows: &[(u64, i64, u32, &str)]) -> Vec<u8> {
     };
     column("unit_id", "UInt64", rows.iter().flat_map(|row| row.0.to_le_bytes()).collect());
     column("time_ms", "Int64", rows.iter().flat_map(|row| row.1.to_le_bytes()).collect());
-    column("seq", "UInt64", rows.iter().flat_map(|_| 0u64.to_le_bytes()).collect());
-    column("instance_id", "UInt64", rows.iter().flat_map(|_| 0u64.to_le_bytes()).collect());
-    column("step_mask", "UInt32", rows.iter().flat_map(|row| row.2.to_le_bytes()).collect());
-    let text = |row: &(u64, i64, u32, &str)| {
+    column("step_mask", "UInt8", rows.iter().map(|row| row.2).collect());
+    let text = |row: &(u64, i64, u8, &str)| {
         // A length beyond 127 takes two bytes.
         let length = row.3.len();
         let mut cell = if length < 128 {
@@ -38,8 +36,9 @@ fn read(bytes: &[u8], piece: usize) -> Result<FunnelAnswer, NativeError> {
     let funnel = funnel(json!({
         "steps": [{"event": "a"}, {"event": "b"}], "from": "1970-01-01", "to": "1970-01-02", "breakdown": "plan",
     }));
-    let plan = funnel.plan(1);
+    let plan = funnel.plan_part(1, &Fetch { order: false, ..Fetch::default() });
     let mut scan = FunnelScan::new(funnel);
+    scan.expect(plan.columns);
     let mut reader = NativeReader::new(plan.columns);
     for piece in bytes.chunks(piece) {
         reader.push(piece, &mut scan)?;

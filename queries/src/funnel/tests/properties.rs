@@ -3,7 +3,7 @@
 //!
 //! `PROPTEST_CASES` says how many; the long run takes a million.
 
-use super::{PlainEvent, PlainLink, reference, scanned};
+use super::{PlainEvent, PlainLink, reference, scanned, scanned_twice};
 use crate::funnel::FunnelRequest;
 use crate::funnel::matcher::Scalar;
 use crate::funnel::validate::Funnel;
@@ -146,7 +146,11 @@ proptest! {
         links in vec(link(), 0..3),
     ) {
         let funnel = accepted(question);
-        prop_assert_eq!(scanned(&funnel, &events, &links), reference::answer(&funnel, &events, &links));
+        let expected = reference::answer(&funnel, &events, &links);
+        prop_assert_eq!(&scanned(&funnel, &events, &links), &expected);
+        if funnel.tells_units_by_number() {
+            prop_assert_eq!(&scanned_twice(&funnel, &events, &links), &expected);
+        }
     }
 
     #[test]
@@ -163,7 +167,45 @@ proptest! {
             event.tenant = "t".to_owned();
             event.time_ms %= spread;
         }
-        prop_assert_eq!(scanned(&funnel, &events, &[]), reference::answer(&funnel, &events, &[]));
+        let expected = reference::answer(&funnel, &events, &[]);
+        prop_assert_eq!(&scanned(&funnel, &events, &[]), &expected);
+        if funnel.tells_units_by_number() {
+            prop_assert_eq!(&scanned_twice(&funnel, &events, &[]), &expected);
+        }
+    }
+
+    #[test]
+    fn plain_funnels_are_answered_alike(
+        names in vec(prop_oneof![Just("A"), Just("B"), Just("C")], 2..7),
+        window_ms in 1..12i64,
+        range in (0..5i64, 1..12i64),
+        breakdown in option::of(prop_oneof![Just("first"), Just("last"), Just("step:1")]),
+        first_time in proptest::bool::weighted(0.2),
+        as_of in 0..25i64,
+        mut events in vec(plain_event(), 0..14),
+        times in vec(0..14i64, 14),
+    ) {
+        // Few ties and one unit: what goes through in one pass.
+        for (event, time) in events.iter_mut().zip(times) {
+            event.unit = Some(1);
+            event.kind = EventKind::Event;
+            event.time_ms = time;
+        }
+        let time = |ms: i64| format!("1970-01-01T00:00:00.{ms:03}Z");
+        let steps: Vec<Value> = names.iter().map(|name| json!({ "event": name })).collect();
+        let mut question = json!({
+            "steps": steps, "window_ms": window_ms, "from": time(range.0), "to": time(range.0 + range.1),
+            "first_time": first_time, "as_of": time(as_of),
+        });
+        if let Some(attribution) = breakdown {
+            question["breakdown"] = "plan".into();
+            question["attribution"] = attribution.into();
+        }
+        let funnel = FunnelRequest::parse(question).unwrap().validate(super::NOW_MS, super::NOW_MS).unwrap();
+        prop_assert!(funnel.periods.is_empty());
+        let expected = reference::answer(&funnel, &events, &[]);
+        prop_assert_eq!(&scanned(&funnel, &events, &[]), &expected);
+        prop_assert_eq!(&scanned_twice(&funnel, &events, &[]), &expected);
     }
 
     #[test]

@@ -1,0 +1,205 @@
+//! The questions, each asked several times.
+
+use super::generate::{DAYS, START_MS};
+use super::process::Looked;
+use gemba_ingest::store::select::{self, Limits};
+use gemba_ingest::store::{Client, funnel};
+use gemba_queries::funnel::{Funnel, FunnelRequest};
+use gemba_queries::{Catalog, ServerParams};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+const DAY_MS: i64 = 86_400_000;
+const WINDOW_MS: i64 = 7 * DAY_MS;
+/// Behind all events.
+const NOW_MS: i64 = START_MS + (DAYS as i64 + 30) * DAY_MS;
+const STEPS: [&str; 4] = ["checkout.cart", "checkout.address", "checkout.payment", "checkout.done"];
+
+/// Begin and end of the run of this number.
+fn range(run: usize) -> (i64, i64) {
+    let shift = run as i64 * 7_000_003;
+    (START_MS + shift, START_MS + (DAYS as i64 - 7) * DAY_MS + shift)
+}
+
+fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).unwrap().to_string()
+}
+
+/// A funnel over the range of a run.
+pub(crate) fn funnel_of(question: &Value, run: usize) -> Funnel {
+    let mut json = question.clone();
+    let (from, to) = range(run);
+    json["from"] = time(from).into();
+    json["to"] = time(to).into();
+    FunnelRequest::parse(json).unwrap().validate(NOW_MS, NOW_MS).unwrap()
+}
+
+/// The funnels that are asked, by name.
+pub(crate) fn funnels() -> Vec<(&'static str, Value)> {
+    let step = |name: &str| json!({ "event": name });
+    let steps: Vec<Value> = STEPS.iter().map(|name| step(name)).collect();
+    let twelve: Vec<Value> = STEPS.iter().cycle().take(12).map(|name| step(name)).collect();
+    vec![
+        ("4 steps", json!({"steps": steps, "window_ms": WINDOW_MS})),
+        ("4 steps, by country", json!({"steps": steps, "window_ms": WINDOW_MS, "breakdown": "country"})),
+        ("12 steps over the same events", json!({"steps": twelve, "window_ms": WINDOW_MS})),
+        ("strict: all events are read", json!({"steps": steps, "window_ms": WINDOW_MS, "order": "strict"})),
+        ("a step of any event", json!({"steps": [step(STEPS[0]), {}, step(STEPS[3])], "window_ms": WINDOW_MS})),
+    ]
+}
+
+/// What one question took: wall and CPU seconds, peak bytes of both processes.
+#[derive(Clone, Copy)]
+struct Cost {
+    wall: f64,
+    cpu: f64,
+    peak: u64,
+}
+
+/// Looks at this process and the engine while a question is answered.
+struct Watch {
+    engine: Looked,
+    own: Looked,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { own: Looked::own(), engine: Looked::own().child() }
+    }
+
+    async fn cost(&self, question: impl Future<Output = ()>) -> Cost {
+        let both = [self.own, self.engine];
+        both.iter().for_each(|process| process.forget_peak());
+        let cpu = || both.iter().map(|process| process.cpu()).sum::<f64>();
+        let (before, started) = (cpu(), Instant::now());
+        question.await;
+        let wall = started.elapsed().as_secs_f64();
+        Cost { wall, cpu: cpu() - before, peak: both.iter().map(|process| process.peak()).sum() }
+    }
+}
+
+/// Prints the median by wall time of several runs; the first warms the engine and does not count.
+async fn report(watch: &Watch, name: &str, runs: usize, ask: impl AsyncFn(usize)) {
+    let mut costs = Vec::new();
+    for run in 0..=runs {
+        let cost = watch.cost(ask(run)).await;
+        if run > 0 {
+            costs.push(cost);
+        }
+    }
+    costs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    let Cost { wall, cpu, peak } = costs[costs.len() / 2];
+    println!(
+        "{name:<44} {wall:>7.3} s  {cpu:>7.2} s CPU  {:>6} MiB  ({:.3} to {:.3} s)",
+        peak >> 20,
+        costs[0].wall,
+        costs[costs.len() - 1].wall
+    );
+}
+
+/// Asks everything.
+pub(crate) async fn all(client: &Client, runs: usize) {
+    let watch = Watch::new();
+    for (name, question) in funnels() {
+        report(&watch, name, runs, |run| ask(client, funnel_of(&question, run))).await;
+        if name == "4 steps" {
+            peers(client, &watch, runs).await;
+        }
+    }
+    one_heavy_person(client, &watch, runs).await;
+    saved(client, &watch, runs).await;
+}
+
+async fn ask(client: &Client, funnel: Funnel) {
+    let answer = funnel::answer(client, &funnel, 1, Limits::default()).await.unwrap();
+    assert!(answer.steps.iter().all(|step| step.count > 0), "every step is reached: {:?}", answer.steps);
+}
+
+/// ClickHouse's own function over the rows of the four steps.
+async fn peers(client: &Client, watch: &Watch, runs: usize) {
+    let names = STEPS.map(|name| format!("'{name}'")).join(", ");
+    let rows = |run: usize| {
+        let (from, to) = range(run);
+        format!(
+            "FROM events WHERE project = 1 AND name IN ({names}) AND time >= fromUnixTimestamp64Milli({from}, 'UTC') \
+             AND time < fromUnixTimestamp64Milli({}, 'UTC')",
+            to + WINDOW_MS
+        )
+    };
+    println!("  rows: {}", client.number(&format!("SELECT count() {}", rows(1))).await.unwrap());
+    let heavy = "(SELECT unit FROM events WHERE project = 1 GROUP BY unit HAVING count() > 1000)";
+    client.execute("CREATE OR REPLACE TABLE heavy (unit UInt64) ENGINE = MergeTree ORDER BY unit").await.unwrap();
+    client.execute(&format!("INSERT INTO heavy SELECT unit FROM {heavy}")).await.unwrap();
+    let conditions = STEPS.map(|name| format!("name = '{name}'")).join(", ");
+    let modes = [
+        ("  windowFunnel", "", ""),
+        (
+            "  windowFunnel strict_once, people of <= 1,000",
+            ", 'strict_once'",
+            " AND unit NOT IN (SELECT unit FROM heavy)",
+        ),
+    ];
+    for (name, mode, light) in modes {
+        report(watch, name, runs, async |run| {
+            let sql = format!(
+                "SELECT count() FROM (SELECT level, count() FROM (SELECT unit, \
+                 windowFunnel({WINDOW_MS}{mode})(toUInt64(toUnixTimestamp64Milli(time)), {conditions}) AS level {}{light} \
+                 GROUP BY unit) GROUP BY level)",
+                rows(run)
+            );
+            assert!(client.number(&sql).await.unwrap() > 0);
+        })
+        .await;
+    }
+    client.execute("DROP TABLE heavy").await.unwrap();
+}
+
+/// The four steps with one person more, of a million events.
+async fn one_heavy_person(client: &Client, watch: &Watch, runs: usize) {
+    let names = STEPS.map(|name| format!("'{name}'")).join(", ");
+    client
+        .execute(&format!(
+            "INSERT INTO events (project, retention_class, name, kind, day, unit, time, received, record) \
+             SELECT 1, 9, [{names}][number % 3 + 1], 'step', toDate(at), 12345, at, '2026-03-30 00:00:00', 1 \
+             FROM (SELECT number, fromUnixTimestamp64Milli({START_MS} + toInt64(number) * 5000, 'UTC') AS at \
+             FROM numbers(1000000))"
+        ))
+        .await
+        .unwrap();
+    let four = funnels().swap_remove(0).1;
+    report(watch, "4 steps, one person of 1 M events more", runs, |run| ask(client, funnel_of(&four, run))).await;
+    client.execute("ALTER TABLE events DROP PARTITION (9, '2026-03-30')").await.unwrap();
+}
+
+/// Saved queries over 30 days, with what they can be narrowed by.
+async fn saved(client: &Client, watch: &Watch, runs: usize) {
+    let catalog = Catalog::builtin().unwrap();
+    let questions: [(&str, &str, &[(&str, &str)]); 7] = [
+        ("trend of one feature, +5:45, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.3")]),
+        ("trend of all, +5:45", "usage_over_time", &[]),
+        ("use of features", "feature_usage", &[]),
+        ("completion", "feature_completion", &[]),
+        ("people a day", "active_users", &[]),
+        ("stickiness", "stickiness", &[]),
+        ("weekly retention 8 x 8", "retention", &[]),
+    ];
+    for (name, query, given) in questions {
+        let query = catalog.get(query).unwrap();
+        report(watch, name, runs, async |run| {
+            let days = if query.name == "retention" { 56 } else { 30 };
+            let to = START_MS + 58 * DAY_MS + run as i64 * 7_000_003;
+            let mut values: BTreeMap<String, String> =
+                given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            values.insert("from".to_owned(), time(to - days * DAY_MS));
+            values.insert("to".to_owned(), time(to));
+            values.insert("tz".to_owned(), "Asia/Kathmandu".to_owned());
+            let server = ServerParams { project: 1, now_ms: to, pending_records: 0 };
+            let bound = query.bind(&values, &server).unwrap();
+            let limits = Limits { max_memory_bytes: 4 << 30, ..Limits::default() };
+            let found = select::select(client, &bound, limits).await.unwrap();
+            assert!(!found.rows.is_empty(), "{name} has an answer");
+        })
+        .await;
+    }
+}
