@@ -1,5 +1,7 @@
 //! What threads cost in memory: while they live, and once they have ended. Its own file: the allocator counts the whole process.
 
+#![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
+
 #[path = "../benches/support/mod.rs"]
 mod sink;
 
@@ -56,7 +58,7 @@ fn started() -> MutexGuard<'static, ()> {
 }
 
 fn flush() {
-    assert_eq!(gemba::flush(Duration::from_secs(60)), Ok(()));
+    assert_eq!(gemba::flush(Duration::from_mins(1)), Ok(()));
 }
 
 fn dropped(reason: DropReason) -> u64 {

@@ -117,13 +117,12 @@ async fn scanned(
         }
         if !unordered.is_empty() {
             let fetch = Fetch { has_links, order: true, part: (0, 1), units: &unordered };
-            match run(client, funnel.plan_part(project, &fetch), limits, population, scan).await? {
-                Some(whole) => scan = whole,
-                None => {
-                    order = true;
-                    continue;
-                }
-            }
+            let ordered = run(client, funnel.plan_part(project, &fetch), limits, population, scan).await?;
+            let Some(whole) = ordered else {
+                order = true;
+                continue;
+            };
+            scan = whole;
         }
         return finished(move || scan.finish()).await;
     }

@@ -195,7 +195,7 @@ impl Shelf {
 /// Rows of `N` words by the hash of their unit.
 #[derive(Debug)]
 pub(super) struct Buckets<const N: usize> {
-    buckets: Vec<Bucket<N>>,
+    by_hash: Vec<Bucket<N>>,
     rows: usize,
     /// The width of a row.
     spare: [u64; N],
@@ -210,21 +210,21 @@ pub(super) struct Bucket<const N: usize> {
 
 impl<const N: usize> Buckets<N> {
     fn new() -> Self {
-        Self { buckets: Vec::new(), rows: 0, spare: [0; N] }
+        Self { by_hash: Vec::new(), rows: 0, spare: [0; N] }
     }
 
     /// Makes the buckets, once there is something to put in.
     #[cold]
     fn make(&mut self) {
-        self.buckets.resize_with(1 << BUCKET_BITS, || Bucket { full: Vec::new(), open: Vec::new() });
+        self.by_hash.resize_with(1 << BUCKET_BITS, || Bucket { full: Vec::new(), open: Vec::new() });
     }
 
     #[inline]
     fn push(&mut self, row: [u64; N]) {
-        if self.buckets.is_empty() {
+        if self.by_hash.is_empty() {
             self.make();
         }
-        let bucket = &mut self.buckets[top_bits(hash(row[0]), BUCKET_BITS)];
+        let bucket = &mut self.by_hash[top_bits(hash(row[0]), BUCKET_BITS)];
         if bucket.open.len() == CHUNK_ROWS {
             bucket.full.push(std::mem::replace(&mut bucket.open, Vec::with_capacity(CHUNK_ROWS)));
         }
@@ -234,7 +234,7 @@ impl<const N: usize> Buckets<N> {
 
     /// The buckets that hold something.
     pub(super) fn into_filled(self) -> Vec<Bucket<N>> {
-        let mut buckets = self.buckets;
+        let mut buckets = self.by_hash;
         buckets.retain(|bucket| !bucket.open.is_empty());
         buckets
     }

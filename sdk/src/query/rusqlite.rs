@@ -454,7 +454,7 @@ impl<'c> Statement<'c> {
     pub fn raw_query(&mut self) -> Rows<'_> {
         let (statement, sql) = self.parts();
         let begin = begin(sql, caller(Location::caller()));
-        Rows { inner: statement.raw_query(), begin, running: None, rows: 0 }
+        Rows { inner: statement.raw_query(), begin, running: None, read: 0 }
     }
 
     /// Runs the query; it begins with the first row asked for.
@@ -463,7 +463,7 @@ impl<'c> Statement<'c> {
         let (statement, sql) = self.parts();
         let begin = begin(sql, caller(Location::caller()));
         match statement.query(params) {
-            Ok(inner) => Ok(Rows { inner, begin, running: None, rows: 0 }),
+            Ok(inner) => Ok(Rows { inner, begin, running: None, read: 0 }),
             Err(error) => {
                 begin.begin().end(failure(&error));
                 Err(error)
@@ -498,12 +498,12 @@ pub struct Rows<'s> {
     begin: Begin,
     /// Set from the first row on.
     running: Option<Running>,
-    rows: u64,
+    read: u64,
 }
 
 impl fmt::Debug for Rows<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("rows", &self.rows).finish_non_exhaustive()
+        f.debug_struct("Rows").field("read", &self.read).finish_non_exhaustive()
     }
 }
 
@@ -520,12 +520,12 @@ impl<'s> Rows<'s> {
         };
         match &next {
             Ok(Some(_)) => {
-                self.rows += 1;
+                self.read += 1;
                 running.keep_scope();
                 running.pause();
             }
-            Ok(None) => running.end(QueryEnd::done(Some(self.rows))),
-            Err(error) => running.end(QueryEnd { rows: Some(self.rows), ..failure(error) }),
+            Ok(None) => running.end(QueryEnd::done(Some(self.read))),
+            Err(error) => running.end(QueryEnd { rows: Some(self.read), ..failure(error) }),
         }
         next
     }
@@ -540,9 +540,9 @@ impl Drop for Rows<'_> {
     fn drop(&mut self) {
         // The reader has seen enough, which is no failure.
         if let Some(running) = &mut self.running
-            && self.rows > 0
+            && self.read > 0
         {
-            running.end(QueryEnd::done(Some(self.rows)));
+            running.end(QueryEnd::done(Some(self.read)));
         }
     }
 }

@@ -460,12 +460,12 @@ mod tests {
             for (name, line, error, elapsed_ns) in calls {
                 let query = known::by_name(Dialect::Generic, NAMES[name as usize]);
                 let (code, error) = (Code { file: "f.rs", line }, ["", "refused"][error]);
-                table.add(&Measured { code, error, elapsed_ns, ..measured(query) });
+                table.add(&Measured { code, elapsed_ns, error, ..measured(query) });
                 let (count, sum_ns) = model.entry((query.fingerprint, line, error)).or_default();
                 (*count, *sum_ns) = (*count + 1, *sum_ns + elapsed_ns);
             }
             let series = |series: &Series| {
-                let key = (series.query.fingerprint, series.code.line, series.error);
+                let key = (series.of.query.fingerprint, series.of.code.line, series.of.error);
                 (key, (series.histogram.count(), series.histogram.sum_ns()))
             };
             proptest::prop_assert_eq!(table.series.len(), model.len());

@@ -48,7 +48,7 @@ fn failure(error: &Error) -> QueryEnd {
     if let Some(code) = error.code() {
         return QueryEnd::failed(status::kind_of_sqlstate(code.code()), StatusCode::new(code.code()));
     }
-    let is_io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
+    let is_io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     QueryEnd::failed(if is_io || error.is_closed() { status::IO } else { status::OTHER }, None)
 }
 

@@ -106,7 +106,7 @@ fn transactions_of_rusqlite_are_counted_with_their_begin_and_commit() {
     let folder = tempfile::tempdir().unwrap();
     let mut db = database(&folder);
     let delete = "DELETE FROM card WHERE 'tx' <> title AND id = ?1";
-    let mut work = || {
+    let work = || {
         let mut transaction = db.transaction().unwrap();
         transaction.execute(delete, [1]).unwrap();
         let savepoint = transaction.savepoint().unwrap();
@@ -117,7 +117,7 @@ fn transactions_of_rusqlite_are_counted_with_their_begin_and_commit() {
         transaction.execute(delete, [3]).unwrap();
         transaction.rollback().unwrap();
     };
-    gemba::attempt!("cards.prune").run(|| gemba::scope().user("lite-tx").run(|| Ok::<_, ()>(work()))).unwrap();
+    gemba::attempt!("cards.prune").run(|| gemba::scope().user("lite-tx").run(work));
     flush();
     assert_eq!(of("lite-tx", delete), (3, 3, 0));
     for (sql, calls) in [("BEGIN DEFERRED", 2), ("COMMIT", 1), ("ROLLBACK", 1), ("SAVEPOINT", 1), ("RELEASE", 1)] {

@@ -51,7 +51,11 @@ fn a_call_above_the_querys_own_tail_is_kept_as_slow() {
     let before = kinds(sql).get("slow").copied().unwrap_or(0);
     let threshold = gemba::query::Limits::default().slow;
     assert_eq!(threshold, Duration::from_millis(200));
-    SQLITE.run_text(sql, || Ok::<_, ()>(std::thread::sleep(threshold / 4))).unwrap();
+    let slow = || {
+        std::thread::sleep(threshold / 4);
+        Ok::<_, ()>(())
+    };
+    SQLITE.run_text(sql, slow).unwrap();
     flush();
     assert_eq!(kinds(sql).get("slow").copied().unwrap_or(0), before + 1, "{:?}", kinds(sql));
 }

@@ -98,7 +98,7 @@ impl MariaDb {
         let server = command(program, &arguments, &folder).stderr(Stdio::null()).spawn().unwrap();
         let mut started = Self { server, folder };
         // The socket is there once the server listens.
-        let patience = Instant::now() + Duration::from_secs(120);
+        let patience = Instant::now() + Duration::from_mins(2);
         while !started.socket().exists() {
             let ended = started.server.try_wait().unwrap();
             let log = || std::fs::read_to_string(started.folder.join("log")).unwrap_or_default();

@@ -70,7 +70,9 @@ impl Watch {
 
     async fn cost(&self, question: impl Future<Output = ()>) -> Cost {
         let both = [self.own, self.engine];
-        both.iter().for_each(|process| process.forget_peak());
+        for process in &both {
+            process.forget_peak();
+        }
         let cpu = || both.iter().map(|process| process.cpu()).sum::<f64>();
         let (before, started) = (cpu(), Instant::now());
         question.await;
@@ -175,7 +177,9 @@ async fn one_heavy_person(client: &Client, watch: &Watch, runs: usize) {
 /// Saved queries over 30 days, with what they can be narrowed by.
 async fn saved(client: &Client, watch: &Watch, runs: usize) {
     let catalog = Catalog::builtin().unwrap();
-    let questions: [(&str, &str, &[(&str, &str)]); 7] = [
+    /// What the line is called, the saved query, its parameters.
+    type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let questions: [Asked; 7] = [
         ("trend of one feature, +5:45, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.3")]),
         ("trend of all, +5:45", "usage_over_time", &[]),
         ("use of features", "feature_usage", &[]),

@@ -94,12 +94,11 @@ impl Writer {
         let plain = self.content('\'');
         let number = self.values.below(1000);
         match (self.dialect, self.values.below(5)) {
-            (Postgres | Generic, 0) => format!("$m${plain}$m$"),
+            (Postgres | Generic | ClickHouse, 0) => format!("$m${plain}$m$"),
             (Postgres | Generic, 1) => format!("E'{}'", self.content('\'').replace('\\', "\\\\")),
             (Postgres | Generic, 2) => format!("U&'{plain}'"),
             (MySql, 0) => format!("\"{}\"", self.content('"')),
             (MySql, 1) => format!("_utf8mb4'{plain}'"),
-            (ClickHouse, 0) => format!("$m${plain}$m$"),
             (ClickHouse, 1) => format!("‘{MARK} ' {number}’"),
             (SqlServer | MySql, 2) => format!("N'{plain}'"),
             (_, 3) => format!("X'{DIGITS}{number}'"),
