@@ -62,12 +62,12 @@ async fn what_was_interrupted_is_finished_by_the_next_up_or_down() {
     migrations::up(&client).await.unwrap();
     let complete = tables(&client).await;
     for state in ["applying", "undoing"] {
-        interrupt(&client, state, "saved").await;
+        interrupt(&client, state, "claims").await;
         assert_eq!(states(&client).await.last(), Some(&State::Interrupted));
         assert_eq!(migrations::up(&client).await.unwrap(), [LATEST]);
         assert_eq!(tables(&client).await, complete);
     }
-    interrupt(&client, "undoing", "saved").await;
+    interrupt(&client, "undoing", "claims").await;
     migrations::down(&client, 0, 0).await.unwrap();
     assert_eq!(tables(&client).await, 0);
     engine.stop().await;

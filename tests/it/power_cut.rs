@@ -379,7 +379,7 @@ impl Server {
         let block =
             CutBlock { table: "events".to_owned(), class: 0, week: 0, insert: 0, rows: end - first, records: 0 };
         let number = self.book.next_cut();
-        let mut cut = Cut { number, first, end, decoder: 1, records: 0, blocks: vec![block] };
+        let mut cut = Cut { number, first, end, decoder: 1, records: 0, lost: vec![], blocks: vec![block] };
         self.book.number_blocks(&mut cut.blocks);
         let insert = cut.blocks[0].insert;
         self.book.record(cut)?;

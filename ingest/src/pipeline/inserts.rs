@@ -7,12 +7,14 @@
 //!    still brings later is found by its number and removed ([`watch_ghosts`]).
 //! 2. The ledger is written before the first block, so that what is stored never exceeds what was received.
 
+use super::claims;
 use super::core::{Core, chain};
 use super::gather::{self, Gathered, LedgerKey};
 use crate::clock;
 use crate::log::ReadEntry;
 use crate::log::cuts::{Cut, CutBlock, Ghost};
 use crate::otlp::DECODER_VERSION;
+use crate::outcome::{Fate, Reason};
 use crate::rows::{BlockKey, Partition, Rows, Table};
 use crate::store::{InsertedBlock, StoreError};
 use bytes::Bytes;
@@ -54,7 +56,10 @@ impl Backoff {
 }
 
 /// Does something until ClickHouse does it.
-async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(core: &Core, mut action: impl FnMut() -> F) -> T {
+pub(super) async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+    core: &Core,
+    mut action: impl FnMut() -> F,
+) -> T {
     let mut backoff = Backoff::new();
     loop {
         match action().await {
@@ -101,8 +106,11 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
 }
 
 /// Stores a cut whose rows are at hand.
-pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered) {
-    let Gathered { rows, ledger, kept, received_ms, .. } = gathered;
+pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered, read_log: &ReadLog) {
+    // All of it counted as waiting here, what turns out to be another node's as well.
+    let kept = gathered.kept.clone();
+    let (cut, gathered) = claim(core, cut, gathered, read_log).await;
+    let Gathered { rows, ledger, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
     write_ledger(core, cut.number, &ledger, received_ms).await;
     write_uncounted(core, &rows).await;
@@ -118,7 +126,7 @@ pub(super) async fn store(core: &Arc<Core>, cut: Cut, gathered: Gathered) {
 }
 
 /// Stores a cut found open at start: counts first, and reads the log again only where something is missing.
-pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) {
+pub(super) async fn recover(core: &Arc<Core>, cut: Cut, read_log: &ReadLog) {
     let mut counts = Vec::with_capacity(cut.blocks.len());
     for block in &cut.blocks {
         counts.push(settle(core, block).await);
@@ -130,6 +138,12 @@ pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) 
         return finish(core, &cut).await;
     }
     let gathered = gather_again(core, &cut, read_log).await;
+    let lost = cut.lost.clone();
+    let (mut cut, gathered) = claim(core, cut, gathered, read_log).await;
+    if cut.lost != lost {
+        // Written down anew just now, so nothing of it was ever sent.
+        counts = vec![0; cut.blocks.len()];
+    }
     write_ledger(core, cut.number, &gathered.ledger, gathered.received_ms).await;
     let rows = Arc::new(gathered.rows);
     write_uncounted(core, &rows).await;
@@ -163,6 +177,26 @@ pub(super) async fn recover(core: &Arc<Core>, mut cut: Cut, read_log: &ReadLog) 
     }
     core.figures().pending.stored_cut(cut.first);
     finish(core, &cut).await;
+}
+
+/// Claims a cut's entries where other nodes store into the same ClickHouse. Where another one was first, the cut is gathered
+/// and written down again without those entries, which count as repeats; none of its inserts was sent by then.
+async fn claim(core: &Arc<Core>, cut: Cut, gathered: Gathered, read_log: &ReadLog) -> (Cut, Gathered) {
+    if !core.config.shares_store {
+        return (cut, gathered);
+    }
+    let lost = claims::claim(core, &gathered.claims).await;
+    if lost == cut.lost {
+        return (cut, gathered);
+    }
+    let records = cut.records;
+    let mut cut = Cut { lost, ..cut };
+    let gathered = gather_again(core, &cut, read_log).await;
+    cut.blocks = counted_blocks(&gathered.rows);
+    cut.records = gathered.kept.values().sum();
+    let cut = renumber(core, cut, None, Vec::new()).await;
+    core.figures().fates.deduplicated += records.saturating_sub(cut.records);
+    (cut, gathered)
 }
 
 /// Strikes a stored cut out of the book. What is pending is told before, so that a flush the book answers finds nothing
@@ -316,11 +350,11 @@ async fn write_ledger(core: &Arc<Core>, cut: u64, ledger: &BTreeMap<LedgerKey, u
 async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gathered {
     let (first, end) = (cut.first, cut.end);
     loop {
-        let (core, read_log) = (Arc::clone(core), Arc::clone(read_log));
+        let (core, read_log, lost) = (Arc::clone(core), Arc::clone(read_log), cut.lost.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = read_log(first);
             let mut gathered = Gathered::begin(core.spare_rows(), first);
-            while gathered.end < end && add_next(&core, &mut reader, &mut gathered)? {}
+            while gathered.end < end && add_next(&core, &mut reader, &mut gathered, &lost)? {}
             Ok::<_, crate::log::LogError>(gathered)
         });
         match reading.await {
@@ -332,13 +366,15 @@ async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gather
     }
 }
 
-/// Adds the next durable entry to what is gathered; false when there is none. Blocks for the disk.
+/// Adds the next durable entry to what is gathered; false when there is none. Entries at positions in `lost`, which rise,
+/// give counts of repeats instead of rows. Blocks for the disk.
 pub(super) fn add_next(
     core: &Core,
     reader: &mut crate::log::Reader,
     gathered: &mut Gathered,
+    lost: &[u64],
 ) -> Result<bool, crate::log::LogError> {
-    let (position, head, raw) = match reader.read()? {
+    let (position, mut head, raw) = match reader.read()? {
         None => return Ok(false),
         Some(ReadEntry::Damaged { position }) => {
             gathered.skip(position);
@@ -346,7 +382,10 @@ pub(super) fn add_next(
         }
         Some(ReadEntry::Entry { position, head, body }) => (position, head, body),
     };
-    if !head.is_repeat {
+    if lost.binary_search(&position).is_ok() {
+        let repeated = gather::kept(&head);
+        head.tally.others.push((Fate::Deduplicated, Reason::Repeat.as_str().to_owned(), repeated));
+    } else if !head.is_repeat {
         let decoded = gather::inflate(&head, &raw).map_err(|error| error.to_string()).and_then(|body| {
             gather::decode(&head, &body, &core.ids, &mut gathered.rows)
                 .map_err(|error| error.map_or_else(|| "the decoder panicked".to_owned(), |error| error.to_string()))

@@ -43,6 +43,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0002_saved.up.sql"),
         down: include_str!("../../schema/0002_saved.down.sql"),
     },
+    Migration {
+        number: 3,
+        name: "claims",
+        up: include_str!("../../schema/0003_claims.up.sql"),
+        down: include_str!("../../schema/0003_claims.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.
