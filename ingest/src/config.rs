@@ -94,6 +94,9 @@ pub struct ServeConfig {
     /// Origins whose pages may send data from a browser; `*` means any. Default `*`: a request carries its key in a
     /// header of its own and no cookie, so another page gains nothing, and a key used in a browser is public anyway.
     pub cors_origins: Vec<String>,
+    /// Path that may stand before `/v1/logs`, `/v1/traces`, `/v1/metrics`, for a proxy that keeps its own; begins with `/`
+    /// and does not end with one. Empty, the default: none.
+    pub otlp_prefix: String,
     /// Bounds on requests.
     pub limits: Limits,
     /// Memory of the embedded engine in bytes; `None` leaves it to the engine's own default.
@@ -117,6 +120,7 @@ impl ServeConfig {
             clickhouse: None,
             queries: None,
             cors_origins: vec!["*".to_owned()],
+            otlp_prefix: String::new(),
             limits: Limits::default(),
             engine_memory_bytes: None,
             engine_program: None,

@@ -200,8 +200,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let (store, engine) = connect(&config).await?;
     let control = Arc::new(prepare(&config.data, &store).await?);
-    let pipeline =
-        Pipeline::start(PipelineConfig::new(config.data.join(LOG)), store.clone(), control.id_hasher().clone());
+    let pipeline = Pipeline::start(pipeline_config(&config), store.clone(), control.id_hasher().clone());
     let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
     let app = Arc::new(App::new(&config, control, pipeline, store, engine, catalog));
 
@@ -322,10 +321,15 @@ pub async fn store_the_rest(config: &ServeConfig, store: &Client) -> Result<u64,
         return Ok(0);
     }
     let control = Control::open(&config.data, store.raw().clone()).await.map_err(ServeError::Control)?;
-    let pipeline = Pipeline::start(PipelineConfig::new(log), store.clone(), control.id_hasher().clone());
+    let pipeline = Pipeline::start(pipeline_config(config), store.clone(), control.id_hasher().clone());
     let pipeline = pipeline.map_err(ServeError::Pipeline)?;
     pipeline.drain(config.drain_timeout).await;
     Ok(pipeline.status().pending_records)
+}
+
+/// The pipeline of a server: a ClickHouse that is not embedded may be other nodes' too.
+fn pipeline_config(config: &ServeConfig) -> PipelineConfig {
+    PipelineConfig { shares_store: config.clickhouse.is_some(), ..PipelineConfig::new(config.data.join(LOG)) }
 }
 
 /// Tables and control data. Waits for a ClickHouse that is coming up only where there is nothing else to start from.

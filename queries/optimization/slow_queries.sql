@@ -30,8 +30,10 @@
 -- column sources: name | what was measured: sdk, metric, span | exact
 -- column text: sql | normalised text | exact
 -- caveats: Where a sender gives only coarse buckets, percentiles are the middle of theirs and may be off by more; the
---   low and high columns say how far. A process that sends metrics of a database is counted by them, and its foreign
---   spans are samples. Points of a metric belong to the moment their interval ends.
+--   low and high columns say how far. A process that sends metrics which name the queries of a database is counted by
+--   them, and its foreign spans are samples; metrics that name operations at most count where there are no spans. A
+--   query that several instrumentations saw in a trace is counted once. Points of a metric belong to the moment their
+--   interval ends.
 -- ctes: calls, links, texts
 WITH
     -- Who waited, by scope that ended: the SDK's usage records; foreign spans tell only who.

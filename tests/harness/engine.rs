@@ -1,6 +1,6 @@
 //! One engine for all claims about the store in a test process, and the clients of other languages to speak to it with.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use clickhouse::Client;
 use gemba_ingest::engine::{EngineConfig, Supervisor};
 use tempfile::TempDir;
 
-use crate::binary;
+use crate::{binary, packages};
 
 /// Version of PyPI's clickhouse-connect the claims were checked with.
 const PYTHON_CLIENT: &str = "clickhouse-connect==1.12.0";
@@ -41,6 +41,17 @@ pub fn shared() -> &'static Supervisor {
 /// The `clickhouse` crate's client for an engine.
 pub fn client(engine: &Supervisor) -> Client {
     Client::default().with_url(engine.url()).with_user(engine.user()).with_password(engine.password())
+}
+
+/// The server's own client for an engine, on the database `default`.
+pub fn store(engine: &Supervisor) -> gemba_ingest::store::Client {
+    gemba_ingest::store::Client::new(gemba_ingest::store::StoreConfig {
+        url: engine.url(),
+        user: engine.user().to_owned(),
+        password: engine.password().to_owned(),
+        database: "default".to_owned(),
+        compress: false,
+    })
 }
 
 /// A client on the shared engine with an empty database of this name.
@@ -90,34 +101,6 @@ pub fn post(engine: &Supervisor, path_and_query: &str, password: &str, body: &[u
     }
 }
 
-/// Folder for clients that are installed once, next to the build.
-fn clients_folder() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().and_then(Path::parent).unwrap().join("clients")
-}
-
-/// Installs a package once: into a folder aside, renamed when complete, so that a broken install is never used.
-fn installed(name: &str, install: impl FnOnce(&Path) -> Command) -> PathBuf {
-    let folder = clients_folder();
-    let target = folder.join(name.replace(['/', '@', '='], "_"));
-    std::fs::create_dir_all(&folder).unwrap();
-    let lock = std::fs::File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    if !target.exists() {
-        let aside = tempfile::tempdir_in(&folder).unwrap();
-        let mut command = install(aside.path());
-        let program = command.get_program().to_string_lossy().into_owned();
-        let output = command.output().unwrap_or_else(|error| panic!("{program} is needed to install {name}: {error}"));
-        assert!(
-            output.status.success(),
-            "{program} cannot install {name}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        std::fs::rename(aside.keep(), &target).unwrap();
-    }
-    target
-}
-
 fn run(command: &mut Command, engine: &Supervisor, database: &str) -> Output {
     let port = engine.url().rsplit(':').next().unwrap_or_default().to_owned();
     let program = command.get_program().to_string_lossy().into_owned();
@@ -131,26 +114,15 @@ fn run(command: &mut Command, engine: &Supervisor, database: &str) -> Output {
 
 /// Runs `clients/connect.py` with clickhouse-connect against an engine.
 pub fn run_python_client(engine: &Supervisor, database: &str) -> Output {
-    let package = installed(PYTHON_CLIENT, |folder| {
-        let mut pip = Command::new("pip");
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "--target"]).arg(folder).arg(PYTHON_CLIENT);
-        pip
-    });
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/clients/connect.py");
-    run(Command::new("python3").env("PYTHONPATH", package).arg(script), engine, database)
+    let packages = packages::python(&[PYTHON_CLIENT]);
+    let script = packages::script("connect.py");
+    run(Command::new("python3").env("PYTHONPATH", packages).arg(script), engine, database)
 }
 
 /// Runs `clients/client.mjs` with @clickhouse/client against an engine.
 pub fn run_node_client(engine: &Supervisor, database: &str) -> Output {
-    let package = installed(NODE_CLIENT, |folder| {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--silent", "--no-audit", "--no-fund", "--prefix"]).arg(folder).arg(NODE_CLIENT);
-        npm
-    });
-    // A module is looked for beside the script that imports it.
-    let script = package.join("client.mjs");
-    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/clients/client.mjs"), &script).unwrap();
-    run(Command::new("node").arg(script), engine, database)
+    let packages = packages::node(&[NODE_CLIENT]);
+    run(Command::new("node").arg(packages::node_script(&packages, "client.mjs")), engine, database)
 }
 
 /// Memory of a process in bytes, from a line of `/proc/PID/status` (`VmRSS` now, `VmHWM` at its highest).

@@ -9,5 +9,7 @@ pub mod data;
 pub mod database;
 pub mod engine;
 pub mod export;
+pub mod packages;
+pub mod postgres;
 pub mod project;
 pub mod server;

@@ -354,6 +354,7 @@ async fn a_replaced_insert_that_comes_through_late_is_removed() {
         end: book.uncut(),
         decoder: 1,
         records: 0,
+        lost: Vec::new(),
         blocks: Vec::new(),
         refused: Vec::new(),
     };

@@ -74,7 +74,8 @@ struct Gate {
 
 #[derive(Debug)]
 struct Shared {
-    url: Mutex<String>,
+    /// Addresses of the nodes, taken in turn.
+    urls: Mutex<Vec<String>>,
     key: String,
     gate: Mutex<Gate>,
     changed: Condvar,
@@ -94,7 +95,7 @@ impl Load {
     /// Connections, waiting to be resumed.
     pub(crate) fn start(connections: usize, url: &str, key: &str) -> Self {
         let shared = Arc::new(Shared {
-            url: Mutex::new(url.to_owned()),
+            urls: Mutex::new(vec![url.to_owned()]),
             key: key.to_owned(),
             gate: Mutex::new(Gate { is_open: false, busy: 0 }),
             changed: Condvar::new(),
@@ -112,7 +113,17 @@ impl Load {
     }
 
     pub(crate) fn point_to(&self, url: &str) {
-        url.clone_into(&mut self.shared.url.lock().unwrap());
+        self.balance(&[url]);
+    }
+
+    /// Each request, and each try of it, goes to the next of these nodes.
+    pub(crate) fn balance(&self, urls: &[&str]) {
+        *self.shared.urls.lock().unwrap() = urls.iter().map(|url| (*url).to_owned()).collect();
+    }
+
+    /// How many events were acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.shared.acknowledged.lock().unwrap().len()
     }
 
     pub(crate) fn resume(&self) {
@@ -147,13 +158,24 @@ impl Load {
     pub(crate) async fn check(&self, serve: &Process, keys: &Keys, context: &str) {
         flush(&serve.url, keys).await;
         let engine = engine_of(serve).expect("an engine after everything is stored");
-        let stored = texts(&engine.store, "SELECT strings['id'] FROM events").await;
+        self.check_store(&engine.store, &[&serve.url], context).await;
+    }
+
+    /// The same in a store of several nodes, all of which have stored everything.
+    pub(crate) async fn check_store(&self, store: &Client, urls: &[&str], context: &str) {
+        let stored = texts(store, "SELECT strings['id'] FROM events WHERE project = 1").await;
         let acknowledged = self.shared.acknowledged.lock().unwrap().clone();
         check_exactly_once(&stored, &acknowledged, context);
-        check_projection(&engine.store, context).await;
-        let ready = format!("{}/readyz", serve.url);
-        let nothing_pending = async || send(bare("GET", &ready, None)).await.json()["pending_records"] == 0;
-        check_ledger(&engine.store, nothing_pending, context).await;
+        check_projection(store, context).await;
+        let nothing_pending = async || {
+            for url in urls {
+                if send(bare("GET", &format!("{url}/readyz"), None)).await.json()["pending_records"] != 0 {
+                    return false;
+                }
+            }
+            true
+        };
+        check_ledger(store, nothing_pending, context).await;
     }
 }
 
@@ -180,16 +202,19 @@ impl Shared {
             let body = request(&ids, 1_790_000_000_000 + batch * 60_000);
             // Every fifth request is one of a client that gives no key.
             let key = (batch % 5 != 4).then(|| format!("{instance}-{batch}"));
-            self.send_until_acknowledged(&agent, key.as_deref(), &body);
+            self.send_until_acknowledged(&agent, batch, key.as_deref(), &body);
             self.acknowledged.lock().unwrap().extend(ids);
             self.gate.lock().unwrap().busy -= 1;
             self.changed.notify_all();
         }
     }
 
-    fn send_until_acknowledged(&self, agent: &ureq::Agent, key: Option<&str>, body: &[u8]) {
-        loop {
-            let url = format!("{}/v1/logs", self.url.lock().unwrap());
+    fn send_until_acknowledged(&self, agent: &ureq::Agent, batch: u64, key: Option<&str>, body: &[u8]) {
+        for turn in batch.. {
+            let url = {
+                let urls = self.urls.lock().unwrap();
+                format!("{}/v1/logs", urls[usize::try_from(turn).unwrap() % urls.len()])
+            };
             let mut request = agent
                 .post(&url)
                 .header("authorization", &format!("Bearer {}", self.key))

@@ -379,7 +379,8 @@ impl Server {
         let block =
             CutBlock { table: "events".to_owned(), class: 0, week: 0, insert: 0, rows: end - first, records: 0 };
         let number = self.book.next_cut();
-        let mut cut = Cut { number, first, end, decoder: 1, records: 0, blocks: vec![block], refused: Vec::new() };
+        let (lost, refused) = (Vec::new(), Vec::new());
+        let mut cut = Cut { number, first, end, decoder: 1, records: 0, lost, blocks: vec![block], refused };
         self.book.number_blocks(&mut cut.blocks);
         let insert = cut.blocks[0].insert;
         self.book.record(cut)?;

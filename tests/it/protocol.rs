@@ -1,8 +1,17 @@
 //! What the server says to OTLP over HTTP: statements of the OTLP specification, each as a claim.
+//!
+//! Which claims cover which statements of the checklist (ids as there):
+//! * A, HTTP: this file (A1 to A11, A13 to A17, A19 to A22, A24 to A30, A33, A34); `otlp/tests/responses.rs` of the server for
+//!   the bodies of answers (A13, A14, A16, A18, A20, A21, A25); `serve_cli.rs` and `config.rs` for defaults (A11, A29);
+//!   `otel_clients.rs` for what only real clients show (A3, A4, A12, A23, A31, A32); A22 again in `durability_outage.rs`.
+//! * B, gRPC: `protocol_grpc.rs`, and `otel_clients.rs` (B1, B2, B7).
+//! * C, JSON; D, logs; E, resources, spans, points; F, databases; G, users, sessions, flags: the tests in `otlp/tests` of
+//!   the server, whose names begin with the statements' ids; what instrumentations really send: `otel_clients.rs` (D1, E1,
+//!   E8, E10, E12, F1, F2, F3, F5, F8, F10, F11).
 
 use bytes::Bytes;
 use gemba_tests::client::{bare, post, send, send_all, send_h2, send_raw};
-use gemba_tests::export::{events, events_json, gzip};
+use gemba_tests::export::{events, events_json, gunzip, gzip};
 use gemba_tests::server::Server;
 use http_body_util::Full;
 use hyper::body::Frame;
@@ -313,6 +322,39 @@ async fn a_full_server_answers_503_with_retry_after_and_never_a_status_that_lose
     assert_eq!(answer.header("content-type"), PROTOBUF);
     // Room is given back: a body that fits passes.
     assert_eq!(server.send_logs(events(&["a"], "m")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_stay_short_and_are_compressed_only_where_the_sender_takes_it() {
+    let server = Server::start().await;
+    let mut plain = Bytes::new();
+    for (accepted, is_gzip) in [("", false), ("br", false), ("gzip;q=0", false), ("deflate, gzip", true)] {
+        // Each of ten thousand records is rejected; the answer says so once.
+        let mut request = post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, events(&[""; 10_000], accepted));
+        request.headers_mut().insert("accept-encoding", accepted.parse().unwrap());
+        let answer = send(request).await;
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, PROTOBUF));
+        assert_eq!(answer.header("content-encoding"), if is_gzip { "gzip" } else { "" }, "{accepted}");
+        assert!(answer.body.len() < 1 << 10, "{}", answer.body.len());
+        let body = if is_gzip { Bytes::from(gunzip(&answer.body)) } else { answer.body };
+        if accepted.is_empty() {
+            plain = body.clone();
+        }
+        assert_eq!(body, plain, "{accepted}");
+    }
+    let partial = ExportLogsServiceResponse::decode(plain).unwrap().partial_success.unwrap();
+    assert_eq!(partial.rejected_log_records, 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exporters_may_post_under_a_configured_path_and_under_no_other() {
+    let server = Server::start_with(|config| config.otlp_prefix = "/telemetry".into()).await;
+    for (prefix, status) in [("/telemetry", 200), ("", 200), ("/other", 404), ("/telemetry/telemetry", 404)] {
+        for path in PATHS {
+            let answer = send(post(&server.url(&format!("{prefix}{path}")), &server.keys.ingest, JSON, "{}")).await;
+            assert_eq!(answer.status, status, "{prefix}{path}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

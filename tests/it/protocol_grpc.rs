@@ -95,6 +95,32 @@ async fn a_message_of_five_mebibytes_passes_where_other_stacks_stop_at_four() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_makes_a_caller_wait_instead_of_refusing_what_some_clients_would_drop() {
+    // Room for one of the messages at a time, and a client that drops a batch on UNAVAILABLE would lose the others.
+    let server = Server::start_with(|config| config.limits.max_bodies_bytes = 96 << 10).await;
+    let bearer = format!("Bearer {}", server.keys.ingest);
+    let bodies: Vec<_> = (0..4).map(|index| events(&["large"], &index.to_string().repeat(60 << 10))).collect();
+    let gzipped: Vec<_> = bodies.iter().map(|body| gzip(body)).collect();
+    let calls: Vec<_> = [(0, bodies), (1, gzipped)]
+        .into_iter()
+        .flat_map(|(flag, bodies)| bodies.into_iter().map(move |body| (flag, body)))
+        .map(|(flag, body)| {
+            let (url, bearer) = (server.running.url().to_owned(), bearer.clone());
+            tokio::spawn(async move {
+                call(&url, LOGS, &[("authorization", &bearer), ("grpc-encoding", "gzip")], flag, &body).await
+            })
+        })
+        .collect();
+    for one in calls {
+        let answer = one.await.unwrap();
+        assert_eq!(answer.trailer("grpc-status"), OK, "{answer:?}");
+    }
+    server.flush().await;
+    // A message and the same one compressed have one body: repeats, if they came after.
+    assert_eq!(server.number("SELECT uniqExact(strings['marker']) FROM events").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partial_success_counts_and_explains() {
     let server = Server::start().await;
     let bearer = format!("Bearer {}", server.keys.ingest);

@@ -1,11 +1,12 @@
-//! `gemba import`: sends the events or query log of a CSV or NDJSON file, or what `gemba export` wrote, to a running
-//! server, with their own times.
+//! `gemba import`: sends the events or query log of a CSV or NDJSON file, what another product or `gemba export` wrote, to
+//! a running server, with their own times.
 //!
 //! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of the
 //! file's content, of what is made of it, and of its place, so that an import that broke off is simply run again: what is
 //! stored already is recognised, while other rows of the same file are news.
 
 mod exported;
+mod preset;
 mod record;
 
 use super::progress::Progress;
@@ -117,7 +118,9 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
             )
         })?;
         match record {
-            Made::Record(record, resource) => batch.push((record, resource)),
+            Made::Records(records, resource) => {
+                batch.extend(records.into_iter().map(|record| (record, resource.clone())));
+            }
             Made::NotWanted => {}
             Made::WithoutText => without_text += 1,
         }

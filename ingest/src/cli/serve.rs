@@ -83,6 +83,9 @@ pub(super) struct ServeArgs {
     /// Origins whose pages may send data from a browser
     #[arg(long, env = "GEMBA_CORS_ORIGINS", value_delimiter = ',', default_value = "*", value_name = "ORIGIN,..")]
     cors_origins: Vec<String>,
+    /// Path that exporters may have before /v1/logs and its like, for example /telemetry
+    #[arg(long, env = "GEMBA_OTLP_PREFIX", default_value = "", hide_default_value = true, value_name = "PATH")]
+    otlp_prefix: String,
     /// Largest body in bytes, as sent and again when decompressed
     #[arg(long, env = "GEMBA_MAX_BODY_BYTES", value_name = "BYTES")]
     max_body_bytes: Option<usize>,
@@ -122,6 +125,10 @@ impl ServeArgs {
             insecure_listen: self.insecure_listen,
             queries: self.queries,
             cors_origins: self.cors_origins,
+            otlp_prefix: match self.otlp_prefix.trim_matches('/') {
+                "" => String::new(),
+                path => format!("/{path}"),
+            },
             limits: Limits { max_bodies_bytes, ..limits },
             drain_timeout: Duration::from_secs(self.drain_timeout),
             ..self.store.config()

@@ -108,9 +108,14 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(bytes.div_ceil(BUDGET_UNIT_BYTES).min(Semaphore::MAX_PERMITS))) }
     }
 
-    /// A reservation of nothing, to be grown.
+    /// A reservation of nothing, to be grown. Without room it grows not at all.
     pub fn reserve(&self) -> Reservation {
-        Reservation { units: Arc::clone(&self.units), held: None }
+        self.reserve_until(Instant::now())
+    }
+
+    /// The same, but while a body is read it waits for room until `deadline`.
+    pub fn reserve_until(&self, deadline: Instant) -> Reservation {
+        Reservation { units: Arc::clone(&self.units), held: None, deadline }
     }
 }
 
@@ -119,25 +124,47 @@ impl Budget {
 pub struct Reservation {
     units: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
+    deadline: Instant,
 }
 
 impl Reservation {
+    /// As [`Self::grow_to`], waiting for room until the deadline. Whoever waits while holding a part may keep the others
+    /// waiting, so all that will be needed is asked for at once where its size is known.
+    async fn grow_in_time(&mut self, bytes: usize) -> Result<(), BodyError> {
+        match self.grow_to(bytes) {
+            Err(BodyError::NoRoom) if Instant::now() < self.deadline => {}
+            grown => return grown,
+        }
+        let missing = u32::try_from(self.missing(bytes)).map_err(|_| BodyError::NoRoom)?;
+        let more = timeout_at(self.deadline, Arc::clone(&self.units).acquire_many_owned(missing)).await;
+        self.hold(more.map_err(|_| BodyError::NoRoom)?.map_err(|_| BodyError::NoRoom)?);
+        Ok(())
+    }
+
+    /// Units missing for `bytes`.
+    fn missing(&self, bytes: usize) -> usize {
+        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        bytes.div_ceil(BUDGET_UNIT_BYTES).saturating_sub(held)
+    }
+
+    fn hold(&mut self, more: OwnedSemaphorePermit) {
+        match &mut self.held {
+            Some(permit) => permit.merge(more),
+            None => self.held = Some(more),
+        }
+    }
+
     /// Makes sure at least `bytes` are reserved. Never blocks.
     ///
     /// # Errors
     /// [`BodyError::NoRoom`] when the budget has not got them; what was held stays held.
     fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let held = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let missing = bytes.div_ceil(BUDGET_UNIT_BYTES).saturating_sub(held);
+        let missing = self.missing(bytes);
         if missing == 0 {
             return Ok(());
         }
         let missing = u32::try_from(missing).map_err(|_| BodyError::NoRoom)?;
-        let more = Arc::clone(&self.units).try_acquire_many_owned(missing).map_err(|_| BodyError::NoRoom)?;
-        match &mut self.held {
-            Some(permit) => permit.merge(more),
-            None => self.held = Some(more),
-        }
+        self.hold(Arc::clone(&self.units).try_acquire_many_owned(missing).map_err(|_| BodyError::NoRoom)?);
         Ok(())
     }
 }
@@ -149,7 +176,20 @@ impl Reservation {
 ///
 /// # Errors
 /// Any [`BodyError`] but the two about encodings.
-pub async fn read(mut body: Incoming, limits: &Limits, room: &mut Reservation) -> Result<Bytes, BodyError> {
+pub async fn read(body: Incoming, limits: &Limits, room: &mut Reservation) -> Result<Bytes, BodyError> {
+    read_announced(body, limits, room, |_| 0).await
+}
+
+/// As [`read`], for a body whose first piece tells the size of the whole, which `announces` reads there.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_announced(
+    mut body: Incoming,
+    limits: &Limits,
+    room: &mut Reservation,
+    announces: fn(&[u8]) -> usize,
+) -> Result<Bytes, BodyError> {
     let limit = limits.max_body_bytes;
     let too_large = BodyError::TooLarge { limit, inflated: false };
     let announced = body.size_hint().exact().map_or(Ok(0), usize::try_from);
@@ -157,7 +197,7 @@ pub async fn read(mut body: Incoming, limits: &Limits, room: &mut Reservation) -
         discard(body);
         return Err(too_large);
     };
-    if let Err(error) = room.grow_to(announced) {
+    if let Err(error) = room.grow_in_time(announced).await {
         discard(body);
         return Err(error);
     }
@@ -165,8 +205,9 @@ pub async fn read(mut body: Incoming, limits: &Limits, room: &mut Reservation) -
     let mut bytes = BytesMut::new();
     while let Some(frame) = next_frame(&mut body, limits.body_stall_timeout, deadline).await? {
         let Ok(data) = frame.into_data() else { continue };
-        let total = bytes.len() + data.len();
-        let outcome = if total > limit { Err(too_large_again(limit)) } else { room.grow_to(total) };
+        let told = if bytes.is_empty() { announces(&data) } else { 0 };
+        let total = (bytes.len() + data.len()).max(told);
+        let outcome = if total > limit { Err(too_large_again(limit)) } else { room.grow_in_time(total).await };
         if let Err(error) = outcome {
             discard(body);
             return Err(error);

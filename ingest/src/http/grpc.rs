@@ -26,6 +26,8 @@ use tokio::time::Instant;
 const FRAME_HEADER_BYTES: usize = 5;
 /// How long a call waits in all for a full server to have room. Chosen: half of the 10 s that exporters allow a call.
 const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Pause before a message is inflated again for which there was no room. Chosen: most bodies are in work no longer.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 /// Longest pause between two tries while waiting.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -103,13 +105,28 @@ async fn take(app: &App, signal: Signal, request: Request) -> Result<Receipt, Re
     let project = auth::ingest(&app.control, &parts.headers, parts.uri.query())?;
     let key = idempotency_key(&parts.headers)?;
     let encoding = Compression::parse(parts.headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()))?;
-    let mut room = app.bodies.reserve();
-    let mut framed = body::read(incoming, &app.limits, &mut room).await?;
+    let deadline = Instant::now() + MAX_WAIT;
+    let mut room = app.bodies.reserve_until(deadline);
+    let mut framed = body::read_announced(incoming, &app.limits, &mut room, announced).await?;
     let is_compressed = frame_flag(&framed)?;
     let raw = framed.split_off(FRAME_HEADER_BYTES);
     let compression = if is_compressed { encoding } else { Compression::Identity };
-    let (inflated, _room) = body::inflate(raw.clone(), compression, app.limits.max_body_bytes, room).await?;
+    let (inflated, _room) = loop {
+        match body::inflate(raw.clone(), compression, app.limits.max_body_bytes, room).await {
+            // What was held is given back, so that another body can be finished meanwhile.
+            Err(BodyError::NoRoom) if Instant::now() < deadline => tokio::time::sleep(ROOM_PAUSE).await,
+            inflated => break inflated?,
+        }
+        room = app.bodies.reserve_until(deadline);
+    };
     submit_patiently(app, signal, &project, key, compression, (raw, inflated)).await
+}
+
+/// Bytes of a call of one message, as its first piece tells.
+fn announced(first: &[u8]) -> usize {
+    let Some((&[_, a, b, c, d], _)) = first.split_first_chunk::<FRAME_HEADER_BYTES>() else { return 0 };
+    usize::try_from(u32::from_be_bytes([a, b, c, d]))
+        .map_or(usize::MAX, |length| length.saturating_add(FRAME_HEADER_BYTES))
 }
 
 /// Whether the one message in `framed` is compressed.

@@ -72,6 +72,8 @@ pub struct App {
     pub limits: Limits,
     /// Origins whose pages may send data; `*` means any.
     pub cors_origins: Vec<String>,
+    /// Path that may stand before those of OTLP.
+    pub otlp_prefix: String,
     /// Room for bodies in work.
     pub bodies: Budget,
     /// Answers by route and status, refusals by reason.
@@ -105,6 +107,7 @@ impl App {
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),
             cors_origins: config.cors_origins.clone(),
+            otlp_prefix: config.otlp_prefix.clone(),
             counters: Counters::default(),
             draining: AtomicBool::new(false),
             own_use: AtomicBool::new(false),

@@ -12,8 +12,11 @@ use crate::otlp::{self as wire, Encoding, Signal};
 use crate::pipeline::{ContentEncoding, Receipt, Submission, SubmitError};
 use crate::throttle::Throttle;
 use bytes::Bytes;
+use flate2::Compression as Level;
+use flate2::write::GzEncoder;
 use gemba_conventions::IDEMPOTENCY_KEY;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::io::Write as _;
 use std::time::Duration;
 
 /// Longest idempotency key, in bytes of visible ASCII (see `gemba_conventions::IDEMPOTENCY_KEY`).
@@ -97,14 +100,16 @@ impl Refusal {
 pub async fn handle(app: &App, signal: Signal, request: Request) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let encoding = encoding_of(request.headers());
+    let accepts_gzip = accepts_gzip(request.headers());
     let mut answer = match *request.method() {
-        Method::POST => post(app, signal, encoding, request).await,
+        Method::POST => post(app, signal, encoding, accepts_gzip, request).await,
         Method::OPTIONS => preflight(request.headers()),
         _ => {
             let mut answer = status_response(
                 StatusCode::METHOD_NOT_ALLOWED,
                 encoding.unwrap_or(Encoding::Json),
                 "send data with POST",
+                accepts_gzip,
             );
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
             answer
@@ -114,16 +119,18 @@ pub async fn handle(app: &App, signal: Signal, request: Request) -> Response {
     answer
 }
 
-async fn post(app: &App, signal: Signal, encoding: Option<Encoding>, request: Request) -> Response {
+async fn post(app: &App, signal: Signal, encoding: Option<Encoding>, accepts_gzip: bool, request: Request) -> Response {
     // A sender of an unknown type gets JSON: a person is more likely to read it than a decoder.
     let typed = encoding.unwrap_or(Encoding::Json);
     match take(app, signal, encoding, request).await {
-        Ok(receipt) => response(StatusCode::OK, content_type(typed), wire::response(signal, typed, &receipt.tally)),
+        Ok(receipt) => {
+            typed_response(StatusCode::OK, typed, wire::response(signal, typed, &receipt.tally), accepts_gzip)
+        }
         Err(refusal) => {
             app.counters.refused(refusal.reason());
             log_refusal(&refusal, signal);
             let (status, retry_after) = refusal.status();
-            let mut answer = status_response(status, typed, &refusal.message());
+            let mut answer = status_response(status, typed, &refusal.message(), accepts_gzip);
             let headers = answer.headers_mut();
             if let Some(retry_after) = retry_after {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(retry_after)));
@@ -247,8 +254,35 @@ pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0).max(u64::from(wait.is_zero()))
 }
 
-fn status_response(status: StatusCode, encoding: Encoding, message: &str) -> Response {
-    response(status, content_type(encoding), Bytes::from(wire::error_status(encoding, message)))
+fn status_response(status: StatusCode, encoding: Encoding, message: &str, accepts_gzip: bool) -> Response {
+    typed_response(status, encoding, wire::error_status(encoding, message), accepts_gzip)
+}
+
+/// An answer in the request's type, compressed where the sender takes that and it is worth it.
+fn typed_response(status: StatusCode, encoding: Encoding, body: Vec<u8>, accepts_gzip: bool) -> Response {
+    let gzipped = accepts_gzip.then(|| {
+        let mut gzip = GzEncoder::new(Vec::new(), Level::default());
+        gzip.write_all(&body).and_then(|()| gzip.finish())
+    });
+    let gzipped = match gzipped {
+        // The frame alone is 18 bytes, and most answers are empty.
+        Some(Ok(gzipped)) if gzipped.len() < body.len() => gzipped,
+        _ => return response(status, content_type(encoding), Bytes::from(body)),
+    };
+    let mut answer = response(status, content_type(encoding), Bytes::from(gzipped));
+    answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    answer.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    answer
+}
+
+/// Whether `Accept-Encoding` names gzip with another weight than 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let value = text_of(headers, &header::ACCEPT_ENCODING).unwrap_or_default();
+    value.split(',').any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, "q=1"));
+        let weight = weight.trim().strip_prefix("q=").map_or(Ok(1.0), str::parse::<f32>);
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_ok_and(|weight| weight > 0.0)
+    })
 }
 
 /// The answer to a browser's question whether it may send: headers only, no key, no effect.
@@ -274,7 +308,7 @@ fn allow_origin(app: &App, origin: Option<HeaderValue>, answered: &mut HeaderMap
         let value = if any { HeaderValue::from_static("*") } else { origin };
         answered.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
         answered.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
-        answered.insert(header::VARY, HeaderValue::from_static("Origin"));
+        answered.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }
 
@@ -301,6 +335,21 @@ mod tests {
             assert!(encoding_of(&headers("content-type", text)) == expected, "{text}");
         }
         assert!(encoding_of(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn a26_gzip_is_accepted_where_it_is_named_with_a_weight() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("deflate, GZip;q=0.5, br", true),
+            ("gzip;q=0", false),
+            ("gzip;q=x", false),
+            ("br", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(&headers("accept-encoding", value)), expected, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]

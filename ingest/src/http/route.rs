@@ -27,7 +27,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Response {
 
 /// The route's name in the metrics, and its answer.
 async fn dispatch(app: &Arc<App>, path: &str, request: Request) -> (&'static str, Response) {
-    if let Some(signal) = signal_of(path) {
+    if let Some(signal) = signal_of(app, path) {
         return (signal.path(), otlp::handle(app, signal, request).await);
     }
     match path {
@@ -91,7 +91,9 @@ async fn observed(
     if app.records_own_use() { attempt().run_async(answer).await } else { answer.await }
 }
 
-fn signal_of(path: &str) -> Option<Signal> {
+/// The signal a path of OTLP carries, with or without the configured prefix.
+fn signal_of(app: &App, path: &str) -> Option<Signal> {
+    let path = path.strip_prefix(app.otlp_prefix.as_str()).unwrap_or(path);
     [Signal::Logs, Signal::Traces, Signal::Metrics].into_iter().find(|signal| signal.path() == path)
 }
 

@@ -61,6 +61,9 @@ pub struct Cut {
     /// Records that became rows.
     #[serde(default)]
     pub records: u64,
+    /// Positions of entries that another node on the same store claimed first, rising: they give no rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<u64>,
     /// Its blocks in counted tables; blocks of other tables can be written again freely.
     pub blocks: Vec<CutBlock>,
     /// Records to set aside when its entries are decoded again, by rising position.

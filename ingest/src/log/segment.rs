@@ -82,7 +82,9 @@ pub(crate) fn walk(file: &dyn DiskFile, path: &Path, name: SegmentName, ends_bef
     }
     if walk.next < durable {
         let until = file.len()?;
-        walk.damage.push(Damage { path: path.to_owned(), offset: walk.end, until, positions: walk.next..durable });
+        // The last head may be whole and its body cut off.
+        let offset = walk.end.min(until);
+        walk.damage.push(Damage { path: path.to_owned(), offset, until, positions: walk.next..durable });
         walk.next = durable;
         walk.end = until;
     }

@@ -303,7 +303,8 @@ fn only_segments_that_lie_wholly_before_a_position_are_removed() {
 
 fn cut(number: u64, first: u64, end: u64) -> Cut {
     let block = CutBlock { table: "events".to_owned(), class: 0, week: 20_000, insert: 0, rows: 3, records: 3 };
-    Cut { number, first, end, decoder: 1, records: 3, blocks: vec![block.clone(), block], refused: Vec::new() }
+    let (lost, refused) = (Vec::new(), Vec::new());
+    Cut { number, first, end, decoder: 1, records: 3, lost, blocks: vec![block.clone(), block], refused }
 }
 
 #[test]

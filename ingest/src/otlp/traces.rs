@@ -172,14 +172,14 @@ pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 span.read(bytes, &scope)?;
-                sink.take(bytes, |sink| one(&mut span, &resource, sink))?;
+                sink.take(bytes, |sink| one(&mut span, &resource, &scope, sink))?;
             }
         }
     }
     Ok(())
 }
 
-fn one(span: &mut Span<'_>, resource: &Resource<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+fn one(span: &mut Span<'_>, resource: &Resource<'_>, scope: &Scope<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     // Most spans of an instrumented application are of no kind kept, so the kind is looked at first.
     if !matches!(span.kind, UNSPECIFIED | INTERNAL | SERVER | CLIENT) {
         return Err(Fault::ignored(Reason::SpanNotKept));
@@ -195,7 +195,7 @@ fn one(span: &mut Span<'_>, resource: &Resource<'_>, sink: &mut Sink<'_>) -> Res
     let system = system(known);
     let is_ours = known.get(Key::Fingerprint) != Value::Empty;
     if is_ours || !(system.is_empty() || text.is_empty()) {
-        query(span, system, text, resource, sink)
+        query(span, system, text, (resource, scope), sink)
     } else {
         Err(Fault::ignored(Reason::SpanNotKept))
     }
@@ -211,7 +211,13 @@ pub(super) fn system<'a>(known: &Known<'a>) -> &'a str {
     }
 }
 
-fn query(span: &Span<'_>, system: &str, text: &str, resource: &Resource<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+fn query(
+    span: &Span<'_>,
+    system: &str,
+    text: &str,
+    (resource, scope): (&Resource<'_>, &Scope<'_>),
+    sink: &mut Sink<'_>,
+) -> Result<(), Fault> {
     let known = &span.fields.known;
     let when = sink.when(&[span.start, span.end])?;
     let weight = span.weight()?;
@@ -249,7 +255,8 @@ fn query(span: &Span<'_>, system: &str, text: &str, resource: &Resource<'_>, sin
             duration_ns: span.duration_ns(),
             source,
             weight: if source == 1 { 1.0 } else { weight },
-            sample: known.text(Key::QuerySample),
+            // Why our SDK kept it; of a foreign span, which instrumentation saw the query, since several may.
+            sample: if source == 1 { known.text(Key::QuerySample) } else { scope.name },
             unit: identity.unit,
             session: identity.session,
             tenant: &tenant,

@@ -3,6 +3,7 @@
 //! Used by the committer while it is live and by the catch-up: both add the same entries in the same order and so get
 //! the same blocks.
 
+use super::claims::Claim;
 use super::pending::ByProject;
 use crate::identity::IdHasher;
 use crate::log::EntryHead;
@@ -32,6 +33,8 @@ pub(super) struct Gathered {
     pub(super) end: u64,
     /// Records that became rows.
     pub(super) kept: ByProject,
+    /// What its entries are known by, for other nodes on the same store.
+    pub(super) claims: Vec<Claim>,
     /// Receive time of the first entry, ms since the Unix epoch.
     pub(super) received_ms: Option<i64>,
     /// When the first entry was added.
@@ -47,6 +50,7 @@ impl Gathered {
             first,
             end: first,
             kept: ByProject::new(),
+            claims: Vec::new(),
             received_ms: None,
             began: None,
         }
@@ -74,6 +78,10 @@ impl Gathered {
             count(*fate, reason, *records);
         }
         *self.kept.entry(project).or_default() += kept(head);
+        if !head.is_repeat {
+            let EntryHead { project, key, received_ms, .. } = *head;
+            self.claims.push(Claim { position, project, key, received_ms });
+        }
     }
 
     /// Notes a position whose entry is lost: it gives no rows and no counts.

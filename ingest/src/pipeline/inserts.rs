@@ -7,6 +7,7 @@
 //!    still brings later is found by its number and removed ([`watch_ghosts`]).
 //! 2. The ledger is written before the first block, so that what is stored never exceeds what was received.
 
+use super::claims;
 use super::core::{Core, chain};
 use super::gather::{self, Gathered, LedgerKey};
 use super::pending::ByProject;
@@ -74,7 +75,7 @@ impl Backoff {
 }
 
 /// Does something until ClickHouse does it, or has refused it often enough.
-async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
+pub(super) async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
     core: &Core,
     mut action: impl FnMut() -> F,
 ) -> Result<T, StoreError> {
@@ -125,8 +126,14 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
 }
 
 /// Stores a cut whose rows are at hand, or sets it apart.
-pub(super) async fn store(core: &Arc<Core>, mut cut: Cut, gathered: Gathered) {
-    let Gathered { rows, ledger, kept, received_ms, .. } = gathered;
+pub(super) async fn store(core: &Arc<Core>, mut cut: Cut, gathered: Gathered, read_log: &ReadLog) {
+    // All of it counted as waiting here, what turns out to be another node's as well.
+    let kept = gathered.kept.clone();
+    let gathered = match claim(core, &mut cut, gathered, read_log).await {
+        Ok(gathered) => gathered,
+        Err(error) => return refused::set_apart(core, cut, Some(kept), error).await,
+    };
+    let Gathered { rows, ledger, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
     let blocks = 0..cut.blocks.len();
     let outcome = store_blocks(core, &mut cut, blocks, &rows, (&ledger, received_ms)).await;
@@ -179,6 +186,12 @@ pub(super) async fn store_missing(core: &Arc<Core>, cut: &mut Cut, read_log: &Re
         return Ok(());
     }
     let gathered = gather_again(core, cut, read_log).await;
+    let lost = cut.lost.clone();
+    let gathered = claim(core, cut, gathered, read_log).await?;
+    if cut.lost != lost {
+        // Written down anew just now, so nothing of it was ever sent.
+        counts = vec![0; cut.blocks.len()];
+    }
     let again = counted_blocks(&gathered.rows);
     let shape = |blocks: &[CutBlock]| -> Vec<_> {
         blocks.iter().map(|block| (block.table.clone(), block.class, block.week, block.rows)).collect()
@@ -228,6 +241,31 @@ async fn store_anew(core: &Arc<Core>, cut: &mut Cut, gathered: Gathered) -> Resu
     *cut = renumber(core, cut.clone(), None, old).await;
     let blocks = 0..cut.blocks.len();
     store_blocks(core, cut, blocks, &Arc::new(rows), (&ledger, received_ms)).await
+}
+
+/// Claims a cut's entries where other nodes store into the same ClickHouse. Where another one was first, the cut is gathered
+/// and written down again without those entries, which count as repeats; none of its inserts was sent by then.
+async fn claim(
+    core: &Arc<Core>,
+    cut: &mut Cut,
+    gathered: Gathered,
+    read_log: &ReadLog,
+) -> Result<Gathered, StoreError> {
+    if !core.config.shares_store {
+        return Ok(gathered);
+    }
+    let lost = claims::claim(core, &gathered.claims).await?;
+    if lost == cut.lost {
+        return Ok(gathered);
+    }
+    let records = cut.records;
+    cut.lost = lost;
+    let gathered = gather_again(core, cut, read_log).await;
+    cut.blocks = counted_blocks(&gathered.rows);
+    cut.records = gathered.kept.values().sum();
+    *cut = renumber(core, cut.clone(), None, Vec::new()).await;
+    core.figures().fates.deduplicated += records.saturating_sub(cut.records);
+    Ok(gathered)
 }
 
 /// Strikes a stored cut out of the book. What is pending is told before, so that a flush the book answers finds nothing
@@ -399,11 +437,12 @@ async fn write_ledger(
 async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gathered {
     let (first, end) = (cut.first, cut.end);
     loop {
-        let (core, read_log, refused) = (Arc::clone(core), Arc::clone(read_log), cut.refused.clone());
+        let (core, read_log) = (Arc::clone(core), Arc::clone(read_log));
+        let (lost, refused) = (cut.lost.clone(), cut.refused.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let mut reader = read_log(first);
             let mut gathered = Gathered::begin(core.spare_rows(), first);
-            while gathered.end < end && add_next(&core, &mut reader, &mut gathered, &refused)? {}
+            while gathered.end < end && add_next(&core, &mut reader, &mut gathered, &lost, &refused)? {}
             Ok::<_, crate::log::LogError>(gathered)
         });
         match reading.await {
@@ -415,12 +454,13 @@ async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gather
     }
 }
 
-/// Adds the next durable entry to what is gathered, without the records refused; false when there is none. Blocks for the
-/// disk.
+/// Adds the next durable entry to what is gathered, without the records refused; false when there is none. Entries at
+/// positions in `lost`, which rise, give counts of repeats instead of rows. Blocks for the disk.
 pub(super) fn add_next(
     core: &Core,
     reader: &mut crate::log::Reader,
     gathered: &mut Gathered,
+    lost: &[u64],
     refused: &[Refusal],
 ) -> Result<bool, crate::log::LogError> {
     let (position, mut head, raw) = match reader.read()? {
@@ -431,7 +471,10 @@ pub(super) fn add_next(
         }
         Some(ReadEntry::Entry { position, head, body }) => (position, head, body),
     };
-    if !head.is_repeat {
+    if lost.binary_search(&position).is_ok() {
+        let repeated = gather::kept(&head);
+        head.tally.others.push((Fate::Deduplicated, Reason::Repeat.as_str().to_owned(), repeated));
+    } else if !head.is_repeat {
         let refusal = refused.binary_search_by_key(&position, |refusal| refusal.position).ok();
         let choice = match refusal.and_then(|index| refused.get(index)) {
             None => Choice::ALL,

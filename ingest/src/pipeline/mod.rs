@@ -18,6 +18,7 @@
 //! 3. Memory is bounded whatever ClickHouse does: rows beyond the bound are dropped and read from the log again.
 //! 4. Segments of the log go only after all their entries are stored and synced by ClickHouse.
 
+mod claims;
 mod committer;
 mod core;
 mod gather;

@@ -127,8 +127,8 @@ type Numbered = (u64, u64);
 
 /// The records of a cut that are refused in any insert, with those already known; none where it is not the records' fault.
 async fn find(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Result<Vec<Refusal>, StoreError> {
-    let (first, end) = (cut.first, cut.end);
-    let (entries, total) = read(read_log, move |read_log| heads(read_log, first, end)).await;
+    let (first, end, lost) = (cut.first, cut.end, cut.lost.clone());
+    let (entries, total) = read(read_log, move |read_log| heads(read_log, first, end, &lost)).await;
     let entries = Arc::new(entries);
     let mut probe = Probe { core, tables: BTreeSet::new() };
     let outcome = search(&mut probe, cut, &entries, total, read_log).await;
@@ -179,14 +179,17 @@ fn add(refused: &mut Vec<Refusal>, position: u64, record: u64, problem: String) 
     }
 }
 
-/// Positions of the entries of a cut with records, and how many records there are.
-fn heads(read_log: &ReadLog, first: u64, end: u64) -> Result<(Vec<Numbered>, u64), LogError> {
+/// Positions of the entries of a cut with records, and how many records there are. Entries at positions in `lost` are
+/// another node's.
+fn heads(read_log: &ReadLog, first: u64, end: u64, lost: &[u64]) -> Result<(Vec<Numbered>, u64), LogError> {
     let mut reader = read_log(first);
     let (mut entries, mut total) = (Vec::new(), 0);
     while reader.position() < end {
         match reader.read()? {
             None => break,
-            Some(ReadEntry::Entry { position, head, .. }) if !head.is_repeat => {
+            Some(ReadEntry::Entry { position, head, .. })
+                if !head.is_repeat && lost.binary_search(&position).is_err() =>
+            {
                 entries.push((position, total));
                 total += head.tally.received;
             }

@@ -104,6 +104,9 @@ pub struct PipelineConfig {
     pub min_free_bytes: u64,
     /// Whether requests without a key are recognised by their body for 10 minutes.
     pub deduplicate_bodies: bool,
+    /// Whether other nodes may store into the same ClickHouse, so that each key is claimed before its rows are inserted.
+    /// Off for the embedded engine, which is this node's alone.
+    pub shares_store: bool,
     /// Bytes reserved for a segment of the log.
     pub segment_bytes: u64,
 }
@@ -125,6 +128,7 @@ impl PipelineConfig {
             max_log_bytes: 64 << 30,
             min_free_bytes: 1 << 30,
             deduplicate_bodies: true,
+            shares_store: false,
             segment_bytes: crate::log::SEGMENT_BYTES,
         }
     }

@@ -81,6 +81,7 @@ impl Writer {
                     end,
                     decoder: DECODER_VERSION,
                     records,
+                    lost: Vec::new(),
                     blocks: blocks.clone(),
                     refused: Vec::new(),
                 };
@@ -89,10 +90,10 @@ impl Writer {
                 Ok(cut)
             })
             .await;
-        let core = Arc::clone(&self.core);
+        let (core, read_log) = (Arc::clone(&self.core), Arc::clone(&self.read_log));
         while self.inserts.try_join_next().is_some() {}
         self.inserts.spawn(async move {
-            inserts::store(&core, cut, gathered).await;
+            inserts::store(&core, cut, gathered, &read_log).await;
             core.figures().waiting_bytes -= counted;
             drop(slot);
             core.queue.wake();
@@ -137,7 +138,7 @@ impl Writer {
                     if is_at_end || gathered.is_full(config.max_cut_rows, config.max_cut_bytes) {
                         break Ok(());
                     }
-                    match inserts::add_next(&core, &mut reader, &mut gathered, &[]) {
+                    match inserts::add_next(&core, &mut reader, &mut gathered, &[], &[]) {
                         Ok(true) => {}
                         Ok(false) => break Ok(()),
                         Err(error) => break Err(error),

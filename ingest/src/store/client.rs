@@ -117,6 +117,14 @@ impl Client {
         within(STATEMENT_TIMEOUT, self.inner.query_raw(sql).fetch_one::<u64>()).await
     }
 
+    /// The rows a statement answers; for statements that answer few.
+    pub async fn rows<T>(&self, sql: &str) -> Result<Vec<T>, StoreError>
+    where
+        T: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        within(STATEMENT_TIMEOUT, self.inner.query_raw(sql).fetch_all::<T>()).await
+    }
+
     /// Stores one block in Native format as one part and returns when the part is fsynced.
     ///
     /// `query_id` must never have been used before; it is what [`Self::kill_query_and_wait`] looks for. `token` is sent

@@ -49,6 +49,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0003_young_parts.up.sql"),
         down: include_str!("../../schema/0003_young_parts.down.sql"),
     },
+    Migration {
+        number: 4,
+        name: "claims",
+        up: include_str!("../../schema/0004_claims.up.sql"),
+        down: include_str!("../../schema/0004_claims.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.

@@ -36,7 +36,7 @@ pub(super) fn record(row: &Row, time_ns: i64) -> Result<Made, String> {
         "timeUnixNano": time_ns.to_string(), "eventName": name, "attributes": attributes,
         "traceId": row.text("trace_id")?, "spanId": row.text("span_id")?,
     });
-    Ok(Made::Record(record, Some(pairs(&nested(row, "resource")?))))
+    Ok(Made::Records(vec![record], Some(pairs(&nested(row, "resource")?))))
 }
 
 /// The object in a column: as it is in NDJSON, as text in CSV.
@@ -47,7 +47,8 @@ fn nested(row: &Row, column: &str) -> Result<Map<String, Value>, String> {
     serde_json::from_str(&row.text(column)?).map_err(|error| format!("column {column:?} holds no JSON object: {error}"))
 }
 
-fn pairs(object: &Map<String, Value>) -> Vec<Value> {
+/// An object's members as attributes.
+pub(super) fn pairs(object: &Map<String, Value>) -> Vec<Value> {
     let value = |value: &Value| match value {
         // In a cell of a table an empty text means nothing; here it was sent.
         Value::String(text) => Some(json!({"stringValue": text})),

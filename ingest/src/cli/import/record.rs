@@ -3,6 +3,7 @@
 //! Pure: a row and a mapping in, OTLP JSON or a problem out.
 
 use super::exported;
+use super::preset::Preset;
 use gemba_conventions::attribute;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -17,9 +18,9 @@ pub struct Row(pub Map<String, Value>);
 /// What a row gives.
 #[derive(Debug)]
 pub enum Made {
-    /// A record to send, and the attributes of its resource where the row tells them.
-    Record(Value, Option<Vec<Value>>),
-    /// Nothing: `--where` asks for other rows.
+    /// Records to send, and the attributes of their resource where the row tells them.
+    Records(Vec<Value>, Option<Vec<Value>>),
+    /// Nothing: `--where` asks for other rows, or the row says nothing that is kept.
     NotWanted,
     /// Nothing: the row of a log of statements has no text.
     WithoutText,
@@ -57,6 +58,10 @@ pub struct Mapping {
     /// Column with the database's name.
     #[arg(long, value_name = "COLUMN")]
     pub namespace: Option<String>,
+    /// The file is an export of another product: its columns are known.
+    #[arg(long, value_enum, conflicts_with_all = ["time", "sql"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
     /// Take only rows whose COLUMN is VALUE.
     #[arg(long = "where", value_name = "COLUMN=VALUE", value_parser = column_is)]
     pub only: Option<(String, String)>,
@@ -83,6 +88,12 @@ impl Mapping {
         {
             return Ok(Made::NotWanted);
         }
+        if let Some(preset) = self.preset {
+            return Ok(match preset.records(row)? {
+                none if none.is_empty() => Made::NotWanted,
+                records => Made::Records(records, None),
+            });
+        }
         let column = self.time.as_deref().unwrap_or(exported::TIME);
         let cell = row.0.get(column).ok_or_else(|| format!("there is no column {column:?}"))?;
         let time_ns = time_ns(cell).ok_or_else(|| format!("column {column:?} holds no time: {cell}"))?;
@@ -91,7 +102,7 @@ impl Mapping {
         }
         match (&self.sql, &self.duration_ms, &self.event) {
             (Some(sql), Some(duration_ms), _) => self.statement(row, time_ns, sql, duration_ms),
-            (_, _, Some(event)) => Ok(Made::Record(self.event(row, time_ns, event)?, None)),
+            (_, _, Some(event)) => Ok(Made::Records(vec![self.event(row, time_ns, event)?], None)),
             _ => Err("neither an event nor a statement is mapped".to_owned()),
         }
     }
@@ -137,7 +148,7 @@ impl Mapping {
             "traceId": format!("{:032x}", random()), "spanId": format!("{:016x}", random() >> 64),
             "startTimeUnixNano": time_ns.to_string(), "endTimeUnixNano": time_ns.saturating_add(duration_ns).to_string(),
         });
-        Ok(Made::Record(span, None))
+        Ok(Made::Records(vec![span], None))
     }
 
     fn identity(&self, row: &Row) -> Result<Vec<Value>, String> {
@@ -184,7 +195,7 @@ pub(super) fn any_value(cell: &Value) -> Option<Value> {
 }
 
 /// Nanoseconds since 1970; a bare number is read by its size, which is unambiguous from 1973 to 2286.
-fn time_ns(cell: &Value) -> Option<i64> {
+pub(super) fn time_ns(cell: &Value) -> Option<i64> {
     let text = match cell {
         Value::String(text) => text.trim().to_owned(),
         Value::Number(number) => number.to_string(),

@@ -1,0 +1,3 @@
+-- Drops what 0003 added, and nothing else.
+
+DROP TABLE IF EXISTS claims SYNC;
