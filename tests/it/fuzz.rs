@@ -110,7 +110,10 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut run: impl FnMut(&[u8]) -> String)
         }
         tried += 1;
     }
-    println!("{target}: {tried} inputs, {} answers", answers.len());
+    #[expect(clippy::print_stdout, reason = "long runs are read by people")]
+    {
+        println!("{target}: {tried} inputs, {} answers", answers.len());
+    }
 }
 
 /// A message without what differs from input to input.
@@ -188,8 +191,11 @@ fn keys_and_query_strings_are_read_or_refused_whatever_they_hold() {
     });
 }
 
-/// Opens the log of a folder and reads all of it.
-fn replay(dir: &Path) -> Result<(Vec<(u64, EntryHead, Vec<u8>)>, u64), gemba_ingest::log::LogError> {
+/// An entry of a log: position, head, body.
+type Logged = (u64, EntryHead, Vec<u8>);
+
+/// Opens the log of a folder and reads all of it: its entries, and how many are damaged.
+fn replay(dir: &Path) -> Result<(Vec<Logged>, u64), gemba_ingest::log::LogError> {
     let log = Log::open(Arc::new(OsDisk), dir, Known::default(), |_, _| {})?;
     let mut reader = log.source().reader(0);
     let (mut entries, mut damaged) = (Vec::new(), 0);

@@ -330,7 +330,8 @@ async fn answers_stay_short_and_are_compressed_only_where_the_sender_takes_it() 
     let mut plain = Bytes::new();
     for (accepted, is_gzip) in [("", false), ("br", false), ("gzip;q=0", false), ("deflate, gzip", true)] {
         // Each of ten thousand records is rejected; the answer says so once.
-        let mut request = post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, events(&[""; 10_000], accepted));
+        let mut request =
+            post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, events(&vec![""; 10_000], accepted));
         request.headers_mut().insert("accept-encoding", accepted.parse().unwrap());
         let answer = send(request).await;
         assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, PROTOBUF));
