@@ -11,7 +11,7 @@ use crate::clock;
 use crate::control::Project;
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
-use crate::store::{StoreError, funnel};
+use crate::store::{StoreError, funnel, removals};
 use gemba_queries::funnel::{FunnelError, FunnelRequest};
 use gemba_queries::{
     BoundQuery, CohortVersion, Engine, ParamError, Population, Query, ServerParams, param, population,
@@ -131,15 +131,18 @@ impl View {
     ) -> Result<Trust, ApiError> {
         let sampled = async { Ok::<_, ApiError>(sampling_weight(app, project, range, sql).await?) };
         let loss = async { Ok(known_loss(app, project, range).await?) };
-        let (known_loss, sampling_weight, reproduced) =
-            tokio::try_join!(loss, sampled, self.reproduced(app, project, range))?;
+        let expired = async { Ok(removals::expired_until_ms(&app.store, project.id).await?) };
+        let (known_loss, sampling_weight, reproduced, expired_until_ms) =
+            tokio::try_join!(loss, sampled, self.reproduced(app, project, range), expired)?;
+        let kept_from = expired_until_ms.filter(|until_ms| range.is_some_and(|(from_ms, _)| from_ms < *until_ms));
         // A range that reaches into the future is complete when the present is.
         let end_ms = range.map_or(self.now_ms, |(_, to_ms)| to_ms.min(self.now_ms));
         Ok(Trust {
             from: range.map(|(from_ms, _)| rfc3339(from_ms)),
             to: range.map(|(_, to_ms)| rfc3339(to_ms)),
-            complete: self.until_ms >= end_ms,
+            complete: self.until_ms >= end_ms && kept_from.is_none(),
             complete_until: rfc3339(self.until_ms),
+            kept_from: kept_from.map(rfc3339),
             known_loss,
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             as_of: rfc3339(self.as_of_ms.unwrap_or(self.until_ms)),
