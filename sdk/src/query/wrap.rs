@@ -3,8 +3,10 @@
 //! In: the text a wrapper is about to execute, and what comes of it. Out: which query that is, and streams of rows that
 //! count themselves. What a crate's errors and rows mean is each wrapper's own.
 
+#[cfg(any(feature = "sea-orm", feature = "tokio-postgres"))]
+pub(crate) use stream::start;
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
-pub(crate) use stream::{Reading, TimedStream, start};
+pub(crate) use stream::{Reading, TimedStream};
 
 use super::Dialect;
 use super::known;
@@ -31,8 +33,7 @@ pub(crate) fn begin(dialect: Dialect, sql: &str, code: impl Into<Code>) -> Begin
 
 #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
 mod stream {
-    use std::future::{Future, poll_fn};
-    use std::pin::{Pin, pin};
+    use std::pin::Pin;
     use std::task::{Context, Poll};
 
     use futures_core::Stream;
@@ -123,6 +124,7 @@ mod stream {
     }
 
     /// A query whose rows come after a first answer: timed from the first poll of `future` to the end of its rows.
+    #[cfg(any(feature = "sea-orm", feature = "tokio-postgres"))]
     pub(crate) async fn start<F, S, T, E>(
         begin: Begin,
         future: F,
@@ -133,8 +135,8 @@ mod stream {
     {
         let mut running = begin.begin();
         running.keep_scope();
-        let mut future = pin!(future);
-        let answer = poll_fn(|cx| {
+        let mut future = std::pin::pin!(future);
+        let answer = std::future::poll_fn(|cx| {
             let _inside = running.query().map(Inside::enter);
             future.as_mut().poll(cx)
         })
