@@ -203,6 +203,10 @@ async fn retention_drops_whole_weeks_of_a_class_counts_them_and_answers_say_so()
     let after = project.get(&format!("/api/v1/queries/feature_usage?{range}")).await.json();
     assert_eq!(after["complete"], false, "{after}");
     assert!(after["kept_from"].is_string(), "{after}");
+    let reproduced =
+        &project.get(&format!("/api/v1/queries/feature_usage?{range}&as_of=now")).await.json()["reproduced"];
+    assert_eq!(reproduced["exactly"], false);
+    assert!(reproduced["because"][0].as_str().unwrap().starts_with("12 records"), "{reproduced}");
     let week = project.get("/api/v1/queries/feature_usage").await.json();
     assert_eq!(week["complete"], true, "a range after it is complete: {week}");
 

@@ -88,7 +88,14 @@ async fn projects_are_managed_from_the_command_line() {
 
     let renewed = run(&["project", "rotate", "shop"]);
     assert_ne!(renewed["ingest_key"], made["ingest_key"]);
-    assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, 401);
+    let renewed = renewed["ingest_key"].as_str().unwrap();
+    for key in [key, renewed] {
+        assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, 200, "both hold for the grace");
+    }
+    let newest = run(&["project", "rotate", "shop", "--now"]);
+    for (key, status) in [(key, 401), (renewed, 401), (newest["ingest_key"].as_str().unwrap(), 200)] {
+        assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, status);
+    }
 
     let talk = complaint(&[&["project", "delete", "shop"][..], &url].concat(), data);
     assert!(talk.contains("--yes"), "{talk}");

@@ -480,8 +480,8 @@ async fn sampling_weight(
     Ok(largest)
 }
 
-/// Records of the project that were stored and are no longer there: what its books do not explain, by the saved question
-/// that keeps them; `is_held` where the caller holds the inserts already.
+/// Records of the project that were stored and are no longer there: what was forgotten or expired and what its books do not
+/// explain, by the saved question that keeps them; `is_held` where the caller holds the inserts already.
 async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<u64, ApiError> {
     let Some(losses) = app.catalog.get("losses") else { return Ok(0) };
     let _held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
@@ -491,7 +491,11 @@ async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);
     let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(0) };
-    let row = selection.rows.iter().find(|row| row.get(term).and_then(Value::as_str) == Some("unexplained"));
-    let unexplained = row.and_then(|row| row.get(records)?.as_i64()).unwrap_or(0);
-    Ok(u64::try_from(unexplained).unwrap_or(0))
+    let gone = ["forgotten", "expired", "unexplained"];
+    let rows = selection
+        .rows
+        .iter()
+        .filter(|row| row.get(term).and_then(Value::as_str).is_some_and(|term| gone.contains(&term)));
+    let removed: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
+    Ok(u64::try_from(removed).unwrap_or(0))
 }
