@@ -1,3 +1,3 @@
--- Drops what 0003 added, and nothing else.
+-- Drops what 0004_claims.up.sql added, and nothing else.
 
 DROP TABLE IF EXISTS claims SYNC;

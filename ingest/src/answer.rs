@@ -105,6 +105,10 @@ pub struct Trust {
     pub complete: bool,
     /// Up to when that is so, RFC 3339.
     pub complete_until: String,
+    /// Where the range begins before it: from when on nothing was removed by retention, RFC 3339. The answer is not complete
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_from: Option<String>,
     /// What is known to be missing.
     pub known_loss: KnownLoss,
     /// Time the answer took on the server, in milliseconds.
@@ -252,6 +256,9 @@ impl Answer {
             }
         }
         let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+        if let Some(kept_from) = &self.trust.kept_from {
+            lines.push(format!("older data was removed by retention: complete from {kept_from}"));
+        }
         if !self.trust.complete {
             lines.push(format!("complete until {}", self.trust.complete_until));
         }
@@ -345,6 +352,7 @@ mod tests {
                 to: None,
                 complete: true,
                 complete_until: "2026-01-01T00:00:00Z".to_owned(),
+                kept_from: None,
                 known_loss: KnownLoss::default(),
                 elapsed_ms: 1,
                 as_of: "2026-01-01T00:00:00Z".to_owned(),

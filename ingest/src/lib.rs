@@ -18,6 +18,7 @@ pub mod log;
 pub mod otlp;
 pub mod outcome;
 pub mod pipeline;
+pub mod quota;
 pub mod rows;
 pub mod serve;
 pub mod store;

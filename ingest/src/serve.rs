@@ -9,13 +9,13 @@
 
 use crate::clock;
 use crate::config::ServeConfig;
-use crate::control::erase;
 use crate::control::{Control, ControlError};
+use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
-use crate::http::{self, App};
+use crate::http::{self, App, acts};
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
-use crate::store::{Client, StoreConfig, StoreError};
+use crate::store::{Client, StoreConfig, StoreError, removals};
 use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -40,8 +40,13 @@ const ENGINE: &str = "engine";
 const FIRST_CONTACT: Duration = Duration::from_secs(15);
 /// Pause between two tries to reach a ClickHouse that is away.
 const CONTACT_PAUSE: Duration = Duration::from_secs(1);
-/// How often projects and keys made on other nodes are looked for. Chosen: a new key works everywhere within this time.
-const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+/// How often projects and keys made on other nodes are looked for: a new key works everywhere within a second. Looking costs
+/// one count unless something changed.
+const REFRESH_PAUSE: Duration = Duration::from_millis(750);
+/// Rounds of that after which what other nodes took is counted into the quotas: a minute.
+const USAGE_ROUNDS: u64 = 80;
+/// Rounds after which what is too old is looked for: an hour.
+const EXPIRY_ROUNDS: u64 = 4_800;
 /// How long requests in flight may take to finish on the way out, and connections after them.
 const REQUEST_GRACE: Duration = Duration::from_secs(10);
 /// Users that share the machine have no business in the data folder.
@@ -365,12 +370,28 @@ async fn keep_up(app: Arc<App>) {
         }
         tokio::time::sleep(CONTACT_PAUSE).await;
     }
-    // An embedded engine has no other nodes.
-    while app.engine.is_none() {
-        tokio::time::sleep(REFRESH_PAUSE).await;
-        if let Err(error) = app.control.refresh().await {
+    let mut rounds: u64 = 0;
+    loop {
+        // An embedded engine has no other nodes.
+        if app.engine.is_none()
+            && let Err(error) = app.control.refresh().await
+        {
             tracing::debug!(%error, "cannot look for projects of other nodes");
         }
+        if rounds.is_multiple_of(USAGE_ROUNDS)
+            && let Err(error) = acts::learn_usage(&app).await
+        {
+            tracing::debug!(%error, "cannot look what projects have sent");
+        }
+        if rounds.is_multiple_of(EXPIRY_ROUNDS) {
+            match acts::expire(&app).await {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => tracing::info!(?removed, "removed what was older than its project keeps it"),
+                Err(error) => tracing::warn!(%error, "cannot remove what is too old; tried again in an hour"),
+            }
+        }
+        rounds += 1;
+        tokio::time::sleep(REFRESH_PAUSE).await;
     }
 }
 
@@ -390,13 +411,24 @@ enum CatchUpError {
 async fn catch_up(app: &App) -> Result<(), CatchUpError> {
     migrations::up(&app.store).await?;
     app.control.refresh().await?;
-    let buried = app.control.deleted();
-    if buried.is_empty() {
+    let _alone = app.upkeep.lock().await;
+    removals::settle(&app.store).await?;
+    let (buried, forgotten) = (app.control.deleted(), app.control.forgotten());
+    if buried.is_empty() && forgotten.is_empty() {
         return Ok(());
     }
-    // What the log still held for a buried project is stored by now and goes with the rest.
+    // What the log still held for a buried project or person is stored by now and goes with the rest, as does what a
+    // restored backup brought back.
     if !app.pipeline.flush(CONTACT_PAUSE).await {
         return Err(CatchUpError::Behind);
+    }
+    for tombstone in forgotten {
+        let removed = forget::remove(&app.store, app.control.id_hasher(), &tombstone).await?;
+        if !removed.deleted.is_empty() {
+            tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
+            app.pipeline.forget_units(&tombstone.units);
+            app.pipeline.tidy(REQUEST_GRACE).await;
+        }
     }
     for project in buried {
         let erased = erase::erase(&app.store, project).await?;

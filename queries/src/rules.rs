@@ -6,7 +6,7 @@ use crate::error::Problem;
 use crate::lex::{Token, TokenKind};
 
 /// The tables a saved query may read.
-pub(crate) const TABLES: [&str; 14] = [
+pub(crate) const TABLES: [&str; 15] = [
     "events",
     "query_usage",
     "query_histograms",
@@ -21,6 +21,7 @@ pub(crate) const TABLES: [&str; 14] = [
     "units",
     "resources",
     "ledger",
+    "removals",
 ];
 
 /// Table functions that read nothing but their arguments.

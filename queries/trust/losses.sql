@@ -3,8 +3,9 @@
 -- grain: one row per term, reason and call site
 -- param from: beginning of the time of receipt, inclusive | default 1970-01-01T00:00:00Z
 -- param to
--- column term: name | received, stored, pending, rejected, set_aside, ignored, deduplicated, unexplained; then what
---   SDKs report: sdk_dropped, sdk_unconfirmed, sdk_spooled | exact
+-- column term: name | received, stored, pending, rejected, set_aside, ignored, deduplicated, forgotten (removed for a
+--   person who asked), expired (removed by retention), unexplained; then what SDKs report: sdk_dropped, sdk_unconfirmed,
+--   sdk_spooled | exact
 -- column reason: name | why, where there is a reason | exact
 -- column callsite: name | call site of what an SDK dropped | exact
 -- column records: count | records; unexplained = received - the sum of the other terms of the server, 0 when the
@@ -12,9 +13,10 @@
 -- column share: rate | part of the records received; for what SDKs report, part of those received and reported
 --   together | exact
 -- caveats: pending is counted now, whatever the range; what the server refused of a request joins the books when the rest
---   of it is stored. A cut stands in the books at the moment it was received, so a time range that begins or ends
---   within one leaves a remainder; over all time there is none, at any moment. What retention and deletion removed
---   shows as unexplained. sdk_unconfirmed may have arrived; sdk_spooled arrives later.
+--   of it is stored. A cut stands in the books at the moment it was received, and a removal by the hour of receipt, so a
+--   time range that begins or ends within one leaves a remainder; over all time there is none, at any moment but while rows
+--   are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have arrived;
+--   sdk_spooled arrives later.
 WITH
     books AS
     (
@@ -60,6 +62,11 @@ WITH
                 AND t.received >= {from:DateTime64(3, 'UTC')} AND t.received < {to:DateTime64(3, 'UTC')}
         )
         UNION ALL
+        SELECT toString(removals.reason) AS term, '' AS reason, sum(records) AS records
+        FROM removals FINAL WHERE project = {project:UInt32} AND state = 'done'
+            AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
+        GROUP BY term
+        UNION ALL
         SELECT 'pending' AS term, '' AS reason, {pending:UInt64} AS records
     ),
     reports AS
@@ -91,20 +98,23 @@ FROM
 (
     SELECT
         b.term AS term, b.reason AS reason, '' AS callsite, toInt64(sum(b.records)) AS amount, all_received AS whole,
-        indexOf(['received', 'stored', 'pending', 'rejected', 'set_aside', 'ignored', 'deduplicated'], term) AS place
+        indexOf(
+            ['received', 'stored', 'pending', 'rejected', 'set_aside', 'ignored', 'deduplicated', 'forgotten', 'expired'],
+            term
+        ) AS place
     FROM books AS b
     GROUP BY term, reason
     UNION ALL
     SELECT
         'unexplained' AS term, '' AS reason, '' AS callsite,
         sum(if(u.term = 'received', toInt64(u.records), -toInt64(u.records))) AS amount,
-        all_received AS whole, 8 AS place
+        all_received AS whole, 10 AS place
     FROM books AS u
     UNION ALL
     SELECT
         r.term AS term, r.reason AS reason, r.callsite AS callsite, toInt64(r.records) AS amount,
         all_received + all_reported AS whole,
-        indexOf(['sdk_dropped', 'sdk_unconfirmed', 'sdk_spooled'], term) + 8 AS place
+        indexOf(['sdk_dropped', 'sdk_unconfirmed', 'sdk_spooled'], term) + 10 AS place
     FROM reports AS r
 )
 ORDER BY place, amount DESC, reason, callsite

@@ -339,7 +339,7 @@ pub(crate) async fn check_projection(store: &Client, context: &str) {
     assert_eq!(raw, rolled, "{context}: the projection differs from a recount");
 }
 
-/// received = stored + rejected + set aside + ignored + deduplicated in every project, over all tables. `nothing_pending`
+/// received = stored + rejected + set aside + ignored + deduplicated + removed in every project, over all tables. `nothing_pending`
 /// tells whether everything received by now is stored: Gemba's own use comes in whenever it likes, and while some of it is
 /// on its way the books are read again.
 pub(crate) async fn check_ledger(store: &Client, nothing_pending: impl AsyncFn() -> bool, context: &str) {
@@ -353,6 +353,8 @@ pub(crate) async fn check_ledger(store: &Client, nothing_pending: impl AsyncFn()
         })
         .collect();
     entries.push("SELECT project, toString(fate), sum(records) FROM ledger FINAL GROUP BY project, fate".to_owned());
+    let removed = "SELECT project, toString(reason), sum(records) FROM removals FINAL WHERE state = 'done'";
+    entries.push(format!("{removed} GROUP BY project, reason"));
     let books = format!(
         "SELECT concat(toString(project), ' ', entry, ' ', toString(records)) FROM ({}) ORDER BY 1",
         entries.join(" UNION ALL ")

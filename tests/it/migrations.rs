@@ -1,8 +1,9 @@
 //! Migrations: up and down on the real engine, interrupted, repeated, and before a newer database.
 
-use gemba_ingest::store::migrations::{self, LATEST, MigrationError, State};
+use gemba_ingest::store::migrations::{self, LATEST, MIGRATIONS, MigrationError, State};
 use gemba_ingest::store::{Client, StoreError};
 use gemba_tests::database::Engine;
+use std::collections::BTreeMap;
 
 async fn tables(client: &Client) -> u64 {
     client
@@ -42,34 +43,107 @@ async fn up_is_done_once_and_down_takes_back_only_what_it_added() {
     engine.stop().await;
 }
 
-/// Leaves the database as a kill in the first migration's `up` or `down` leaves it: noted as begun, some tables missing.
-async fn interrupt(client: &Client, state: &str, missing: &str) {
-    client.execute(&format!("DROP TABLE {missing} SYNC")).await.unwrap();
+/// Leaves the database as a kill after some statements of `up` or `down` of a migration leaves it: noted as begun, those
+/// statements run, nothing else.
+async fn interrupted(client: &Client, number: u32, state: &str, statements: &[String]) {
     client
         .execute(&format!(
             "INSERT INTO schema_migrations (number, name, checksum, state, version, gemba) \
              SELECT number, name, checksum, '{state}', version + 1, gemba FROM schema_migrations \
-             WHERE number = 1 ORDER BY version DESC LIMIT 1"
+             WHERE number = {number} ORDER BY version DESC LIMIT 1"
         ))
         .await
         .unwrap();
+    for statement in statements {
+        client.execute(statement).await.unwrap();
+    }
+}
+
+/// The statements that would make the tables as they are.
+async fn shape(client: &Client) -> Vec<String> {
+    let sql = "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() \
+               AND name != 'schema_migrations' ORDER BY name";
+    client.raw().query_raw(sql).fetch_all::<String>().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_interrupted_is_finished_by_the_next_up_or_down() {
+async fn what_was_killed_after_any_statement_is_finished_by_the_next_up_or_down() {
     let engine = Engine::start();
     let client = engine.database("interrupted").await;
     migrations::up(&client).await.unwrap();
-    let complete = tables(&client).await;
-    for state in ["applying", "undoing"] {
-        interrupt(&client, state, "ledger").await;
-        assert_eq!(states(&client).await.first(), Some(&State::Interrupted));
-        assert_eq!(migrations::up(&client).await.unwrap(), [1]);
-        assert_eq!(tables(&client).await, complete);
+    let complete = shape(&client).await;
+    for migration in MIGRATIONS.iter().rev() {
+        let (number, ups, downs) = (migration.number, migration.up_statements(), migration.down_statements());
+        // Down to just below this one; what is above it comes back with the next up.
+        for killed_after in 0..=downs.len() {
+            migrations::down(&client, number, 0).await.unwrap();
+            interrupted(&client, number, "undoing", &downs[..killed_after]).await;
+            assert_eq!(states(&client).await[number as usize - 1], State::Interrupted);
+            migrations::down(&client, number - 1, 0).await.unwrap();
+            assert!(states(&client).await[number as usize - 1..].iter().all(|state| *state == State::Absent));
+            migrations::up(&client).await.unwrap();
+            assert_eq!(shape(&client).await, complete, "migration {number}, down killed after {killed_after}");
+        }
+        for killed_after in 0..=ups.len() {
+            migrations::down(&client, number - 1, 0).await.unwrap();
+            interrupted(&client, number, "applying", &ups[..killed_after]).await;
+            assert_eq!(migrations::up(&client).await.unwrap().first(), Some(&number));
+            assert_eq!(shape(&client).await, complete, "migration {number}, up killed after {killed_after}");
+        }
     }
-    interrupt(&client, "undoing", "ledger").await;
-    migrations::down(&client, 0, 0).await.unwrap();
-    assert_eq!(tables(&client).await, 0);
+    assert!(states(&client).await.iter().all(|state| *state == State::Applied));
+    engine.stop().await;
+}
+
+/// Sum of the hashes of all rows of a table, over some of its columns.
+async fn checksum(client: &Client, table: &str, columns: &[String]) -> u64 {
+    let list = columns.iter().map(|column| format!("toString({column})")).collect::<Vec<_>>().join(", ");
+    client.number(&format!("SELECT sum(cityHash64({list})) FROM {table}")).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn down_and_up_again_from_every_version_leave_the_rows_of_older_columns_as_they_were() {
+    let engine = Engine::start();
+    for below in 1..LATEST {
+        let client = engine.database(&format!("older_{below}")).await;
+        migrations::up(&client).await.unwrap();
+        migrations::down(&client, below, 0).await.unwrap();
+        let sql = "SELECT c.table, c.name FROM system.columns AS c INNER JOIN system.tables AS t \
+                   ON t.database = c.database AND t.name = c.table WHERE c.database = currentDatabase() \
+                   AND t.engine LIKE '%MergeTree' AND c.table != 'schema_migrations' ORDER BY ALL";
+        let mut tables = BTreeMap::<String, Vec<String>>::new();
+        for (table, column) in client.raw().query_raw(sql).fetch_all::<(String, String)>().await.unwrap() {
+            tables.entry(table).or_default().push(column);
+        }
+        let mut before = BTreeMap::new();
+        for (table, columns) in &tables {
+            // Rows of chance in every column of every table.
+            let structure = "SELECT arrayStringConcat(groupArray(concat('`', name, '` ', type)), ', ') FROM \
+                             (SELECT name, type FROM system.columns WHERE database = currentDatabase() AND default_kind != 'MATERIALIZED' AND table = ";
+            let structure = format!("{structure} '{table}' ORDER BY position)");
+            let structure = client.raw().query_raw(&structure).fetch_one::<String>().await.unwrap();
+            let quoted = structure.replace('\'', "\\'");
+            client
+                .execute(&format!(
+                    "INSERT INTO {table} SELECT * FROM generateRandom('{quoted}', 7, 20, 3) LIMIT 50 \
+                     SETTINGS max_partitions_per_insert_block = 0, allow_suspicious_low_cardinality_types = 1"
+                ))
+                .await
+                .unwrap_or_else(|error| panic!("{table}: {error:?}"));
+            before.insert(table.clone(), checksum(&client, table, columns).await);
+        }
+        migrations::up(&client).await.unwrap();
+        let sums = async |context: &str| {
+            for (table, columns) in &tables {
+                assert_eq!(checksum(&client, table, columns).await, before[table], "{table} {context} {below}");
+            }
+        };
+        sums("after up from").await;
+        migrations::down(&client, below, 0).await.unwrap();
+        sums("after down to").await;
+        migrations::up(&client).await.unwrap();
+        sums("after up again from").await;
+    }
     engine.stop().await;
 }
 

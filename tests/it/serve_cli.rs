@@ -88,12 +88,19 @@ async fn projects_are_managed_from_the_command_line() {
 
     let renewed = run(&["project", "rotate", "shop"]);
     assert_ne!(renewed["ingest_key"], made["ingest_key"]);
-    assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, 401);
+    let renewed = renewed["ingest_key"].as_str().unwrap();
+    for key in [key, renewed] {
+        assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, 200, "both hold for the grace");
+    }
+    let newest = run(&["project", "rotate", "shop", "--now"]);
+    for (key, status) in [(key, 401), (renewed, 401), (newest["ingest_key"].as_str().unwrap(), 200)] {
+        assert_eq!(send(post(&logs, key, PROTOBUF, events(&["a"], "m"))).await.status, status);
+    }
 
     let talk = complaint(&[&["project", "delete", "shop"][..], &url].concat(), data);
     assert!(talk.contains("--yes"), "{talk}");
     let gone = run(&["project", "delete", "shop", "--yes"]);
-    assert_eq!((&gone["remaining"], &gone["deleted"]["events"]), (&Value::from(0), &Value::from(1)));
+    assert_eq!((&gone["remaining"], &gone["deleted"]["events"]), (&Value::from(0), &Value::from(4)));
     let talk = complaint(&[&["project", "create", "No Name"][..], &url].concat(), data);
     assert!(talk.contains("lower-case"), "{talk}");
 

@@ -83,14 +83,46 @@ async fn only_the_admin_token_manages_projects_and_bad_names_are_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rotating_revokes_the_old_keys_and_the_new_ones_work() {
+async fn rotating_lets_old_keys_hold_for_the_grace_asked_for_and_no_longer() {
     let server = Server::start().await;
     let url = server.url("/api/v1/projects/default/rotate");
-    let answer = send(bare("POST", &url, Some(&server.keys.admin))).await;
-    assert_eq!(answer.status, 200);
-    let new = answer.json()["ingest_key"].as_str().unwrap().to_owned();
-    assert_eq!(server.send_logs(events(&["a"], "m")).await.status, 401);
-    assert_eq!(send(post(&server.url("/v1/logs"), &new, PROTOBUF, events(&["a"], "m"))).await.status, 200);
+    let rotate = async |body: &'static str| {
+        let answer = send(post(&url, &server.keys.admin, "application/json", body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()["ingest_key"].as_str().unwrap().to_owned()
+    };
+    let send_with =
+        async |key: &str| send(post(&server.url("/v1/logs"), key, PROTOBUF, events(&["a"], "m"))).await.status.as_u16();
+    let first = server.keys.ingest.clone();
+    let second = rotate(r#"{"grace_seconds":3600}"#).await;
+    assert_eq!((send_with(&first).await, send_with(&second).await), (200, 200), "both hold");
+    let third = rotate(r#"{"grace_seconds":1}"#).await;
+    for _ in 0..100 {
+        if send_with(&second).await == 401 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let found = (send_with(&first).await, send_with(&second).await, send_with(&third).await);
+    assert_eq!(found, (401, 401, 200), "the shorter grace holds for the oldest key, too");
+    let fourth = rotate("").await;
+    assert_eq!((send_with(&third).await, send_with(&fourth).await), (401, 200), "without a grace at once");
+    let wrong = send(post(&url, &server.keys.admin, "application/json", r#"{"grace":1}"#)).await;
+    assert_eq!(wrong.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_kept_as_hashes_only() {
+    let server = Server::start().await;
+    let made = create(&server, "shop").await.json();
+    let secrets = [&server.keys.admin, &server.keys.ingest, made["ingest_key"].as_str().unwrap()].map(str::to_owned);
+    let stored = "SELECT concat(id, payload) FROM control";
+    let stored = server.running.app().store.raw().query(stored).fetch_all::<String>().await.unwrap().join("\n");
+    let snapshot = std::fs::read_to_string(server.running.data().join("control.json")).unwrap();
+    for secret in &secrets {
+        // Its digits alone would do to use it.
+        assert!(!stored.contains(&secret[3..]) && !snapshot.contains(&secret[3..]));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,7 @@ mod cohort;
 mod demo;
 pub mod engine;
 mod export;
+mod forget;
 mod funnel;
 pub mod import;
 mod migrate;
@@ -60,6 +61,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Create, list, and delete projects and renew their keys
     Project(project::ProjectArgs),
+    /// Remove everything kept of a person, and prove that it is gone
+    Forget(forget::ForgetArgs),
     /// Bring the tables up to date, or back
     Migrate(migrate::MigrateArgs),
     /// Look for what is wrong, and say what to do
@@ -145,6 +148,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
             Err(error) => Err(Failure::of(&error, "`gemba check` looks at what the engine needs")),
         },
         Command::Project(args) => project::run(&args),
+        Command::Forget(args) => forget::run(&args),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),

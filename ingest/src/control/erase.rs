@@ -6,7 +6,7 @@
 
 use crate::identity::ProjectId;
 use crate::store::{Client, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ pub async fn erase(store: &Client, project: ProjectId) -> Result<Erased, StoreEr
     for table in &tables {
         let rows = rows_of(store, table, project).await?;
         if rows > 0 {
-            delete_rows(store, table, project).await?;
+            delete_rows(store, table, &format!("project = {project}")).await?;
             deleted.insert(table.clone(), rows);
         }
     }
@@ -52,10 +52,23 @@ pub async fn erase(store: &Client, project: ProjectId) -> Result<Erased, StoreEr
 }
 
 async fn tables_with_projects(store: &Client) -> Result<Vec<String>, StoreError> {
-    let sql = "SELECT table FROM system.columns INNER JOIN system.tables AS t ON t.database = system.columns.database \
-               AND t.name = system.columns.table WHERE system.columns.database = currentDatabase() \
-               AND system.columns.name = 'project' AND t.engine LIKE '%MergeTree' ORDER BY table";
-    Ok(store.raw().query_raw(sql).fetch_all::<String>().await?)
+    Ok(columns_of_tables(store)
+        .await?
+        .into_iter()
+        .filter(|(_, has)| has.contains("project"))
+        .map(|(name, _)| name)
+        .collect())
+}
+
+/// Every table of ours that keeps rows, with the names of its columns.
+pub(super) async fn columns_of_tables(store: &Client) -> Result<BTreeMap<String, BTreeSet<String>>, StoreError> {
+    let sql = "SELECT c.table, c.name FROM system.columns AS c INNER JOIN system.tables AS t ON t.database = c.database \
+               AND t.name = c.table WHERE c.database = currentDatabase() AND t.engine LIKE '%MergeTree'";
+    let mut tables = BTreeMap::<String, BTreeSet<String>>::new();
+    for (table, column) in store.raw().query_raw(sql).fetch_all::<(String, String)>().await? {
+        tables.entry(table).or_default().insert(column);
+    }
+    Ok(tables)
 }
 
 async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64, StoreError> {
@@ -64,14 +77,14 @@ async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64,
 
 /// A mutation and not a lightweight delete, which would leave the rows on the disk. It may rewrite every part that
 /// holds the project, so there is no limit on its time but that it makes progress: `mutations_sync` reports a failure.
-async fn delete_rows(store: &Client, table: &str, project: ProjectId) -> Result<(), StoreError> {
-    let sql = format!("ALTER TABLE `{table}` DELETE WHERE project = {project} SETTINGS mutations_sync = 2");
+pub(super) async fn delete_rows(store: &Client, table: &str, condition: &str) -> Result<(), StoreError> {
+    let sql = format!("ALTER TABLE `{table}` DELETE WHERE {condition} SETTINGS mutations_sync = 2");
     Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
 }
 
 /// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here
 /// they may go at once. The table's setting is put back whatever happens in between.
-async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(), StoreError> {
+pub(super) async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(), StoreError> {
     store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = 0")).await?;
     // Left to itself the engine's cleaner can rest for minutes; dropping a partition makes it look at once (seen with
     // 26.7). No partition has this id, so nothing else is dropped.
@@ -90,7 +103,7 @@ async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(), StoreErr
             Ok(_) if Instant::now() >= deadline => {
                 tracing::warn!(
                     table,
-                    "replaced parts of a deleted project are still on the disk; the engine removes them later"
+                    "replaced parts of removed rows are still on the disk; the engine removes them later"
                 );
                 break Ok(());
             }

@@ -5,18 +5,23 @@
 //! snapshot knows and ClickHouse does not (a restored backup) is written back to ClickHouse, so that a tombstone
 //! survives a restore. Does not delete anybody's data (`http::admin` does) and knows nothing of HTTP.
 
+mod changes;
 pub mod erase;
+pub mod forget;
+pub mod retention;
 mod snapshot;
 mod state;
 mod token;
 
 use crate::clock::now_ms;
 use crate::identity::{IdHasher, ProjectId};
+use changes::{endings, origins_of, revocations};
 use serde::{Deserialize, Serialize};
 use snapshot::{Credentials, ProjectCredentials};
 use state::{Entry, InstallationPayload, KeyPayload, Kind, ProjectPayload, State};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use token::TokenHash;
@@ -55,6 +60,40 @@ pub struct Project {
     pub name: String,
     /// Class of retention of its rows; 0 is the default class.
     pub retention_class: u8,
+    /// How much it may send.
+    pub quota: Quota,
+}
+
+/// How much a project may send, in records; 0 means any number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// Records a second, on each node, with a burst of ten seconds' worth.
+    #[serde(default)]
+    pub per_second: u64,
+    /// Records a day (UTC), all nodes together.
+    #[serde(default)]
+    pub per_day: u64,
+    /// Records a calendar month (UTC), all nodes together.
+    #[serde(default)]
+    pub per_month: u64,
+}
+
+impl Quota {
+    /// Whether nothing is limited.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A person whose data was removed: a tombstone of hashes, without an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tombstone {
+    /// Project the person was in.
+    pub project: ProjectId,
+    /// The person's unit and the anonymous ones that turned out to be this person.
+    pub units: Vec<u64>,
+    /// What was received up to here goes, milliseconds since the epoch.
+    pub until_ms: i64,
 }
 
 /// What a presented key opens.
@@ -64,6 +103,8 @@ pub struct Access {
     pub role: Role,
     /// Whose data; `None` exactly for [`Role::Admin`].
     pub project: Option<Project>,
+    /// Origins of the pages that may use it from a browser; empty leaves that to the server's list.
+    pub origins: Vec<String>,
 }
 
 /// A project just created, with the only copy of its keys.
@@ -128,6 +169,9 @@ pub enum ControlError {
     /// The project keeps the installation working and cannot be deleted.
     #[error("project {0:?} cannot be deleted")]
     Protected(String),
+    /// All classes of retention have a length, and none has this one.
+    #[error("no class of retention is free")]
+    NoClass,
     /// Other nodes kept taking the same id, or all ids are used up.
     #[error("no free project id could be had")]
     NoProjectId,
@@ -145,6 +189,8 @@ pub struct Control {
     own_hash: TokenHash,
     /// Changes happen one after the other, so that versions do not collide inside one node.
     changes: tokio::sync::Mutex<()>,
+    /// What [`read_versions`] said when all was read last; 0 before.
+    seen: AtomicU64,
 }
 
 /// A row of the table `control`.
@@ -187,6 +233,7 @@ impl Control {
             own_hash: TokenHash::of(&own_key),
             own_key,
             changes: tokio::sync::Mutex::new(()),
+            seen: AtomicU64::new(0),
         })
     }
 
@@ -205,9 +252,17 @@ impl Control {
         let hash = TokenHash::of(token);
         let state = self.state();
         if self.own_hash.matches(&hash) {
-            return Some(Access { role: Role::Ingest, project: Some(state.project_named(OWN_PROJECT)?) });
+            let project = Some(state.project_named(OWN_PROJECT)?);
+            return Some(Access { role: Role::Ingest, project, origins: Vec::new() });
         }
-        state.access(&hash)
+        state.access(&hash, now_ms())
+    }
+
+    /// A short word for a presented credential that tells it from others and opens nothing: the first digits of its hash.
+    pub fn fingerprint(token: &str) -> String {
+        let mut hex = TokenHash::of(token).to_hex();
+        hex.truncate(8);
+        hex
     }
 
     /// All projects that are not deleted, by id.
@@ -257,23 +312,26 @@ impl Control {
             let keys =
                 vec![key_entry(&ingest_key, Role::Ingest, Some(id))?, key_entry(&read_key, Role::Read, Some(id))?];
             self.append(keys).await?;
-            let project = Project { id, name: name.to_owned(), retention_class: 0 };
+            let project = Project { id, name: name.to_owned(), retention_class: 0, quota: Quota::default() };
             return Ok(NewProject { project, ingest_key, read_key });
         }
         Err(ControlError::NoProjectId)
     }
 
-    /// Gives the project new keys and revokes the ones it had.
+    /// Gives the project new keys; the ones it had hold for `grace` longer, or at most as long as they would have.
+    /// Origins of the old ingest key go over to the new one.
     ///
     /// # Errors
     /// [`ControlError::NoSuchProject`]; [`ControlError::Store`] when ClickHouse is away.
-    pub async fn rotate_keys(&self, name: &str) -> Result<NewProject, ControlError> {
+    pub async fn rotate_keys(&self, name: &str, grace: Duration) -> Result<NewProject, ControlError> {
         let _one_at_a_time = self.changes.lock().await;
         let state = self.state();
         let project = state.project_named(name).ok_or_else(|| ControlError::NoSuchProject(name.to_owned()))?;
         let (ingest_key, read_key) = (token::generate(Role::Ingest)?, token::generate(Role::Read)?);
-        let mut entries = revocations(&state, project.id)?;
-        entries.push(key_entry(&ingest_key, Role::Ingest, Some(project.id))?);
+        let origins = origins_of(&state, project.id);
+        let mut entries =
+            if grace.is_zero() { revocations(&state, project.id)? } else { endings(&state, project.id, grace)? };
+        entries.push(key_entry_with(&ingest_key, Role::Ingest, Some(project.id), origins)?);
         entries.push(key_entry(&read_key, Role::Read, Some(project.id))?);
         self.append(entries).await?;
         Ok(NewProject { project, ingest_key, read_key })
@@ -313,7 +371,12 @@ impl Control {
     /// [`ControlError::Store`] when ClickHouse is away; the state stays as it is.
     pub async fn refresh(&self) -> Result<(), ControlError> {
         let _one_at_a_time = self.changes.lock().await;
+        let versions = read_versions(&self.store).await.map_err(ControlError::Store)?;
+        if versions == self.seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let rows = read_rows(&self.store).await.map_err(ControlError::Store)?;
+        self.seen.store(versions, Ordering::Relaxed);
         let held: Vec<Entry> = self.state().entries().cloned().collect();
         let state = reconcile(&self.store, rows, held.clone()).await?;
         if state.entries().ne(held.iter()) {
@@ -420,32 +483,36 @@ fn new_credentials() -> Result<Credentials, ControlError> {
 
 fn project_entry(id: ProjectId, name: &str) -> Result<Entry, ControlError> {
     let nonce = token::to_hex(&token::random::<8>()?);
-    let payload = ProjectPayload { name: name.to_owned(), retention_class: 0, deleted: false, nonce };
+    let quota = Quota::default();
+    let payload = ProjectPayload { name: name.to_owned(), retention_class: 0, deleted: false, nonce, quota };
     Ok(Entry { kind: Kind::Project, id: id.to_string(), version: 1, payload: json(&payload)?, at_ms: now_ms() })
 }
 
 fn key_entry(token: &str, role: Role, project: Option<ProjectId>) -> Result<Entry, ControlError> {
-    let payload = KeyPayload { role, project: project.map(|id| id.0), revoked: false };
-    let id = TokenHash::of(token).to_hex();
-    Ok(Entry { kind: Kind::Key, id, version: 1, payload: json(&payload)?, at_ms: now_ms() })
+    key_entry_with(token, role, project, Vec::new())
 }
 
-fn revocations(state: &State, project: ProjectId) -> Result<Vec<Entry>, ControlError> {
-    state
-        .keys_of(Some(project))
-        .map(|key| {
-            let id = key.hash.to_hex();
-            let payload = KeyPayload { revoked: true, ..key.payload.clone() };
-            let version = state.next_version(Kind::Key, &id);
-            Ok(Entry { kind: Kind::Key, id, version, payload: json(&payload)?, at_ms: now_ms() })
-        })
-        .collect()
+fn key_entry_with(
+    token: &str,
+    role: Role,
+    project: Option<ProjectId>,
+    origins: Vec<String>,
+) -> Result<Entry, ControlError> {
+    let payload = KeyPayload { role, project: project.map(|id| id.0), revoked: false, until_ms: None, origins };
+    let id = TokenHash::of(token).to_hex();
+    Ok(Entry { kind: Kind::Key, id, version: 1, payload: json(&payload)?, at_ms: now_ms() })
 }
 
 /// Payloads are plain structs of strings and numbers, which always serialise; the error is kept all the same.
 fn json<T: Serialize>(payload: &T) -> Result<String, ControlError> {
     serde_json::to_string(payload)
         .map_err(|source| ControlError::Unreadable { path: PathBuf::from("control payload"), source })
+}
+
+/// A number that is another one when there is another row; never 0 where there is one.
+async fn read_versions(store: &clickhouse::Client) -> Result<u64, clickhouse::error::Error> {
+    let sql = "SELECT sum(bitOr(cityHash64(kind, id, version, at), 1)) FROM control";
+    in_time(store.query(sql).fetch_one::<u64>()).await
 }
 
 async fn read_rows(store: &clickhouse::Client) -> Result<Vec<Entry>, clickhouse::error::Error> {

@@ -18,7 +18,7 @@ const SNAPSHOT: &str = "control.json";
 /// Name of the credentials in the data folder.
 const CREDENTIALS: &str = "credentials.json";
 /// Form of the snapshot this version writes and the highest it reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Owner only: the snapshot holds the key of the ids, the credentials hold tokens.
 const MODE: u32 = 0o600;
 
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn a_snapshot_of_a_newer_form_is_refused_by_name() {
         let data = tempfile::tempdir().unwrap();
-        fs::write(data.path().join(SNAPSHOT), r#"{"format":2,"entries":[]}"#).unwrap();
-        assert!(matches!(read_snapshot(data.path()), Err(ControlError::NewerSnapshot { found: 2, known: 1 })));
+        fs::write(data.path().join(SNAPSHOT), r#"{"format":3,"entries":[]}"#).unwrap();
+        assert!(matches!(read_snapshot(data.path()), Err(ControlError::NewerSnapshot { found: 3, known: 2 })));
     }
 
     #[test]

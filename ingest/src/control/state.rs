@@ -7,7 +7,7 @@
 //! 3. A key of a deleted project opens nothing, whatever its own entry says.
 
 use super::token::{TokenHash, bytes_of_hex};
-use super::{Access, Project, Role};
+use super::{Access, Project, Quota, Role};
 use crate::identity::ProjectId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -22,21 +22,29 @@ pub(crate) enum Kind {
     Project,
     /// A key.
     Key,
+    /// A person whose data was removed: a tombstone.
+    Forgotten,
+    /// How long the rows of a class of retention are kept.
+    RetentionClass,
 }
 
 impl Kind {
+    const ALL: [Self; 5] = [Self::Installation, Self::Project, Self::Key, Self::Forgotten, Self::RetentionClass];
+
     /// The text of the column `kind`.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Installation => "installation",
             Self::Project => "project",
             Self::Key => "key",
+            Self::Forgotten => "forgotten",
+            Self::RetentionClass => "retention_class",
         }
     }
 
     /// The kind of this text; `None` for a kind that a newer version wrote.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Installation, Self::Project, Self::Key].into_iter().find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -44,11 +52,12 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) kind: Kind,
-    /// Empty for the installation, the decimal id of a project, the hexadecimal hash of a key.
+    /// Empty for the installation, the decimal id of a project, the hexadecimal hash of a key, project and unit of a person,
+    /// the decimal number of a class.
     pub(crate) id: String,
     /// From 1, one more with each change.
     pub(crate) version: u64,
-    /// JSON: [`InstallationPayload`], [`ProjectPayload`] or [`KeyPayload`].
+    /// JSON: the payload of the kind.
     pub(crate) payload: String,
     /// When it was written, milliseconds since the epoch.
     pub(crate) at_ms: i64,
@@ -73,6 +82,9 @@ pub(crate) struct ProjectPayload {
     /// Random, so that two nodes that create at once can tell their entries apart.
     #[serde(default)]
     pub(crate) nonce: String,
+    /// How much it may send.
+    #[serde(default, skip_serializing_if = "Quota::is_unlimited")]
+    pub(crate) quota: Quota,
 }
 
 /// Payload of [`Kind::Key`].
@@ -84,6 +96,29 @@ pub(crate) struct KeyPayload {
     pub(crate) project: Option<u32>,
     #[serde(default)]
     pub(crate) revoked: bool,
+    /// When it stops opening anything, milliseconds since the epoch; absent for one that holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until_ms: Option<i64>,
+    /// Origins of the pages that may use it from a browser; empty leaves that to the server's list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) origins: Vec<String>,
+}
+
+/// Payload of [`Kind::Forgotten`]. Holds hashes under the installation's key, never an id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ForgottenPayload {
+    pub(crate) project: u32,
+    /// The person's unit and the anonymous ones that turned out to be this person.
+    pub(crate) units: Vec<u64>,
+    /// What was received up to here goes, milliseconds since the epoch.
+    pub(crate) until_ms: i64,
+}
+
+/// Payload of [`Kind::RetentionClass`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetentionPayload {
+    /// Days from receipt that rows are kept at least.
+    pub(crate) days: u32,
 }
 
 /// One key that opens something.
@@ -99,6 +134,8 @@ pub(crate) struct State {
     entries: BTreeMap<(Kind, String), Entry>,
     projects: BTreeMap<u32, ProjectPayload>,
     keys: HashMap<TokenHash, KeyState>,
+    forgotten: BTreeMap<String, ForgottenPayload>,
+    retention: BTreeMap<u8, u32>,
     id_key: Option<[u8; 16]>,
 }
 
@@ -132,6 +169,18 @@ impl State {
             Kind::Project => {
                 if let (Ok(id), Ok(payload)) = (entry.id.parse(), serde_json::from_str(&entry.payload)) {
                     self.projects.insert(id, payload);
+                }
+            }
+            Kind::Forgotten => {
+                if let Ok(payload) = serde_json::from_str(&entry.payload) {
+                    self.forgotten.insert(entry.id.clone(), payload);
+                }
+            }
+            Kind::RetentionClass => {
+                if let (Ok(class), Ok(RetentionPayload { days })) =
+                    (entry.id.parse(), serde_json::from_str(&entry.payload))
+                {
+                    self.retention.insert(class, days);
                 }
             }
             Kind::Key => {
@@ -168,14 +217,33 @@ impl State {
         self.id_key
     }
 
-    /// What the token of this hash opens.
-    pub(crate) fn access(&self, hash: &TokenHash) -> Option<Access> {
+    /// What the token of this hash opens at this time.
+    pub(crate) fn access(&self, hash: &TokenHash, now_ms: i64) -> Option<Access> {
         let key = self.keys.get(hash).filter(|key| key.hash.matches(hash))?;
+        if key.payload.until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+            return None;
+        }
+        let origins = key.payload.origins.clone();
         match (key.payload.role, key.payload.project) {
-            (Role::Admin, _) => Some(Access { role: Role::Admin, project: None }),
-            (role, Some(id)) => Some(Access { role, project: Some(self.project(ProjectId(id))?) }),
+            (Role::Admin, _) => Some(Access { role: Role::Admin, project: None, origins }),
+            (role, Some(id)) => Some(Access { role, project: Some(self.project(ProjectId(id))?), origins }),
             (_, None) => None,
         }
+    }
+
+    /// Every person whose data was removed.
+    pub(crate) fn forgotten(&self) -> impl Iterator<Item = &ForgottenPayload> {
+        self.forgotten.values()
+    }
+
+    /// Days that rows of a class are kept at least; `None` for ever.
+    pub(crate) fn retention_days(&self, class: u8) -> Option<u32> {
+        self.retention.get(&class).copied()
+    }
+
+    /// Classes with an end, by number.
+    pub(crate) fn retention_classes(&self) -> impl Iterator<Item = (u8, u32)> {
+        self.retention.iter().map(|(class, days)| (*class, *days))
     }
 
     /// A project that is not deleted.
@@ -233,7 +301,7 @@ fn holds_over(new: &Entry, held: &Entry) -> bool {
 }
 
 fn project_of(id: ProjectId, payload: &ProjectPayload) -> Project {
-    Project { id, name: payload.name.clone(), retention_class: payload.retention_class }
+    Project { id, name: payload.name.clone(), retention_class: payload.retention_class, quota: payload.quota }
 }
 
 #[cfg(test)]
@@ -241,13 +309,13 @@ mod tests {
     use super::*;
 
     fn project(id: u32, version: u64, name: &str, deleted: bool, at_ms: i64) -> Entry {
-        let payload = ProjectPayload { name: name.into(), retention_class: 0, deleted, nonce: String::new() };
-        let payload = serde_json::to_string(&payload).unwrap();
+        let payload = serde_json::json!({"name": name, "deleted": deleted}).to_string();
         Entry { kind: Kind::Project, id: id.to_string(), version, payload, at_ms }
     }
 
     fn key(token: &str, version: u64, role: Role, project: Option<u32>, revoked: bool) -> Entry {
-        let payload = serde_json::to_string(&KeyPayload { role, project, revoked }).unwrap();
+        let payload = KeyPayload { role, project, revoked, until_ms: None, origins: Vec::new() };
+        let payload = serde_json::to_string(&payload).unwrap();
         Entry { kind: Kind::Key, id: TokenHash::of(token).to_hex(), version, payload, at_ms: 0 }
     }
 
@@ -280,16 +348,16 @@ mod tests {
     fn keys_open_their_project_until_they_or_it_are_gone() {
         let hash = TokenHash::of("gi_1");
         let mut state = State::of([project(1, 1, "a", false, 0), key("gi_1", 1, Role::Ingest, Some(1), false)]);
-        let access = state.access(&hash).unwrap();
+        let access = state.access(&hash, 0).unwrap();
         assert_eq!((access.role, access.project.unwrap().name.as_str()), (Role::Ingest, "a"));
-        assert!(state.access(&TokenHash::of("gi_2")).is_none());
+        assert!(state.access(&TokenHash::of("gi_2"), 0).is_none());
 
         let mut revoked = state.clone();
         revoked.merge([key("gi_1", 2, Role::Ingest, Some(1), true)]);
-        assert!(revoked.access(&hash).is_none());
+        assert!(revoked.access(&hash, 0).is_none());
 
         state.merge([project(1, 2, "a", true, 0)]);
-        assert!(state.access(&hash).is_none());
+        assert!(state.access(&hash, 0).is_none());
     }
 
     #[test]
@@ -297,7 +365,7 @@ mod tests {
         let mut strange = key("gi_1", 1, Role::Ingest, Some(1), false);
         strange.payload = r#"{"role":"observer"}"#.into();
         let state = State::of([project(1, 1, "a", false, 0), strange.clone()]);
-        assert!(state.access(&TokenHash::of("gi_1")).is_none());
+        assert!(state.access(&TokenHash::of("gi_1"), 0).is_none());
         assert!(state.entries().any(|entry| *entry == strange));
     }
 }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::control::Project;
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
-use crate::store::{StoreError, funnel};
+use crate::store::{StoreError, funnel, removals};
 use gemba_queries::funnel::{FunnelError, FunnelRequest};
 use gemba_queries::{
     BoundQuery, CohortVersion, Engine, ParamError, Population, Query, ServerParams, param, population,
@@ -131,15 +131,18 @@ impl View {
     ) -> Result<Trust, ApiError> {
         let sampled = async { Ok::<_, ApiError>(sampling_weight(app, project, range, sql).await?) };
         let loss = async { Ok(known_loss(app, project, range).await?) };
-        let (known_loss, sampling_weight, reproduced) =
-            tokio::try_join!(loss, sampled, self.reproduced(app, project, range))?;
+        let expired = async { Ok(removals::expired_until_ms(&app.store, project.id).await?) };
+        let (known_loss, sampling_weight, reproduced, expired_until_ms) =
+            tokio::try_join!(loss, sampled, self.reproduced(app, project, range), expired)?;
+        let kept_from = expired_until_ms.filter(|until_ms| range.is_some_and(|(from_ms, _)| from_ms < *until_ms));
         // A range that reaches into the future is complete when the present is.
         let end_ms = range.map_or(self.now_ms, |(_, to_ms)| to_ms.min(self.now_ms));
         Ok(Trust {
             from: range.map(|(from_ms, _)| rfc3339(from_ms)),
             to: range.map(|(_, to_ms)| rfc3339(to_ms)),
-            complete: self.until_ms >= end_ms,
+            complete: self.until_ms >= end_ms && kept_from.is_none(),
             complete_until: rfc3339(self.until_ms),
+            kept_from: kept_from.map(rfc3339),
             known_loss,
             elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             as_of: rfc3339(self.as_of_ms.unwrap_or(self.until_ms)),
@@ -477,8 +480,8 @@ async fn sampling_weight(
     Ok(largest)
 }
 
-/// Records of the project that were stored and are no longer there: what its books do not explain, by the saved question
-/// that keeps them; `is_held` where the caller holds the inserts already.
+/// Records of the project that were stored and are no longer there: what was forgotten or expired and what its books do not
+/// explain, by the saved question that keeps them; `is_held` where the caller holds the inserts already.
 async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<u64, ApiError> {
     let Some(losses) = app.catalog.get("losses") else { return Ok(0) };
     let _held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
@@ -488,7 +491,11 @@ async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);
     let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(0) };
-    let row = selection.rows.iter().find(|row| row.get(term).and_then(Value::as_str) == Some("unexplained"));
-    let unexplained = row.and_then(|row| row.get(records)?.as_i64()).unwrap_or(0);
-    Ok(u64::try_from(unexplained).unwrap_or(0))
+    let gone = ["forgotten", "expired", "unexplained"];
+    let rows = selection
+        .rows
+        .iter()
+        .filter(|row| row.get(term).and_then(Value::as_str).is_some_and(|term| gone.contains(&term)));
+    let removed: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
+    Ok(u64::try_from(removed).unwrap_or(0))
 }

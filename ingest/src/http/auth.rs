@@ -78,9 +78,20 @@ pub fn any(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Resul
     control.authenticate(&key).ok_or(Denied::UnknownKey)
 }
 
-/// The project whose ingest key the request carries.
-pub fn ingest(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Result<Project, Denied> {
-    project(any(control, headers, query)?, Role::Ingest)
+/// What an ingest key opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest {
+    /// Its project.
+    pub project: Project,
+    /// Origins of the pages that may use it from a browser; empty leaves that to the server's list.
+    pub origins: Vec<String>,
+}
+
+/// What the ingest key opens that the request carries.
+pub fn ingest(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Result<Ingest, Denied> {
+    let access = any(control, headers, query)?;
+    let origins = access.origins.clone();
+    Ok(Ingest { project: project(access, Role::Ingest)?, origins })
 }
 
 /// The project whose read key the request carries.
@@ -88,17 +99,20 @@ pub fn read(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Resu
     project(any(control, headers, query)?, Role::Read)
 }
 
-/// Whether the request carries an admin token.
-pub fn admin(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denied> {
+/// Whether the request carries an admin token; answers what to call it in the record of acts.
+pub fn admin(control: &Control, headers: &HeaderMap, query: Option<&str>) -> Result<String, Denied> {
     match any(control, headers, query)?.role {
-        Role::Admin => Ok(()),
+        Role::Admin => {
+            let key = key_of(headers, query).ok_or(Denied::NoKey)?;
+            Ok(format!("admin {}", Control::fingerprint(&key)))
+        }
         given => Err(Denied::WrongRole { needed: Role::Admin, given }),
     }
 }
 
 fn project(access: Access, needed: Role) -> Result<Project, Denied> {
     match access {
-        Access { role, project: Some(project) } if role == needed => Ok(project),
+        Access { role, project: Some(project), .. } if role == needed => Ok(project),
         Access { role, .. } => Err(Denied::WrongRole { needed, given: role }),
     }
 }

@@ -132,6 +132,9 @@ impl From<ControlError> for ApiError {
             ControlError::NoSuchProject(_) => {
                 (StatusCode::NOT_FOUND, "unknown_project", "GET /api/v1/projects lists them".to_owned())
             }
+            ControlError::NoClass => {
+                (StatusCode::CONFLICT, "no_class", "use a length that another project has already".to_owned())
+            }
             ControlError::Protected(_) => {
                 (StatusCode::CONFLICT, "protected_project", "Gemba records its own use in it".to_owned())
             }

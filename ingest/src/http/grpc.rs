@@ -8,13 +8,15 @@
 //! RESOURCE_EXHAUSTED without RetryInfo and INVALID_ARGUMENT are not. Some clients drop the batch on UNAVAILABLE all
 //! the same, so a full server first makes a gRPC caller wait.
 
-use super::auth::{self, Denied};
+use super::auth::Denied;
 use super::body::{self, BodyError, Compression};
-use super::otlp::{Refusal, content_encoding, idempotency_key, log_refusal, submit};
+use super::otlp::{Refusal, admitted, content_encoding, idempotency_key, log_refusal, submit};
 use super::{App, Body, Request, Response, full};
 use crate::control::Project;
 use crate::otlp::{self as wire, Encoding, Signal};
 use crate::pipeline::{Receipt, Submission, SubmitError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
@@ -32,6 +34,7 @@ const ROOM_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -66,7 +69,15 @@ pub async fn handle(app: &App, request: Request) -> Response {
         Err(refusal) => {
             app.counters.refused(refusal.reason());
             log_refusal(&refusal, signal);
-            let mut answer = failure(code_of(&refusal), &refusal.message());
+            let code = code_of(&refusal);
+            let mut answer = failure(code, &refusal.message());
+            if let Refusal::Over(over) = &refusal {
+                let status = wire::retry_status(code as u8, &refusal.message(), over.retry_after);
+                // Binary metadata travels as base64 without padding (gRPC over HTTP/2, "Custom-Metadata").
+                if let Ok(details) = HeaderValue::from_str(&STANDARD_NO_PAD.encode(status)) {
+                    answer.headers_mut().insert(GRPC_STATUS_DETAILS, details);
+                }
+            }
             if matches!(refusal, Refusal::Body(BodyError::UnknownEncoding(_))) {
                 answer.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity,gzip,zstd"));
             }
@@ -78,9 +89,9 @@ pub async fn handle(app: &App, request: Request) -> Response {
 fn code_of(refusal: &Refusal) -> Code {
     match refusal {
         Refusal::Denied(Denied::NoKey | Denied::UnknownKey) => Code::Unauthenticated,
-        Refusal::Denied(Denied::WrongRole { .. }) => Code::PermissionDenied,
-        // Without RetryInfo: the same message will never fit.
-        Refusal::Body(BodyError::TooLarge { .. }) => Code::ResourceExhausted,
+        Refusal::Denied(Denied::WrongRole { .. }) | Refusal::Origin(_) => Code::PermissionDenied,
+        // A limit passes and goes with RetryInfo; a message that is too large goes without, since it will never fit.
+        Refusal::Over(_) | Refusal::Body(BodyError::TooLarge { .. }) => Code::ResourceExhausted,
         Refusal::Body(BodyError::UnknownEncoding(_)) | Refusal::ContentType => Code::Unimplemented,
         Refusal::Body(BodyError::TooSlow | BodyError::NoRoom)
         | Refusal::Submit(SubmitError::Busy { .. } | SubmitError::Closed) => Code::Unavailable,
@@ -102,7 +113,7 @@ fn signal_of(path: &str) -> Option<Signal> {
 async fn take(app: &App, signal: Signal, request: Request) -> Result<Receipt, Refusal> {
     let _in_flight = app.admit().ok_or(SubmitError::Closed)?;
     let (parts, incoming) = request.into_parts();
-    let project = auth::ingest(&app.control, &parts.headers, parts.uri.query())?;
+    let project = admitted(app, &parts.headers, parts.uri.query())?;
     let key = idempotency_key(&parts.headers)?;
     let encoding = Compression::parse(parts.headers.get(GRPC_ENCODING).and_then(|value| value.to_str().ok()))?;
     let deadline = Instant::now() + MAX_WAIT;
@@ -165,7 +176,7 @@ async fn submit_patiently(
             content_encoding: content_encoding(compression),
             key: key.clone(),
         };
-        match submit(app, submission).await {
+        match submit(app, submission, project.quota).await {
             Err(Refusal::Submit(SubmitError::Busy { retry_after, .. }))
                 if Instant::now() + retry_after.min(MAX_PAUSE) < deadline =>
             {

@@ -5,6 +5,7 @@
 //! projects, [`query`], [`saved`] and [`cohorts`] answer questions, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
 //! What the bytes mean is decided elsewhere: nothing here looks inside a record.
 
+pub mod acts;
 pub mod admin;
 pub mod ask;
 pub mod auth;
@@ -26,6 +27,7 @@ use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
 use crate::engine::Supervisor;
 use crate::pipeline::Pipeline;
+use crate::quota::Quotas;
 use crate::store;
 use body::Budget;
 use bytes::Bytes;
@@ -62,6 +64,8 @@ pub struct App {
     pub store: store::Client,
     /// The saved questions.
     pub catalog: Catalog,
+    /// Held by whatever removes or saves many rows, so that one does not see another's half.
+    pub upkeep: tokio::sync::Mutex<()>,
     /// Turns for questions, so that few run at a time.
     pub questions: Semaphore,
     /// Held while something is saved, so that versions follow each other.
@@ -74,6 +78,8 @@ pub struct App {
     pub cors_origins: Vec<String>,
     /// Path that may stand before those of OTLP.
     pub otlp_prefix: String,
+    /// How much each project may send, and has sent.
+    pub quotas: Quotas,
     /// Room for bodies in work.
     pub bodies: Budget,
     /// Answers by route and status, refusals by reason.
@@ -102,8 +108,10 @@ impl App {
             store,
             engine,
             catalog,
+            upkeep: tokio::sync::Mutex::new(()),
             questions: Semaphore::new(MAX_QUESTIONS),
             saving: tokio::sync::Mutex::new(()),
+            quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),
             cors_origins: config.cors_origins.clone(),

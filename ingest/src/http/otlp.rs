@@ -2,14 +2,18 @@
 //!
 //! In: a request. Out: 200 with the typed answer once the data is durable, or a `google.rpc.Status` in the request's own
 //! type. Statuses follow what clients do with them: 400, 401, 403, 413, 415 make a client drop the batch, so they are
-//! for what will never pass; whatever passes by itself is 503 with Retry-After, never 400 or 500.
+//! for what will never pass; whatever passes by itself is 503 with Retry-After, or 429 where the project has used up what it
+//! may send, never 400 or 500.
 
-use super::auth::{self, Denied};
+use super::auth::{self, Denied, Ingest};
 use super::body::{self, BodyError, Compression};
 use super::error::{RETRY_AFTER_SECONDS, chain};
 use super::{App, Request, Response, response};
+use crate::clock;
+use crate::control::{Project, Quota};
 use crate::otlp::{self as wire, Encoding, Signal};
 use crate::pipeline::{ContentEncoding, Receipt, Submission, SubmitError};
+use crate::quota::Over;
 use crate::throttle::Throttle;
 use bytes::Bytes;
 use flate2::Compression as Level;
@@ -38,6 +42,12 @@ pub enum Refusal {
     /// The pipeline.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// The project's limit.
+    #[error(transparent)]
+    Over(#[from] Over),
+    /// The page that sends it is not one of those the key is for.
+    #[error("the key may not be used by pages of {0}")]
+    Origin(String),
     /// The idempotency key is not one.
     #[error("the header Idempotency-Key takes 1 to {MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters")]
     IdempotencyKey,
@@ -51,6 +61,8 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Denied(_) => "denied",
+            Self::Origin(_) => "origin",
+            Self::Over(over) => over.limit.reason(),
             Self::Body(BodyError::TooLarge { .. }) => "too_large",
             Self::Body(BodyError::TooSlow) => "too_slow",
             Self::Body(BodyError::NoRoom) => "no_room",
@@ -69,6 +81,8 @@ impl Refusal {
         let soon = Some(Duration::from_secs(RETRY_AFTER_SECONDS));
         match self {
             Self::Denied(denied) => (denied.status(), None),
+            Self::Origin(_) => (StatusCode::FORBIDDEN, None),
+            Self::Over(over) => (StatusCode::TOO_MANY_REQUESTS, Some(over.retry_after)),
             Self::Body(BodyError::TooLarge { .. }) => (StatusCode::PAYLOAD_TOO_LARGE, None),
             Self::Body(BodyError::UnknownEncoding(_)) | Self::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, None),
             // 408 would be the word for it, but clients drop the batch on it or send it again at once.
@@ -150,7 +164,7 @@ async fn take(app: &App, signal: Signal, encoding: Option<Encoding>, request: Re
         if in_flight.is_none() {
             return Err(SubmitError::Closed.into());
         }
-        let project = auth::ingest(&app.control, &parts.headers, parts.uri.query())?;
+        let project = admitted(app, &parts.headers, parts.uri.query())?;
         let encoding = encoding.ok_or(Refusal::ContentType)?;
         let compression = Compression::parse(text_of(&parts.headers, &header::CONTENT_ENCODING))?;
         let key = idempotency_key(&parts.headers)?;
@@ -169,6 +183,7 @@ async fn take(app: &App, signal: Signal, encoding: Option<Encoding>, request: Re
     let mut room = app.bodies.reserve();
     let raw = body::read(incoming, &app.limits, &mut room).await?;
     let (inflated, _room) = body::inflate(raw.clone(), compression, app.limits.max_body_bytes, room).await?;
+    let quota = project.quota;
     let submission = Submission {
         project: project.id,
         retention_class: project.retention_class,
@@ -179,17 +194,32 @@ async fn take(app: &App, signal: Signal, encoding: Option<Encoding>, request: Re
         content_encoding: content_encoding(compression),
         key,
     };
-    submit(app, submission).await
+    submit(app, submission, quota).await
+}
+
+/// The project whose ingest key a request carries, where the key may be used and the project may send now.
+pub(super) fn admitted(app: &App, headers: &HeaderMap, query: Option<&str>) -> Result<Project, Refusal> {
+    let Ingest { project, origins } = auth::ingest(&app.control, headers, query)?;
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && !origins.is_empty()
+        && !origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+    {
+        return Err(Refusal::Origin(String::from_utf8_lossy(origin.as_bytes()).into_owned()));
+    }
+    app.quotas.check(&project, clock::now_ms())?;
+    Ok(project)
 }
 
 /// Hands a request to the pipeline, and counts what became of its records.
-pub async fn submit(app: &App, submission: Submission) -> Result<Receipt, Refusal> {
+pub async fn submit(app: &App, submission: Submission, quota: Quota) -> Result<Receipt, Refusal> {
+    let project = submission.project;
     // A body takes its time to arrive; the project may have been deleted meanwhile.
     if app.control.is_deleted(submission.project) {
         return Err(Denied::UnknownKey.into());
     }
     let receipt = app.pipeline.submit(submission).await?;
     if !receipt.deduplicated {
+        app.quotas.charge(project, quota, receipt.tally.received, clock::now_ms());
         app.counters.tallied(&receipt.tally);
     }
     Ok(receipt)

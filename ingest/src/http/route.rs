@@ -76,6 +76,7 @@ async fn api(app: &Arc<App>, rest: &str, request: Request) -> (&'static str, Res
         "backups" if further.is_empty() => {
             ("/api/v1/backups", observed(app, || attempt!("backup.make"), admin::backups(app, request)).await)
         }
+        "audit" if further.is_empty() => ("/api/v1/audit", admin::audited(app, request).await),
         _ => ("other", Err(ApiError::not_found(request.uri().path()))),
     };
     (route, answer.unwrap_or_else(ApiError::into_response))

@@ -28,7 +28,7 @@ mod value;
 mod wire;
 
 pub(crate) use fingerprint::FingerprintCache;
-pub use response::{error_status, response};
+pub use response::{error_status, response, retry_status};
 
 use crate::identity::{IdHasher, ProjectId};
 use crate::outcome::Tally;

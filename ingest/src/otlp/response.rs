@@ -7,6 +7,7 @@ use super::wire::{put_bytes, put_tag, put_varint};
 use super::{Encoding, Signal};
 use crate::outcome::Tally;
 use serde_json::json;
+use std::time::Duration;
 
 /// Longest message in an answer, in bytes. Clients cap answers at 4 MiB and the message must be shortened rather than
 /// that limit be broken (OTLP specification 1.11, "OTLP/HTTP Response"); 1 KiB is chosen because people read it in a log.
@@ -64,6 +65,29 @@ pub fn error_status(encoding: Encoding, message: &str) -> Vec<u8> {
         }
         Encoding::Json => json!({ "message": message }).to_string().into_bytes(),
     }
+}
+
+/// A `google.rpc.Status` in protobuf with a `google.rpc.RetryInfo` that says when to send again.
+pub fn retry_status(code: u8, message: &str, retry_after: Duration) -> Vec<u8> {
+    // Duration { int64 seconds = 1; int32 nanos = 2 } as field 1 of RetryInfo.
+    let mut delay = Vec::new();
+    for (field, value) in [(1, retry_after.as_secs()), (2, u64::from(retry_after.subsec_nanos()))] {
+        if value > 0 {
+            put_tag(field, 0, &mut delay);
+            put_varint(value, &mut delay);
+        }
+    }
+    let mut info = Vec::new();
+    put_bytes(1, &delay, &mut info);
+    let mut any = Vec::new();
+    put_text(1, "type.googleapis.com/google.rpc.RetryInfo", &mut any);
+    put_bytes(2, &info, &mut any);
+    let mut status = Vec::new();
+    put_tag(1, 0, &mut status);
+    put_varint(u64::from(code), &mut status);
+    put_text(2, cut(message), &mut status);
+    put_bytes(3, &any, &mut status);
+    status
 }
 
 fn cut(message: &str) -> &str {

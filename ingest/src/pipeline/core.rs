@@ -147,6 +147,13 @@ impl Core {
         spare.unwrap_or_else(|| Rows::knowing(Arc::clone(&self.stored_ids)))
     }
 
+    /// Has the rows of these units written again when they come next, because they were removed.
+    pub(super) fn forget_units(&self, units: &[u64]) {
+        for unit in units {
+            self.stored_ids.forget(*unit);
+        }
+    }
+
     /// Takes rows back that are stored.
     pub(super) fn take_back(&self, mut rows: Rows) {
         rows.clear();

@@ -24,11 +24,19 @@ pub(super) struct LedgerKey {
     pub(super) reason: String,
 }
 
+/// What a row of the table `ledger` counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) records: u64,
+    /// Bytes of the bodies received, inflated; 0 beside every other fate, and for repeats, which are not kept.
+    pub(super) bytes: u64,
+}
+
 /// Entries `first..end` as rows.
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) rows: Rows,
-    pub(super) ledger: BTreeMap<LedgerKey, u64>,
+    pub(super) ledger: BTreeMap<LedgerKey, Counted>,
     pub(super) first: u64,
     pub(super) end: u64,
     /// Records that became rows.
@@ -67,15 +75,17 @@ impl Gathered {
         self.began.get_or_insert_with(Instant::now);
         let signal = head.signal.as_str();
         let project = head.project.0;
-        let mut count = |fate: Fate, reason: &str, records: u64| {
+        let mut count = |fate: Fate, reason: &str, records: u64, bytes: u64| {
             if records > 0 {
                 let key = LedgerKey { project, fate: fate_name(fate), signal, reason: reason.to_owned() };
-                *self.ledger.entry(key).or_insert(0) += records;
+                let counted = self.ledger.entry(key).or_default();
+                counted.records += records;
+                counted.bytes += bytes;
             }
         };
-        count(Fate::Received, "", head.tally.received);
+        count(Fate::Received, "", head.tally.received, head.inflated_len);
         for (fate, reason, records) in &head.tally.others {
-            count(*fate, reason, *records);
+            count(*fate, reason, *records, 0);
         }
         *self.kept.entry(project).or_default() += kept(head);
         if !head.is_repeat {

@@ -9,7 +9,7 @@
 
 use super::claims;
 use super::core::{Core, chain};
-use super::gather::{self, Gathered, LedgerKey};
+use super::gather::{self, Counted, Gathered, LedgerKey};
 use super::pending::ByProject;
 use super::refused;
 use crate::clock;
@@ -152,7 +152,7 @@ async fn store_blocks(
     cut: &mut Cut,
     blocks: impl IntoIterator<Item = usize>,
     rows: &Arc<Rows>,
-    (ledger, received_ms): (&BTreeMap<LedgerKey, u64>, Option<i64>),
+    (ledger, received_ms): (&BTreeMap<LedgerKey, Counted>, Option<i64>),
 ) -> Result<(), StoreError> {
     write_ledger(core, cut.number, ledger, received_ms).await?;
     write_uncounted(core, rows).await?;
@@ -411,22 +411,22 @@ pub(super) fn uncounted_id(core: &Core) -> String {
 async fn write_ledger(
     core: &Arc<Core>,
     cut: u64,
-    ledger: &BTreeMap<LedgerKey, u64>,
+    ledger: &BTreeMap<LedgerKey, Counted>,
     received_ms: Option<i64>,
 ) -> Result<(), StoreError> {
     let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return Ok(()) };
     let log = core.log_id;
     let values: Vec<String> = ledger
         .iter()
-        .map(|(LedgerKey { project, fate, signal, reason }, records)| {
+        .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes })| {
             // Reasons are words of a closed set; the filter keeps it so whatever a log holds.
             let reason: String = reason.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').collect();
             let received = format!("fromUnixTimestamp64Milli({received_ms})");
-            format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{received})")
+            format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{bytes},{received})")
         })
         .collect();
     let sql = format!(
-        "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
+        "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, bytes, received) \
          SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
         values.join(",")
     );

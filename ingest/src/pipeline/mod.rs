@@ -183,6 +183,11 @@ impl Pipeline {
         tokio::time::timeout(timeout, holding).await.ok()?
     }
 
+    /// Says that the rows of these units in the table `units` were removed: whoever comes back is written again.
+    pub fn forget_units(&self, units: &[u64]) {
+        self.core.forget_units(units);
+    }
+
     /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that
     /// nothing of a deleted project is left in it. Returns when the files are gone; false when `timeout` came first.
     pub async fn tidy(&self, timeout: Duration) -> bool {

@@ -59,6 +59,13 @@ impl StoredIds {
         self.line(id).iter().fold(false, |found, place| found | (place.load(Ordering::Relaxed) == wanted))
     }
 
+    /// Forgets an id whose row was removed, together with those it shares a line with: their rows are written once more.
+    pub(crate) fn forget(&self, id: u64) {
+        for place in self.line(id) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Notes an id whose row is stored.
     pub(super) fn note(&self, id: u64, era: u64) {
         if self.contains(id, era) {
@@ -98,5 +105,7 @@ mod tests {
         }
         let known = others.iter().chain([&7]).filter(|id| ids.contains(**id, now)).count();
         assert_eq!((known, ids.contains(7, now)), (WAYS, false));
+        ids.forget(7);
+        assert!(others.iter().all(|id| !ids.contains(*id, now)), "the whole line is written once more");
     }
 }

@@ -55,6 +55,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0004_claims.up.sql"),
         down: include_str!("../../schema/0004_claims.down.sql"),
     },
+    Migration {
+        number: 5,
+        name: "operations",
+        up: include_str!("../../schema/0005_operations.up.sql"),
+        down: include_str!("../../schema/0005_operations.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.
@@ -159,6 +165,16 @@ struct Recorded {
 }
 
 impl Migration {
+    /// The statements that apply it, in order.
+    pub fn up_statements(&self) -> Vec<String> {
+        statements(self.up)
+    }
+
+    /// The statements that undo it, in order.
+    pub fn down_statements(&self) -> Vec<String> {
+        statements(self.down)
+    }
+
     /// SHA-256 over the statements as they are run, so that a comment may be mended later and a column may not.
     fn checksum(&self) -> String {
         let mut hash = Sha256::new();

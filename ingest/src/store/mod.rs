@@ -4,6 +4,7 @@
 //! Where ClickHouse runs (embedded engine, server, cluster) is known only by the address given to [`Client::new`].
 
 pub mod archive;
+pub mod audit;
 mod client;
 mod error;
 pub mod export;
@@ -11,7 +12,9 @@ pub mod funnel;
 pub mod migrations;
 pub mod saved;
 pub mod select;
+pub mod usage;
 
+pub mod removals;
 pub mod rollups;
 
 pub use client::{Client, InsertedBlock, StoreConfig};

@@ -1,10 +1,12 @@
--- By hand: received 100 (60 and 35 in the ledger, 5 pending) = stored 80 + pending 5 + rejected 3 + 2, set aside 4, ignored 5, deduplicated 1. Stored are
+-- By hand: received 113 (60 and 48 in the ledger, 5 pending) = stored 80 + pending 5 + rejected 3 + 2, set aside 4,
+-- ignored 5, deduplicated 1, forgotten 9, expired 4. Stored are
 -- 60 events, 15 of usage (with 2 rows each, one of which counts), 5 reports. SDKs dropped 7 and 2 of 112 in all, and
--- do not know of 3. A row of the ledger written twice counts once.
+-- do not know of 3. A row of the ledger written twice counts once. Of 113 received 9 were removed for a person and 4 by
+-- retention; what was only intended or came to nothing does not count.
 INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) VALUES
     (1, 1, 1, 'received', 'logs', '', 60, '2026-03-05 00:00:00'),
     (1, 1, 1, 'received', 'logs', '', 60, '2026-03-05 00:00:00'),
-    (1, 1, 2, 'received', 'logs', '', 35, '2026-03-05 00:00:00'),
+    (1, 1, 2, 'received', 'logs', '', 48, '2026-03-05 00:00:00'),
     (1, 1, 2, 'rejected', 'logs', 'missing_event_name', 3, '2026-03-05 00:00:00'),
     (1, 1, 2, 'rejected', 'logs', 'too_large', 2, '2026-03-05 00:00:00'),
     (1, 1, 2, 'set_aside', 'logs', 'invalid_utf8', 4, '2026-03-05 00:00:00'),
@@ -22,3 +24,12 @@ INSERT INTO sdk_reports (project, time, kind, reason, callsite, records, unconfi
     (1, '2026-03-05 00:00:00', 'dropped', 'refused', '', 2, 0, '2026-03-05 00:00:00', 1),
     (1, '2026-03-05 00:00:00', 'stopped', '', '', 500, 3, '2026-03-05 00:00:00', 1),
     (1, '2026-03-05 00:00:00', 'stopped', '', '', 500, 0, '2026-03-05 00:00:00', 1);
+INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) VALUES
+    (1, 'forgotten', 1, 'events', '', '2026-03-05 00:00:00', 9, 9, 'intended'),
+    (1, 'forgotten', 2, 'events', '', '2026-03-05 00:00:00', 100, 100, 'intended'),
+    (1, 'forgotten', 3, 'events', '', '2026-03-05 00:00:00', 7, 7, 'intended'),
+    (1, 'expired', 4, 'events', '0-2026-03-02', '2026-03-05 00:00:00', 4, 4, 'done'),
+    (2, 'expired', 4, 'events', '0-2026-03-02', '2026-03-05 00:00:00', 50, 50, 'done');
+INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) VALUES
+    (1, 'forgotten', 1, 'events', '', '2026-03-05 00:00:00', 9, 9, 'done'),
+    (1, 'forgotten', 3, 'events', '', '2026-03-05 00:00:00', 0, 0, 'void');

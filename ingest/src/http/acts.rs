@@ -1,0 +1,155 @@
+//! What the admin API does, each act written down before it begins and when it has ended.
+//!
+//! In: an act and who asks for it. Out: the API's answer. An act runs to its end even when the client goes away in the
+//! middle, and those that remove or save many rows run one after the other.
+
+use super::App;
+use super::error::ApiError;
+use super::health::{FLUSH_TIMEOUT, flushed};
+use crate::clock;
+use crate::control::{Quota, Tombstone, erase, forget as person, retention};
+use crate::identity::IdDomain;
+use crate::quota;
+use crate::store::archive::{self, Saved};
+use crate::store::{StoreError, audit, usage};
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Does an act under the record: `action` on `subject`, with particulars.
+pub(super) async fn recorded<F>(
+    app: &Arc<App>,
+    actor: &str,
+    (action, subject, detail): (&'static str, &str, &str),
+    act: impl FnOnce(Arc<App>) -> F,
+) -> Result<Value, ApiError>
+where
+    F: Future<Output = Result<Value, ApiError>> + Send + 'static,
+{
+    let begun = audit::begin(&app.store, actor, action, subject, detail).await?;
+    let doing = act(Arc::clone(app));
+    let store = app.store.clone();
+    let done = tokio::spawn(async move {
+        let outcome = doing.await;
+        begun.end(&store, outcome.as_ref().map_or_else(|error| error.code, |_| "done")).await;
+        outcome
+    });
+    done.await.map_err(|error| ApiError::internal(&error))?
+}
+
+/// Removes a project and proves that nothing of it is left.
+pub(super) async fn delete(app: Arc<App>, name: String) -> Result<Value, ApiError> {
+    let _alone = app.upkeep.lock().await;
+    let project = app.control.bury_project(&name).await?;
+    // From here on nothing new comes in, and what is on its way is discarded by the pipeline.
+    if !app.pipeline.flush(FLUSH_TIMEOUT).await {
+        let message = "the project's keys are revoked, its data is not deleted yet: ClickHouse is away or behind";
+        let hint = "the deletion goes on by itself when the server is started next, or send DELETE again";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint));
+    }
+    let erase::Erased { deleted, remaining } = erase::erase(&app.store, project.id).await?;
+    tidy(&app).await;
+    Ok(json!({"project": project.name, "deleted": deleted, "remaining": remaining}))
+}
+
+/// Removes what is kept of a person up to now and proves that nothing of it is left.
+pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<Value, ApiError> {
+    let _alone = app.upkeep.lock().await;
+    let project = app.control.project_named(&name).ok_or_else(|| crate::control::ControlError::NoSuchProject(name))?;
+    let until_ms = clock::now_ms();
+    // What was acknowledged before is stored by then, links to anonymous ids among it.
+    flushed(&app).await?;
+    let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
+    let units = person::units_of(&app.store, project.id, unit).await?;
+    let tombstone = Tombstone { project: project.id, units, until_ms };
+    app.control.bury_person(&tombstone).await?;
+    let removed = person::remove(&app.store, app.control.id_hasher(), &tombstone).await?;
+    app.pipeline.forget_units(&tombstone.units);
+    tidy(&app).await;
+    let mentions = person::mentions(&app.store, project.id, &user).await?;
+    Ok(json!({
+        "project": project.name,
+        "units": tombstone.units.len(),
+        "deleted": removed.deleted,
+        "remaining": removed.remaining,
+        "mentions": mentions,
+    }))
+}
+
+/// Sets how much a project may send.
+pub(super) async fn limit(app: Arc<App>, name: String, quota: Quota) -> Result<Value, ApiError> {
+    let project = app.control.set_quota(&name, quota).await?;
+    learn_usage(&app).await?;
+    Ok(json!({"project": project.name, "limits": project.quota}))
+}
+
+/// Tells the meters of limited projects what the ledger says.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn learn_usage(app: &App) -> Result<(), StoreError> {
+    let limited: Vec<_> = app.control.projects().into_iter().filter(|one| !one.quota.is_unlimited()).collect();
+    if limited.is_empty() {
+        return Ok(());
+    }
+    let now_ms = clock::now_ms();
+    let (today_ms, month_ms) = quota::period_starts(now_ms);
+    for (id, used) in usage::used(&app.store, today_ms, month_ms).await? {
+        if let Some(project) = limited.iter().find(|project| project.id == id) {
+            app.quotas.learn(id, project.quota, used, now_ms);
+        }
+    }
+    Ok(())
+}
+
+/// Sets the origins whose pages may use the ingest keys of a project.
+pub(super) async fn set_origins(app: Arc<App>, name: String, origins: Vec<String>) -> Result<Value, ApiError> {
+    let project = app.control.set_origins(&name, &origins).await?;
+    Ok(json!({"project": project.name, "origins": app.control.origins(project.id)}))
+}
+
+/// Sets how long a project keeps what it receives, and removes what is too old already.
+pub(super) async fn retain(app: Arc<App>, name: String, days: Option<u32>) -> Result<Value, ApiError> {
+    let project = app.control.set_retention(&name, days).await?;
+    let removed = expire(&app).await?;
+    Ok(json!({"project": project.name, "days": days, "class": project.retention_class, "removed": removed}))
+}
+
+/// Removes what is older than its project keeps it.
+///
+/// # Errors
+/// Those of ClickHouse; running it again goes on.
+pub async fn expire(app: &App) -> Result<retention::Removed, StoreError> {
+    let _alone = app.upkeep.lock().await;
+    let mut removed = retention::expire(&app.store, &app.control, clock::now_ms()).await?;
+    // Without a pause of the inserts the ids stay until something is too old next.
+    if !removed.is_empty()
+        && let Some(_held) = app.pipeline.hold_inserts(FLUSH_TIMEOUT).await
+    {
+        let ids = retention::remove_unused_ids(&app.store, &app.control).await?;
+        if ids > 0 {
+            removed.insert("units".to_owned(), ids);
+        }
+    }
+    Ok(removed)
+}
+
+/// Everything acknowledged before is in the backup, nothing is stored while it is made, and requests are acknowledged all
+/// the while.
+pub(super) async fn backup(app: Arc<App>, name: String) -> Result<Value, ApiError> {
+    let _alone = app.upkeep.lock().await;
+    flushed(&app).await?;
+    let Some(_held) = app.pipeline.hold_inserts(FLUSH_TIMEOUT).await else {
+        let message = "an insert is under way and does not end";
+        let hint = "ClickHouse is away or behind; try again";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint));
+    };
+    let Saved { rows } = archive::backup(&app.store, &name).await?;
+    Ok(json!({"backup": name, "rows": rows}))
+}
+
+async fn tidy(app: &App) {
+    if !app.pipeline.tidy(FLUSH_TIMEOUT).await {
+        tracing::warn!("the log was not tidied; what it holds of what was removed goes with the next full segment");
+    }
+}

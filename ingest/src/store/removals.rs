@@ -1,0 +1,141 @@
+//! The book of rows that were removed on purpose: what `forget` and retention took, so that the conservation equation still
+//! balances.
+//!
+//! In: a table, a condition and why. Out: rows of the table `removals`, the number that counts included, exactly once however
+//! often it was interrupted. The rows to go are written down as `intended` first; they count once they are `done`. What a
+//! kill left `intended` is settled by [`settle`]: ClickHouse finishes a statement it has taken in, and one that it has not is
+//! `void`.
+
+use super::{Client, StoreError};
+use crate::clock;
+use crate::identity::ProjectId;
+use std::time::Duration;
+
+/// Pause between two looks at a statement that ClickHouse is still at. Chosen.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why rows are removed; the word is the value of `removals.reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A person asked for it.
+    Forgotten,
+    /// They were older than their project keeps them.
+    Expired,
+}
+
+impl Why {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forgotten => "forgotten",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// One removal: its number stands in every row written about it and in the statements that remove.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    why: Why,
+    number: u64,
+}
+
+impl Pass {
+    /// A new one. Two that begin in the same millisecond on two nodes differ by chance.
+    pub fn begin(why: Why) -> Self {
+        let mut chance = [0; 2];
+        // Without random bytes the time alone tells them apart.
+        getrandom::fill(&mut chance).unwrap_or_default();
+        Self { why, number: clock::now_ms().cast_unsigned() << 16 | u64::from(u16::from_le_bytes(chance)) }
+    }
+
+    /// Another one of the same kind, begun with it.
+    pub fn another(self) -> Self {
+        Self::begin(self.why)
+    }
+
+    /// A condition that is always true and names this pass, so that the statement can be found again.
+    pub fn marker(self) -> String {
+        format!("{0} = {0}", self.number)
+    }
+
+    /// Writes down what is about to be removed from a table with the columns `received` and `record`.
+    ///
+    /// # Errors
+    /// Those of ClickHouse; nothing may be removed then.
+    pub async fn intend(self, store: &Client, table: &str, partition: &str, condition: &str) -> Result<(), StoreError> {
+        let Self { why, number } = self;
+        let why = why.as_str();
+        store
+            .execute(&format!(
+                "INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) \
+                 SELECT t.project, '{why}', {number}, '{table}', '{partition}', toStartOfHour(t.received) AS hour, \
+                 sum(t.record), count(), 'intended' FROM `{table}` AS t WHERE {condition} GROUP BY t.project, hour \
+                 SETTINGS async_insert = 0, max_insert_threads = 1"
+            ))
+            .await
+    }
+
+    /// Notes that what was intended for a table is removed.
+    ///
+    /// # Errors
+    /// Those of ClickHouse; [`settle`] finds it later.
+    pub async fn done(self, store: &Client, table: &str, partition: &str) -> Result<(), StoreError> {
+        close(store, self.number, table, partition, "done").await
+    }
+}
+
+async fn close(store: &Client, pass: u64, table: &str, partition: &str, state: &str) -> Result<(), StoreError> {
+    let amount = |column: &str| if state == "void" { "0".to_owned() } else { column.to_owned() };
+    store
+        .execute(&format!(
+            "INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) \
+             SELECT project, reason, pass, table_name, partition, received, {}, {}, '{state}' FROM removals FINAL \
+             WHERE pass = {pass} AND table_name = '{table}' AND partition = '{partition}' AND state = 'intended' \
+             SETTINGS async_insert = 0, max_insert_threads = 1",
+            amount("records"),
+            amount("rows")
+        ))
+        .await
+}
+
+/// End of the last hour of receipt of which retention removed rows of a project, milliseconds since the epoch.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn expired_until_ms(store: &Client, project: ProjectId) -> Result<Option<i64>, StoreError> {
+    let sql = format!(
+        "SELECT toUInt64(if(count() = 0, 0, toUnixTimestamp(max(received)) + 3600)) FROM removals FINAL \
+         WHERE project = {project} AND reason = 'expired' AND state = 'done' AND rows > 0"
+    );
+    let seconds = store.number(&sql).await?;
+    Ok((seconds > 0).then(|| i64::try_from(seconds).unwrap_or(i64::MAX / 1_000) * 1_000))
+}
+
+/// Settles what a kill left open.
+///
+/// # Errors
+/// Those of ClickHouse; running it again goes on.
+pub async fn settle(store: &Client) -> Result<(), StoreError> {
+    let sql = "SELECT DISTINCT pass, toString(table_name), toString(partition) FROM removals FINAL \
+               WHERE state = 'intended' ORDER BY ALL";
+    for (pass, table, partition) in store.raw().query_raw(sql).fetch_all::<(u64, String, String)>().await? {
+        let is_gone = if partition.is_empty() {
+            is_mutated(store, pass, &table).await?
+        } else {
+            store.number(&format!("SELECT count() FROM `{table}` WHERE _partition_id = '{partition}'")).await? == 0
+        };
+        close(store, pass, &table, &partition, if is_gone { "done" } else { "void" }).await?;
+    }
+    Ok(())
+}
+
+/// Whether ClickHouse has taken in the statement of a pass; waits until it has finished it.
+async fn is_mutated(store: &Client, pass: u64, table: &str) -> Result<bool, StoreError> {
+    let ours =
+        format!("database = currentDatabase() AND table = '{table}' AND position(command, '{pass} = {pass}') > 0");
+    let running = format!("SELECT count() FROM system.mutations WHERE {ours} AND NOT is_done");
+    while store.number(&running).await? > 0 {
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+    Ok(store.number(&format!("SELECT count() FROM system.mutations WHERE {ours}")).await? > 0)
+}
