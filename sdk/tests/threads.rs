@@ -102,7 +102,8 @@ fn ten_thousand_short_lived_threads_leave_nothing_behind() {
     let (before, recorded) = (kept(), gemba::stats().recorded);
     short_lived(10_000);
     let left = kept() - before;
-    assert!(left < 100 * KIB, "{left} bytes are left, ten a thread or more");
+    // The memory of a batch stays as large as the largest one was.
+    assert!(left < 1024 * KIB, "{left} bytes are left, a hundred a thread or more");
     let stats = gemba::stats();
     assert!(stats.recorded - recorded >= 3 * 10_000, "{stats:?}");
     assert_eq!((stats.delivered + stats.dropped_total(), stats.pending), (stats.recorded, 0), "{stats:?}");

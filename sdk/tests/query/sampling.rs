@@ -22,19 +22,24 @@ fn of_failed_calls_ten_a_second_are_kept_and_all_are_counted() {
     let _turn = blocking_turn();
     start();
     let sql = "SELECT failing_often FROM t";
-    for _ in 0..200 {
-        SQLITE.run_text(sql, || Err::<(), _>("no")).unwrap_err();
-    }
-    flush();
     let hex = fingerprint(Dialect::Sqlite, sql).hex();
-    assert_eq!(points(&hex).iter().map(|(_, point)| point.count).sum::<u64>(), 200);
+    let mut calls = 0;
+    // What other claims of this process kept of this second is gone; the next second has ten again.
+    while samples(&hex).len() < 10 {
+        for _ in 0..200 {
+            SQLITE.run_text(sql, || Err::<(), _>("no")).unwrap_err();
+        }
+        calls += 200;
+        assert!(calls < 10_000_000, "nothing is kept");
+        flush();
+    }
+    assert_eq!(points(&hex).iter().map(|(_, point)| point.count).sum::<u64>(), calls);
     let mut by_second = BTreeMap::<u64, usize>::new();
     for (of, span) in samples(&hex) {
         assert_eq!(text(&of, "gemba.query.sample"), "failed", "a failed call is no example of an ordinary one");
         *by_second.entry(span.end_time_unix_nano / 1_000_000_000).or_default() += 1;
     }
     assert!(by_second.values().all(|kept| *kept <= 10), "{by_second:?}");
-    assert!(by_second.values().sum::<usize>() >= 10, "{by_second:?}");
 }
 
 #[test]

@@ -197,7 +197,7 @@ fn segment(row: &Row) -> Result<Vec<Value>, String> {
 mod tests {
     use super::*;
 
-    /// Names of the records of a row, each with its texts by key.
+    /// Names of the records of a row, each with its texts by key; keys have no order.
     fn check(preset: Preset, row: &Value, expected: &[(&str, &[(&str, &str)])]) {
         let Value::Object(cells) = row.clone() else { panic!("{row}") };
         let records = preset.records(&Row(cells)).unwrap();
@@ -208,13 +208,18 @@ mod tests {
                     let text = &pair["value"]["stringValue"];
                     (pair["key"].as_str().unwrap().to_owned(), text.as_str().unwrap_or("..").to_owned())
                 };
-                let pairs = record["attributes"].as_array().unwrap().iter().map(pair).collect();
+                let mut pairs: Vec<_> = record["attributes"].as_array().unwrap().iter().map(pair).collect();
+                pairs.sort();
                 (record["eventName"].as_str().unwrap().to_owned(), pairs)
             })
             .collect();
         let text = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        let expected: Vec<_> =
-            expected.iter().map(|(name, pairs)| ((*name).to_owned(), pairs.iter().map(text).collect())).collect();
+        let sorted = |pairs: &[(&str, &str)]| {
+            let mut pairs: Vec<_> = pairs.iter().map(text).collect();
+            pairs.sort();
+            pairs
+        };
+        let expected: Vec<_> = expected.iter().map(|(name, pairs)| ((*name).to_owned(), sorted(pairs))).collect();
         assert_eq!(found, expected, "{row}");
     }
 
