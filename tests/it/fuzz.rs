@@ -84,6 +84,7 @@ fn changed(pool: &[Vec<u8>], die: &mut Die) -> Vec<u8> {
 }
 
 /// Tries inputs until the time is up. `run` answers in a few words how an input was taken.
+#[expect(clippy::print_stdout, reason = "long runs are read by people")]
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut run: impl FnMut(&[u8]) -> String) {
     let folder = corpus(target);
     let mut pool = seeds;
@@ -110,10 +111,7 @@ fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut run: impl FnMut(&[u8]) -> String)
         }
         tried += 1;
     }
-    #[expect(clippy::print_stdout, reason = "long runs are read by people")]
-    {
-        println!("{target}: {tried} inputs, {} answers", answers.len());
-    }
+    println!("{target}: {tried} inputs, {} answers", answers.len());
 }
 
 /// A message without what differs from input to input.

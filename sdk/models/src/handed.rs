@@ -1,7 +1,6 @@
 //! Claims about a value that changes hands: what its owner adds is taken once.
 //!
-//! The mark that says where to look is left out: loom may put a plain store before an exchange that did not see it, which the
-//! language's one order of all changes to an atomic rules out, and so finds marks lost that cannot be.
+//! The mark that says where to look has no model yet.
 
 #[path = "../../src/query/handed.rs"]
 mod place;

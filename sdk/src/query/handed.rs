@@ -40,8 +40,8 @@ impl<T> Handed<T> {
         // be met by a call inside a call, then nothing is changed.
         if let Some(value) = unsafe { value.as_mut() } {
             change(value);
-            // Relaxed: the taker reads the value itself through the pointer; the flag only says where to look.
-            self.is_dirty.store(true, Ordering::Relaxed);
+            // Release: who sees the mark sees that the value was taken out, and cannot take the one from before the change.
+            self.is_dirty.store(true, Ordering::Release);
         }
         // Release: the change comes before the taker's look.
         self.value.store(value, Ordering::Release);
@@ -69,7 +69,7 @@ impl<T> Handed<T> {
 
     /// Whether anything was changed since this was last asked; for the taker, before it takes.
     pub(crate) fn take_dirty(&self) -> bool {
-        self.is_dirty.swap(false, Ordering::Relaxed)
+        self.is_dirty.swap(false, Ordering::Acquire)
     }
 
     /// Says that something was changed: it could not be taken yet.
