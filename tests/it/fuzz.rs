@@ -88,7 +88,9 @@ fn changed(pool: &[Vec<u8>], die: &mut Die) -> Vec<u8> {
 fn fuzz(target: &str, seeds: Vec<Vec<u8>>, mut run: impl FnMut(&[u8]) -> String) {
     let folder = corpus(target);
     let mut pool = seeds;
-    let kept = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    // A target that never failed has nothing kept, and so no folder.
+    std::fs::create_dir_all(&folder).unwrap();
+    let kept = std::fs::read_dir(&folder).unwrap();
     pool.extend(kept.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()));
     let mut die = Die(number("GEMBA_FUZZ_SEED", 20_261_127));
     // Requests hold the keys of a server that is gone afterwards.
