@@ -117,7 +117,8 @@ async fn down_and_up_again_from_every_version_leave_the_rows_of_older_columns_as
         }
         let mut before = BTreeMap::new();
         for (table, columns) in &tables {
-            // Rows of chance in every column of every table.
+            // Rows of chance in every column of every table; old ones among them would expire meanwhile.
+            client.execute(&format!("SYSTEM STOP TTL MERGES {table}")).await.unwrap();
             let structure = "SELECT arrayStringConcat(groupArray(concat('`', name, '` ', type)), ', ') FROM \
                              (SELECT name, type FROM system.columns WHERE database = currentDatabase() AND default_kind != 'MATERIALIZED' AND table = ";
             let structure = format!("{structure} '{table}' ORDER BY position)");
