@@ -17,20 +17,21 @@
 -- column returned: count | those of them who came back in that period, or then or later | exact
 -- column rate: rate | returned / users | exact
 -- column is_open: flag | 1: the period is not over, so the figure can still grow | exact
--- caveats: A return is another event than the start; in one millisecond it counts as after the start, and two of one name
---   as one where their sender gives no order. With recurring a person is in the cohort of each period with a start.
+-- caveats: A return is another event than the start, in its period or a later one; in the start's own period it may lie
+--   before it. Two events of one name and millisecond count as one where their sender gives no order. With recurring a person is in the cohort of each period with a start.
 -- ctes: links, periods
 WITH
     if(startsWith({returns:String}, '['),
         JSONExtract({returns:String}, 'Array(String)'),
         arrayFilter(name -> name != '', arrayMap(name -> trim(name), splitByChar(',', {returns:String})))) AS return_names,
-    -- What each unit did in each period: its first start and its last return, as (time, order, name).
+    -- What each unit did in each period: its first start, its earliest and its last return, as (time, order, name).
     by_unit AS
     (
         SELECT
             unit, period_day,
             minIf(moment, is_start) AS first_start,
             countIf(is_start) AS starts,
+            minIf(moment, is_return) AS early_return,
             maxIf(moment, is_return) AS last_return,
             countIf(is_return) AS all_returns
         FROM
@@ -54,7 +55,7 @@ WITH
         SELECT
             person,
             arraySort(groupArrayIf((period_day, first_start), starts > 0)) AS begun,
-            groupArrayIf((period_day, last_return), all_returns > 0) AS came_back
+            groupArrayIf((period_day, early_return, last_return), all_returns > 0) AS came_back
         FROM
         (
             SELECT
@@ -62,6 +63,7 @@ WITH
                 u.period_day AS period_day,
                 minIf(u.first_start, u.starts > 0) AS first_start,
                 sum(u.starts) AS starts,
+                minIf(u.early_return, u.all_returns > 0) AS early_return,
                 maxIf(u.last_return, u.all_returns > 0) AS last_return,
                 sum(u.all_returns) AS all_returns
             FROM by_unit AS u
@@ -79,7 +81,7 @@ WITH
             chosen.2 AS began,
             arrayMap(
                 back -> periods_between(cohort, back.1),
-                arrayFilter(back -> back.2.1 >= began.1 AND back.2 != began, came_back)) AS later
+                arrayFilter(back -> back.1 >= cohort AND (back.2 != began OR back.3 != began), came_back)) AS later
         FROM people
         ARRAY JOIN if({cohort_by:String} = 'recurring', begun, [begun[1]]) AS chosen
         WHERE began.1 >= {from:DateTime64(3, 'UTC')}

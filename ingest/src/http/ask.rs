@@ -22,9 +22,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a question about the books waits for the inserts under way to end. Chosen: an insert takes less than a second,
-/// and one that takes longer means a ClickHouse that answers no question in time either.
-const HOLD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a question about the books waits for the inserts under way to end. Chosen: an insert takes less than a second
+/// on a quiet machine, and several on one where everything is late.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters of a question by name.
 pub type Given = BTreeMap<String, String>;
@@ -163,11 +163,14 @@ impl View {
     ) -> Result<Option<Reproduced>, ApiError> {
         let Some(as_of_ms) = self.as_of_ms else { return Ok(None) };
         let mut reproduced = Reproduced { exactly: true, ..Reproduced::default() };
-        let removed = removed_records(app, project, self.is_held).await?;
-        if removed > 0 {
-            reproduced.because.push(format!(
+        match removed_records(app, project, self.is_held).await? {
+            Some(0) => {}
+            Some(removed) => reproduced.because.push(format!(
                 "{removed} records of the project have been removed since they were received (retention, or people forgotten)"
-            ));
+            )),
+            None => reproduced
+                .because
+                .push("an insert does not end, so it is not known whether records have been removed".to_owned()),
         }
         if as_of_ms > complete_until_ms(app, project, clock::now_ms()) {
             reproduced.because.push("records received before that instant are still being stored".to_owned());
@@ -223,8 +226,17 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     let server = |pending_records| ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records };
     query.bind(&given, &server(0))?;
     let _turn = turn(app).await?;
-    // What is pending and what is stored add up only while no insert is half done.
-    let _held = if query.tells_pending() { app.pipeline.hold_inserts(HOLD_TIMEOUT).await } else { None };
+    // What is pending and what is stored add up only while no insert is half done; books told during one would be wrong.
+    let _held = if query.tells_pending() {
+        let held = app.pipeline.hold_inserts(HOLD_TIMEOUT).await;
+        Some(held.ok_or_else(|| {
+            let message = "an insert is under way and does not end, so the books cannot be told";
+            let hint = "ClickHouse is away or behind: /readyz says what is wrong; ask again when it stores";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "inserts_under_way", message, hint)
+        })?)
+    } else {
+        None
+    };
     let bound = query.bind(&given, &server(pending_of(app, project)))?;
     let rows = async {
         match &view.split_by {
@@ -481,21 +493,25 @@ async fn sampling_weight(
 }
 
 /// Records of the project that were stored and are no longer there: what was forgotten or expired and what its books do not
-/// explain, by the saved question that keeps them; `is_held` where the caller holds the inserts already.
-async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<u64, ApiError> {
-    let Some(losses) = app.catalog.get("losses") else { return Ok(0) };
-    let _held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
+/// explain, by the saved question that keeps them; `is_held` where the caller holds the inserts already. `None` while an
+/// insert under way does not end: the books cannot be told then.
+async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<Option<u64>, ApiError> {
+    let Some(losses) = app.catalog.get("losses") else { return Ok(Some(0)) };
+    let held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
+    if held.is_none() && !is_held {
+        return Ok(None);
+    }
     let pending_records = pending_of(app, project);
     let server = ServerParams { project: project.id.0, now_ms: clock::now_ms(), pending_records };
     let bound = losses.bind(&Given::new(), &server)?;
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);
-    let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(0) };
+    let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(Some(0)) };
     let gone = ["forgotten", "expired", "unexplained"];
     let rows = selection
         .rows
         .iter()
         .filter(|row| row.get(term).and_then(Value::as_str).is_some_and(|term| gone.contains(&term)));
     let removed: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
-    Ok(u64::try_from(removed).unwrap_or(0))
+    Ok(Some(u64::try_from(removed).unwrap_or(0)))
 }
