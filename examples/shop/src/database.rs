@@ -1,7 +1,7 @@
 //! The database of the shop: a SQLite file, its schema by release, and one method per thing a page needs.
 //!
-//! Every statement goes through Gemba's sqlx wrapper, so each call is timed, counted and tied to the feature that made
-//! it. Filling the file at the start does not: it is not use.
+//! Every statement goes through Gemba's sqlx wrapper, so each call is timed, counted and tied to its line of code and to the
+//! feature that made it. Filling the file at the start does not: it is not use.
 
 use crate::plants::{HotQuery, Plants, RepeatedQuery};
 use crate::statements;
@@ -142,41 +142,41 @@ impl Database {
 
     /// The front page.
     pub async fn popular(&self) -> Result<Vec<Item>, sqlx::Error> {
-        let rows = sqlx::query(statements::POPULAR).fetch_all(&self.timed).await?;
+        let rows = sqlx::query(statements::POPULAR).fetch_all(self.timed.here()).await?;
         rows.iter().map(item).collect()
     }
 
     /// Products whose name begins with `text`.
     pub async fn search(&self, text: &str) -> Result<Vec<Item>, sqlx::Error> {
         let end = format!("{text}\u{7f}");
-        let rows = sqlx::query(statements::SEARCH).bind(text).bind(end).fetch_all(&self.timed).await?;
+        let rows = sqlx::query(statements::SEARCH).bind(text).bind(end).fetch_all(self.timed.here()).await?;
         rows.iter().map(item).collect()
     }
 
     /// A category, best rated first.
     pub async fn listing(&self, category: &str) -> Result<Vec<Item>, sqlx::Error> {
-        let rows = sqlx::query(statements::LISTING).bind(category).fetch_all(&self.timed).await?;
+        let rows = sqlx::query(statements::LISTING).bind(category).fetch_all(self.timed.here()).await?;
         rows.iter().map(item).collect()
     }
 
     /// A product with its rating and newest reviews.
     pub async fn product(&self, id: i64) -> Result<Vec<Item>, sqlx::Error> {
-        let row = sqlx::query(statements::PRODUCT).bind(id).fetch_one(&self.timed).await?;
+        let row = sqlx::query(statements::PRODUCT).bind(id).fetch_one(self.timed.here()).await?;
         let mut items = vec![Item { id, text: row.try_get(1)?, amount: row.try_get(3)? }];
         let rating = if self.plants.hot == Some(HotQuery::ProductRating) {
-            sqlx::query(statements::RATING_OF_VOTES).bind(id).fetch_one(&self.timed).await?
+            sqlx::query(statements::RATING_OF_VOTES).bind(id).fetch_one(self.timed.here()).await?
         } else {
-            sqlx::query(statements::RATING_KEPT).bind(id).fetch_one(&self.timed).await?
+            sqlx::query(statements::RATING_KEPT).bind(id).fetch_one(self.timed.here()).await?
         };
         items.push(Item { id, text: "rating".to_owned(), amount: rating.try_get(0)? });
         if self.plants.repeated == Some(RepeatedQuery::ReviewAuthors) {
-            for review in sqlx::query(statements::REVIEWS).bind(id).fetch_all(&self.timed).await? {
+            for review in sqlx::query(statements::REVIEWS).bind(id).fetch_all(self.timed.here()).await? {
                 let author: i64 = review.try_get(1)?;
-                let name = sqlx::query(statements::REVIEW_AUTHOR).bind(author).fetch_one(&self.timed).await?;
+                let name = sqlx::query(statements::REVIEW_AUTHOR).bind(author).fetch_one(self.timed.here()).await?;
                 items.push(Item { id: review.try_get(0)?, text: name.try_get(0)?, amount: review.try_get(2)? });
             }
         } else {
-            for review in sqlx::query(statements::REVIEWS_WITH_AUTHORS).bind(id).fetch_all(&self.timed).await? {
+            for review in sqlx::query(statements::REVIEWS_WITH_AUTHORS).bind(id).fetch_all(self.timed.here()).await? {
                 items.push(Item { id: review.try_get(0)?, text: review.try_get(2)?, amount: review.try_get(1)? });
             }
         }
@@ -185,23 +185,23 @@ impl Database {
 
     /// Puts a product into the cart of a session.
     pub async fn add_to_cart(&self, session: &str, product: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::CART_ADD).bind(session).bind(product).execute(&self.timed).await?;
+        sqlx::query(statements::CART_ADD).bind(session).bind(product).execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// What is in the cart of a session.
     pub async fn cart(&self, session: &str) -> Result<Vec<Item>, sqlx::Error> {
         if self.plants.repeated != Some(RepeatedQuery::CartProducts) {
-            let rows = sqlx::query(statements::CART_WITH_PRODUCTS).bind(session).fetch_all(&self.timed).await?;
+            let rows = sqlx::query(statements::CART_WITH_PRODUCTS).bind(session).fetch_all(self.timed.here()).await?;
             return rows
                 .iter()
                 .map(|row| Ok(Item { id: row.try_get(0)?, text: row.try_get(2)?, amount: row.try_get(3)? }))
                 .collect();
         }
         let mut items = Vec::new();
-        for line in sqlx::query(statements::CART).bind(session).fetch_all(&self.timed).await? {
+        for line in sqlx::query(statements::CART).bind(session).fetch_all(self.timed.here()).await? {
             let id: i64 = line.try_get(0)?;
-            let product = sqlx::query(statements::CART_PRODUCT).bind(id).fetch_one(&self.timed).await?;
+            let product = sqlx::query(statements::CART_PRODUCT).bind(id).fetch_one(self.timed.here()).await?;
             items.push(Item { id, text: product.try_get(0)?, amount: product.try_get(1)? });
         }
         Ok(items)
@@ -209,29 +209,29 @@ impl Database {
 
     /// The discount of a voucher in percent, 0 when there is no such voucher.
     pub async fn voucher(&self, code: &str) -> Result<i64, sqlx::Error> {
-        let row = sqlx::query(statements::VOUCHER).bind(code).fetch_optional(&self.timed).await?;
+        let row = sqlx::query(statements::VOUCHER).bind(code).fetch_optional(self.timed.here()).await?;
         row.map_or(Ok(0), |row| row.try_get(0))
     }
 
     /// Places an order.
     pub async fn place_order(&self, customer: i64, total_cents: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::ORDER_ADD).bind(customer).bind(total_cents).execute(&self.timed).await?;
+        sqlx::query(statements::ORDER_ADD).bind(customer).bind(total_cents).execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// The newest orders of a customer with their lines.
     pub async fn orders(&self, customer: i64) -> Result<Vec<Item>, sqlx::Error> {
         if self.plants.repeated != Some(RepeatedQuery::OrderLines) {
-            let rows = sqlx::query(statements::ORDERS_WITH_LINES).bind(customer).fetch_all(&self.timed).await?;
+            let rows = sqlx::query(statements::ORDERS_WITH_LINES).bind(customer).fetch_all(self.timed.here()).await?;
             return rows
                 .iter()
                 .map(|row| Ok(Item { id: row.try_get(0)?, text: "line".to_owned(), amount: row.try_get(2)? }))
                 .collect();
         }
         let mut items = Vec::new();
-        for order in sqlx::query(statements::ORDERS).bind(customer).fetch_all(&self.timed).await? {
+        for order in sqlx::query(statements::ORDERS).bind(customer).fetch_all(self.timed.here()).await? {
             let id: i64 = order.try_get(0)?;
-            for line in sqlx::query(statements::ORDER_LINES).bind(id).fetch_all(&self.timed).await? {
+            for line in sqlx::query(statements::ORDER_LINES).bind(id).fetch_all(self.timed.here()).await? {
                 items.push(Item { id, text: "line".to_owned(), amount: line.try_get(0)? });
             }
         }
@@ -245,50 +245,50 @@ impl Database {
         } else {
             statements::STATEMENT_KEPT
         };
-        let row = sqlx::query(statement).bind(customer).fetch_optional(&self.timed).await?;
+        let row = sqlx::query(statement).bind(customer).fetch_optional(self.timed.here()).await?;
         let amount = row.map_or(Ok(None), |row| row.try_get::<Option<i64>, _>(1))?.unwrap_or(0);
         Ok(Item { id: customer, text: "statement".to_owned(), amount })
     }
 
     /// The wish list of a customer.
     pub async fn wishes(&self, customer: i64) -> Result<Vec<Item>, sqlx::Error> {
-        let rows = sqlx::query(statements::WISHES).bind(customer).fetch_all(&self.timed).await?;
+        let rows = sqlx::query(statements::WISHES).bind(customer).fetch_all(self.timed.here()).await?;
         rows.iter().map(|row| Ok(Item { id: row.try_get(0)?, text: row.try_get(1)?, amount: 0 })).collect()
     }
 
     /// Adds to the wish list of a customer.
     pub async fn add_wish(&self, customer: i64, product: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::WISH_ADD).bind(customer).bind(product).bind("now").execute(&self.timed).await?;
+        sqlx::query(statements::WISH_ADD).bind(customer).bind(product).bind("now").execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// The messages of a customer.
     pub async fn messages(&self, customer: i64) -> Result<Vec<Item>, sqlx::Error> {
-        let rows = sqlx::query(statements::MESSAGES).bind(customer).fetch_all(&self.timed).await?;
+        let rows = sqlx::query(statements::MESSAGES).bind(customer).fetch_all(self.timed.here()).await?;
         rows.iter().map(|row| Ok(Item { id: customer, text: row.try_get(0)?, amount: 0 })).collect()
     }
 
     /// Stores a review.
     pub async fn add_review(&self, product: i64, author: i64, stars: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::REVIEW_ADD).bind(product).bind(author).bind(stars).execute(&self.timed).await?;
+        sqlx::query(statements::REVIEW_ADD).bind(product).bind(author).bind(stars).execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// Renames a customer.
     pub async fn set_profile(&self, customer: i64, name: &str) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::PROFILE_SET).bind(customer).bind(name).execute(&self.timed).await?;
+        sqlx::query(statements::PROFILE_SET).bind(customer).bind(name).execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// Takes a return.
     pub async fn add_return(&self, customer: i64, reason: &str) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::RETURN_ADD).bind(customer).bind(reason).execute(&self.timed).await?;
+        sqlx::query(statements::RETURN_ADD).bind(customer).bind(reason).execute(self.timed.here()).await?;
         Ok(())
     }
 
     /// Subscribes to the newsletter.
     pub async fn subscribe(&self, customer: i64) -> Result<(), sqlx::Error> {
-        sqlx::query(statements::SUBSCRIBE).bind(customer).execute(&self.timed).await?;
+        sqlx::query(statements::SUBSCRIBE).bind(customer).execute(self.timed.here()).await?;
         Ok(())
     }
 }
