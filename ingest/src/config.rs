@@ -76,6 +76,15 @@ impl Default for Limits {
     }
 }
 
+/// Files of a certificate, both in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, followed by those that lead to a root.
+    pub certificate: PathBuf,
+    /// Its private key (PKCS #8, SEC 1 or PKCS #1).
+    pub key: PathBuf,
+}
+
 /// Everything `gemba serve` can be told.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -85,6 +94,10 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// Address of OTLP/gRPC; `None` leaves gRPC to the main address, which takes it too.
     pub grpc_listen: Option<SocketAddr>,
+    /// What encrypts on addresses beyond loopback; those on loopback stay as they are. Default none.
+    pub tls: Option<TlsFiles>,
+    /// How often the files are looked at for a renewed certificate. Default a minute.
+    pub tls_refresh: Duration,
     /// Listen beyond loopback without TLS, because something in front encrypts.
     pub insecure_listen: bool,
     /// A ClickHouse server; `None` starts the embedded engine.
@@ -116,6 +129,8 @@ impl ServeConfig {
             data: data.into(),
             listen: DEFAULT_LISTEN,
             grpc_listen: Some(DEFAULT_GRPC_LISTEN),
+            tls: None,
+            tls_refresh: Duration::from_mins(1),
             insecure_listen: false,
             clickhouse: None,
             queries: None,

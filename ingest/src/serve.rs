@@ -12,7 +12,8 @@ use crate::config::ServeConfig;
 use crate::control::{Control, ControlError};
 use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
-use crate::http::{self, App, acts};
+use crate::http::tls::{Certificate, TlsError};
+use crate::http::{self, App, Listener, acts};
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, StoreError, removals};
@@ -20,14 +21,14 @@ use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// File in the data folder that a running server holds locked; its content is the server's process id.
@@ -74,6 +75,9 @@ pub enum ServeError {
     /// An address beyond loopback without encryption.
     #[error("{0} can be reached from other machines, and keys and data would travel there unencrypted")]
     Exposed(SocketAddr),
+    /// The certificate.
+    #[error("the certificate cannot be used")]
+    Tls(#[source] TlsError),
     /// An address that cannot be bound.
     #[error("cannot listen on {address}")]
     Listen {
@@ -106,8 +110,11 @@ impl ServeError {
             Self::Data { .. } => "name another folder with --data, or give this user the right to write there".into(),
             Self::InUse { .. } => "stop the other one, or name another folder with --data".into(),
             Self::Exposed(_) => {
-                "listen on 127.0.0.1 behind a proxy that speaks TLS, or allow it with --insecure-listen".into()
+                "give a certificate with --tls-certificate and --tls-key, listen on 127.0.0.1 behind a proxy that speaks TLS, or allow \
+                 it with --insecure-listen"
+                    .into()
             }
+            Self::Tls(_) => "mend the file the message names; --tls-certificate takes the whole chain, both are PEM".into(),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 "another program has the address; stop it, or name another with --listen and --grpc-listen".into()
             }
@@ -172,12 +179,13 @@ impl DataLock {
 #[derive(Debug)]
 pub struct Running {
     url: String,
+    inner_url: String,
     grpc_address: Option<SocketAddr>,
     data: PathBuf,
     app: Arc<App>,
     stop: watch::Sender<bool>,
     servers: JoinSet<()>,
-    background: JoinHandle<()>,
+    background: JoinSet<()>,
     drain_timeout: Duration,
     _lock: DataLock,
 }
@@ -188,7 +196,7 @@ pub struct Running {
 /// Each [`ServeError`] has a [hint](ServeError::hint).
 pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     for address in [Some(config.listen), config.grpc_listen].into_iter().flatten() {
-        if !address.ip().is_loopback() && !config.insecure_listen {
+        if !address.ip().is_loopback() && config.tls.is_none() && !config.insecure_listen {
             return Err(ServeError::Exposed(address));
         }
     }
@@ -198,9 +206,15 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         None => Catalog::builtin(),
     };
     let catalog = catalog.map_err(ServeError::Queries)?;
-    let listener = bind(config.listen).await?;
+    let certificate = config.tls.clone().map(Certificate::load).transpose().map_err(ServeError::Tls)?;
+    let listener = bind(config.listen, certificate.as_ref()).await?;
     let grpc_listener = match config.grpc_listen {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind(address, certificate.as_ref()).await?),
+        None => None,
+    };
+    // Gemba's own use takes a way of its own where the main one asks for the name in a certificate.
+    let inner_listener = match listener.tls {
+        Some(_) => Some(bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).await?),
         None => None,
     };
     let (store, engine) = connect(&config).await?;
@@ -209,25 +223,50 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
     let app = Arc::new(App::new(&config, control, pipeline, store, engine, catalog));
 
-    let address_of = |listener: &TcpListener| {
-        listener.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })
+    let address_of = |listener: &Listener| {
+        listener.tcp.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })
     };
-    let url = format!("http://{}", address_of(&listener)?);
+    let scheme = if listener.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", address_of(&listener)?);
+    let inner_url = match &inner_listener {
+        Some(inner) => format!("http://{}", address_of(inner)?),
+        None => url.clone(),
+    };
     let grpc_address = grpc_listener.as_ref().map(address_of).transpose()?;
     let (stop, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
-    for listener in [Some(listener), grpc_listener].into_iter().flatten() {
+    for listener in [Some(listener), grpc_listener, inner_listener].into_iter().flatten() {
         servers.spawn(http::serve(listener, Arc::clone(&app), stopping.clone(), REQUEST_GRACE));
     }
-    let background = tokio::spawn(keep_up(Arc::clone(&app)));
+    let mut background = JoinSet::new();
+    background.spawn(keep_up(Arc::clone(&app)));
+    if let Some(certificate) = certificate {
+        background.spawn(keep_certificate(certificate, config.tls_refresh));
+    }
     let drain_timeout = config.drain_timeout;
-    Ok(Running { url, grpc_address, data: config.data, app, stop, servers, background, drain_timeout, _lock: lock })
+    Ok(Running {
+        url,
+        inner_url,
+        grpc_address,
+        data: config.data,
+        app,
+        stop,
+        servers,
+        background,
+        drain_timeout,
+        _lock: lock,
+    })
 }
 
 impl Running {
-    /// Address of OTLP/HTTP, the API and the dashboard: `http://host:port`.
+    /// Address of OTLP/HTTP, the API and the dashboard: `http://host:port`, or with https beyond loopback.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The same, without encryption and for this process only where [`url`](Self::url) is encrypted.
+    pub fn inner_url(&self) -> &str {
+        &self.inner_url
     }
 
     /// Address of OTLP/gRPC, where it has one of its own.
@@ -253,7 +292,7 @@ impl Running {
         if !self.app.requests_done(REQUEST_GRACE).await {
             tracing::warn!("requests in flight did not finish in time and are cut");
         }
-        self.background.abort();
+        self.background.abort_all();
         let is_drained = self.app.pipeline.drain(self.drain_timeout).await;
         // No receiver means that the servers are gone already.
         self.stop.send_replace(true);
@@ -276,8 +315,27 @@ impl Running {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+/// Binds an address; one that other machines reach is encrypted where there is a certificate.
+async fn bind(address: SocketAddr, certificate: Option<&Arc<Certificate>>) -> Result<Listener, ServeError> {
+    let tcp = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let certificate = certificate.filter(|_| !address.ip().is_loopback());
+    Ok(Listener { tcp, tls: certificate.map(Certificate::acceptor).transpose().map_err(ServeError::Tls)? })
+}
+
+/// Shows a certificate that was renewed to whoever connects from then on. Ends with the server.
+async fn keep_certificate(certificate: Arc<Certificate>, pause: Duration) {
+    loop {
+        tokio::time::sleep(pause).await;
+        // Two small files; nothing waits for them.
+        match certificate.refresh() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("the certificate was renewed"),
+            Err(error) => {
+                let error = http::error::chain(&error);
+                tracing::warn!(error, "the certificate cannot be read again; the one before goes on");
+            }
+        }
+    }
 }
 
 /// A client of the configured ClickHouse, or of the embedded engine, which is started.

@@ -36,8 +36,8 @@ pub enum Compression {
 ///
 /// The environment wins over what is said here, so that an operator has the last word: `GEMBA_ENDPOINT`, `GEMBA_KEY`,
 /// `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_HASH_USERS`, `GEMBA_ALLOW_ATTRIBUTES`,
-/// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES`, `GEMBA_COMPRESSION`
-/// and `GEMBA_DISABLED`;
+/// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES`, `GEMBA_COMPRESSION`,
+/// `GEMBA_CA` and `GEMBA_DISABLED`;
 /// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the host's own OpenTelemetry is
 /// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
 ///
@@ -75,6 +75,7 @@ pub struct Config {
     send_interval: Duration,
     shutdown_timeout: Duration,
     request_timeout: Duration,
+    ca: Option<PathBuf>,
     compression: Compression,
     on_error: Option<OnError>,
 }
@@ -125,6 +126,7 @@ impl Config {
             send_interval: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
+            ca: None,
             compression: Compression::default(),
             on_error: None,
         }
@@ -395,6 +397,17 @@ impl Config {
     /// ```
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
+        self
+    }
+
+    /// File of the certificates in PEM that a server with https is trusted by, for one whose certificate no public authority has
+    /// signed; `GEMBA_CA` wins. Read once, at the start. Without it the public authorities are trusted, as Mozilla lists them.
+    ///
+    /// ```
+    /// let config = gemba::Config::new("shop").ca("/etc/ssl/our-own.pem");
+    /// ```
+    pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
+        self.ca = Some(file.into());
         self
     }
 

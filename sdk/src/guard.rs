@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::pipeline::{self, Pipeline};
 use crate::{attempt, clock, privacy, state};
 use once_cell::sync::OnceCell;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -56,6 +57,14 @@ pub enum InitError {
         /// What it holds.
         value: String,
     },
+    /// The file of certificates to trust cannot be read, or holds none in PEM.
+    #[error("{} holds no certificate in PEM: {problem}", path.display())]
+    InvalidCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Recording has been started in this process before; it can be started once.
     #[error("recording has been started in this process before")]
     AlreadyStarted,
@@ -88,13 +97,14 @@ pub(crate) fn start(settings: Settings) -> Result<Guard, InitError> {
         return Ok(Guard { is_active: false });
     }
     let destination = format!("{} to {}", settings.name(), settings.endpoint);
+    let agent = pipeline::export::agent(settings.ca.as_deref())?;
     let mut is_first = false;
     PIPELINE.get_or_try_init(|| {
         is_first = true;
         clock::start();
         privacy::configure(settings.privacy.clone());
         pipeline::ring::configure(settings.ring_bytes, settings.max_rings);
-        Pipeline::start(settings).map_err(InitError::Thread)
+        Pipeline::start(settings, agent).map_err(InitError::Thread)
     })?;
     if !is_first {
         return Err(InitError::AlreadyStarted);

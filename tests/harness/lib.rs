@@ -4,6 +4,7 @@
 
 pub mod binary;
 pub mod browser;
+pub mod certificate;
 pub mod client;
 pub mod data;
 pub mod database;

@@ -76,7 +76,7 @@ impl Server {
 
     /// A URL of a path.
     pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.running.url())
+        format!("{}{path}", self.running.inner_url())
     }
 
     /// Sends logs in protobuf with the ingest key of the project `default`.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const PASSWORD: &str = "of these claims";
@@ -244,6 +244,50 @@ async fn while_clickhouse_is_away_memory_stays_flat_and_everything_is_stored_lat
     assert_eq!((status.mode, status.pending_records, status.store_problem), (Mode::Live, 0, None));
     assert!(status.log_bytes <= 2 << 20, "{} bytes of stored log are kept", status.log_bytes);
     site.check("live again").await;
+}
+
+/// Sends one event and waits until it can be queried; how many records wait then.
+async fn pending_when_new_data_are_visible(site: &mut Site, pipeline: &Pipeline) -> u64 {
+    let (submission, ids) = site.submission(1, None);
+    pipeline.submit(submission).await.unwrap();
+    let sql = format!("SELECT count() FROM events WHERE strings['id'] = '{}'", ids[0]);
+    site.acknowledged.extend(ids);
+    let deadline = Instant::now() + PATIENCE;
+    // The engine is just coming back, so it may refuse to answer at first.
+    while site.engine.client().number(&sql).await.unwrap_or(0) == 0 {
+        assert!(Instant::now() < deadline, "a new event is not stored: {:?}", pipeline.status());
+    }
+    pipeline.status().pending_records
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_outage_left_behind_holds_up_no_new_data_also_after_a_kill() {
+    const LEFT: u64 = 60_000;
+    let mut site = Site::start().await;
+    let config = PipelineConfig { max_waiting_bytes: 1 << 20, max_cut_rows: 500, ..site.config() };
+    let pipeline = pipeline_with(config.clone(), site.engine.client());
+    site.send(&pipeline, 100).await;
+    assert!(pipeline.flush(PATIENCE).await);
+    site.engine.kill();
+    for _ in 0..LEFT / 500 {
+        site.send(&pipeline, 500).await;
+    }
+    assert_eq!(pipeline.status().mode, Mode::Behind);
+    site.engine.restart();
+    let pending = pending_when_new_data_are_visible(&mut site, &pipeline).await;
+    assert!(pending > LEFT / 2, "{pending} of {LEFT} were left when new data became visible");
+
+    // As a kill: what was in no cut is known from the file of cuts alone.
+    drop(pipeline);
+    let pipeline = pipeline_with(config, site.engine.client());
+    let left = pipeline.status().pending_records;
+    assert!(left > 0, "everything was stored before the kill");
+    let pending = pending_when_new_data_are_visible(&mut site, &pipeline).await;
+    assert!(pending > left / 2, "{pending} of {left} were left when new data became visible");
+    assert!(pipeline.flush(PATIENCE).await);
+    site.check("after a backlog").await;
+    let status = pipeline.status();
+    assert_eq!((status.mode, status.pending_records), (Mode::Live, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

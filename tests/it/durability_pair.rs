@@ -8,7 +8,7 @@ use gemba_tests::client::{post, send};
 use gemba_tests::engine;
 use gemba_tests::server::{Keys, Process};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// An engine and two nodes on it.
@@ -115,6 +115,35 @@ async fn a_batch_sent_to_both_nodes_of_a_pair_is_stored_once() {
             }
         }
     }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_made_on_one_node_works_on_the_other() {
+    let pair = Pair::start();
+    let [first, second] = pair.urls();
+    let created =
+        post(&format!("{first}/api/v1/projects"), &pair.keys.admin, "application/json", r#"{"name":"shared"}"#);
+    let created = send(created).await;
+    assert!(created.status.is_success(), "{:?}", created.body);
+    let created = created.json();
+    let key = created["ingest_key"].as_str().unwrap_or_else(|| panic!("{created}"));
+    let sent = || {
+        post(
+            &format!("{second}/v1/logs"),
+            key,
+            "application/x-protobuf",
+            request(&["shared".to_owned()], 1_790_000_000_000),
+        )
+    };
+    let deadline = Instant::now() + Duration::from_mins(1);
+    // The node looks for news by itself; it tells nobody when it has.
+    while send(sent()).await.status != 200 {
+        assert!(Instant::now() < deadline, "the key stays unknown");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    pair.flush().await;
+    assert_eq!(pair.number("SELECT count() FROM events WHERE strings['id'] = 'shared'").await, 1);
     pair.stop().await;
 }
 

@@ -38,3 +38,4 @@ mod statements;
 mod targets;
 mod tenancy;
 mod tidy;
+mod tls;

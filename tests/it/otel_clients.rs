@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// What an instrumented application in Python installs.
-const PYTHON_PACKAGES: &[&str] = &[
+pub(crate) const PYTHON_PACKAGES: &[&str] = &[
     "opentelemetry-sdk==1.45.1",
     "opentelemetry-exporter-otlp-proto-http==1.45.1",
     "opentelemetry-exporter-otlp-proto-grpc==1.45.1",
@@ -57,8 +57,13 @@ fn address(server: &Server, protocol: &str) -> String {
 }
 
 /// Runs a client program to its end.
-async fn run(mut command: Command, server: &Server, protocol: &str, service: &str) {
-    command.arg(address(server, protocol)).arg(&server.keys.ingest).arg(protocol).arg(service);
+async fn run(command: Command, server: &Server, protocol: &str, service: &str) {
+    run_at(command, &address(server, protocol), &server.keys.ingest, protocol, service).await;
+}
+
+/// The same, sending to an address of its own.
+pub(crate) async fn run_at(mut command: Command, address: &str, key: &str, protocol: &str, service: &str) {
+    command.arg(address).arg(key).arg(protocol).arg(service);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("sent"), "{service}: {out}\n{err}");
@@ -72,7 +77,7 @@ fn the_row_of(rows: &[Map<String, Value>], column: &str, value: &str) -> Map<Str
 }
 
 /// What the three programs send, as it must lie in the tables and come out of the saved questions.
-async fn check(server: &Server, service: &str) {
+pub(crate) async fn check(server: &Server, service: &str) {
     let number = async |what: &str, from: &str| {
         server.number(&format!("SELECT toUInt64({what}) FROM {from} WHERE service = '{service}'")).await
     };
@@ -88,7 +93,7 @@ async fn check(server: &Server, service: &str) {
     assert_eq!(number("uniqExact(trace_id)", "query_samples").await, 100, "{service}");
     assert_eq!(number("count()", "requests").await, 100, "{service}");
 
-    let project = Project::default_of(server.running.url(), &server.keys);
+    let project = Project::default_of(server.running.inner_url(), &server.keys);
     let rows = project.ask("slow_queries", &[("service", service)]).await;
     assert_eq!(rows.len(), 2, "{service}: {rows:#?}");
     let spans = the_row_of(&rows, "system", "postgresql");
@@ -106,7 +111,7 @@ async fn check(server: &Server, service: &str) {
 
 /// The books of a server: so many plain log lines were refused, and nothing is unexplained.
 async fn check_books(server: &Server, refused: u64) {
-    let losses = Project::default_of(server.running.url(), &server.keys).ask("losses", &[]).await;
+    let losses = Project::default_of(server.running.inner_url(), &server.keys).ask("losses", &[]).await;
     let records = |term: &str| -> u64 {
         losses.iter().filter(|row| row["term"] == term).map(|row| row["records"].as_u64().unwrap()).sum()
     };
@@ -205,7 +210,7 @@ fn visit(shop: &Shop) {
 
 /// Each query is there once, with all its calls, its text without values, its errors and its route.
 async fn check_shop(server: &Server, service: &str) {
-    let project = Project::default_of(server.running.url(), &server.keys);
+    let project = Project::default_of(server.running.inner_url(), &server.keys);
     let rows = project.ask("slow_queries", &[("service", service)]).await;
     let of = |start: &str| {
         let found: Vec<_> = rows.iter().filter(|row| row["text"].as_str().unwrap().starts_with(start)).collect();

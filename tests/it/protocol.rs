@@ -24,6 +24,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -312,6 +313,36 @@ async fn slow_senders_lose_their_connection_and_others_do_not_wait_for_them() {
     let answer = half_a_body.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
     assert!(started.elapsed() < patience / 2, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_wait_until_one_is_free_and_idle_ones_make_room() {
+    const CONNECTIONS: usize = 4;
+    let server = Server::start_with(|config| {
+        config.limits.max_connections = CONNECTIONS;
+        config.limits.idle_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let address = server.running.url().strip_prefix("http://").unwrap().to_owned();
+    let asked = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(asked).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(stream);
+    }
+    let mut late = tokio::net::TcpStream::connect(&address).await.unwrap();
+    late.write_all(asked).await.unwrap();
+    let mut answer = [0; 12];
+    let at_once = tokio::time::timeout(Duration::from_millis(300), late.read_exact(&mut answer)).await;
+    assert!(at_once.is_err(), "a connection beyond the limit was answered");
+    // Nobody says another word: the idle ones are closed and the late one is answered.
+    late.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]

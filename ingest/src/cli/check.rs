@@ -3,6 +3,7 @@
 //! Looks at the data folder, the disk, the clock, ClickHouse or the engine, the migrations and the freshness of the data.
 //! Changes nothing. With a server at work on the data folder, asks that server instead of starting a second engine.
 
+use super::remote::agent;
 use super::serve::StoreArgs;
 use super::store::{OpenStore, with_store};
 use super::{Failure, say};
@@ -11,8 +12,9 @@ use crate::serve::{DataLock, ServeError};
 use crate::store::migrations::{self, State};
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Free disk below which the finding is a problem: the pipeline refuses new data below it.
 const LEAST_FREE_BYTES: u64 = 1 << 30;
@@ -22,6 +24,9 @@ const MOST_CLOCK_SKEW_MS: i64 = 1_000;
 /// A clock before this is wrong: 2026-01-01, when this program did not exist yet.
 const EARLIEST_NOW_MS: i64 = 1_767_225_600_000;
 
+/// How long a running server may take to say how it is.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Arguments of `gemba check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
@@ -30,6 +35,9 @@ pub(super) struct CheckArgs {
     /// Address of the running server, if there is one
     #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     url: String,
+    /// Certificate in PEM that a server with https is trusted by; without one the public authorities are
+    #[arg(long, env = "GEMBA_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +69,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     match DataLock::take(&data) {
         Err(error @ ServeError::InUse { .. }) => {
             findings.push(Finding::good("data folder", error.to_string()));
-            findings.push(server(&args.url));
+            findings.push(server(&agent(args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
         }
         Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
         Ok(lock) => {
@@ -124,9 +132,9 @@ fn disk(data: &Path) -> Finding {
 }
 
 /// What a running server says of itself.
-fn server(url: &str) -> Finding {
+fn server(agent: &ureq::Agent, url: &str) -> Finding {
     let remedy = "its log on stderr says more; --url names another address";
-    let answer = ureq::get(format!("{url}/readyz")).config().http_status_as_error(false).build().call();
+    let answer = agent.get(format!("{url}/readyz")).call();
     let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
     let body: Value = match text {
         Ok(text) => serde_json::from_str(&text).unwrap_or(Value::Null),

@@ -10,7 +10,7 @@ mod preset;
 mod record;
 
 use super::progress::Progress;
-use super::remote::{Credential, RemoteArgs, key_in};
+use super::remote::{Credential, RemoteArgs, agent, key_in};
 use super::{Failure, say};
 use flate2::read::MultiGzDecoder;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
@@ -207,11 +207,7 @@ impl<'a> Sender<'a> {
             Some(key) => key.clone(),
             None => key_in(&args.remote.data, Credential::Ingest(&args.project))?,
         };
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_mins(1)))
-            .build()
-            .into();
+        let agent = agent(args.remote.ca.as_deref(), Duration::from_mins(1))?;
         Ok(Self { agent, args, key })
     }
 

@@ -4,7 +4,7 @@
 //! after SIGTERM or SIGINT.
 
 use super::{Failure, say};
-use crate::config::{ClickHouseTarget, DEFAULT_GRPC_LISTEN, DEFAULT_LISTEN, Limits, ServeConfig};
+use crate::config::{ClickHouseTarget, DEFAULT_GRPC_LISTEN, DEFAULT_LISTEN, Limits, ServeConfig, TlsFiles};
 use crate::serve;
 use clap::Args;
 use std::net::SocketAddr;
@@ -71,6 +71,12 @@ pub(super) struct ServeArgs {
     /// Open no address of its own for gRPC
     #[arg(long, env = "GEMBA_NO_GRPC_LISTEN")]
     no_grpc_listen: bool,
+    /// Certificate chain in PEM: addresses beyond this machine speak TLS; a renewed file is taken within a minute
+    #[arg(long, env = "GEMBA_TLS_CERTIFICATE", requires = "tls_key", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate, in PEM
+    #[arg(long, env = "GEMBA_TLS_KEY", requires = "tls_certificate", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
     /// Listen beyond this machine without TLS, because something in front encrypts
     #[arg(long, env = "GEMBA_INSECURE_LISTEN")]
     insecure_listen: bool,
@@ -122,6 +128,7 @@ impl ServeArgs {
         Ok(ServeConfig {
             listen: self.listen,
             grpc_listen: (!self.no_grpc_listen).then_some(self.grpc_listen),
+            tls: self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
             insecure_listen: self.insecure_listen,
             queries: self.queries,
             cors_origins: self.cors_origins,
@@ -140,7 +147,7 @@ impl ServeArgs {
 /// environment, whose `GEMBA_ENDPOINT` may mean another server.
 fn record_own_use(running: &serve::Running) -> Option<gemba::Guard> {
     let config = gemba::Config::new("gemba")
-        .endpoint(running.url())
+        .endpoint(running.inner_url())
         .key(running.app().control.own_key())
         .release(env!("CARGO_PKG_VERSION"))
         // The binary also holds the demo's shop.

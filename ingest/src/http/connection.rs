@@ -1,7 +1,7 @@
 //! Accepts connections and bounds them: how many, how long silent, how large their headers.
 //!
-//! In: a bound listener and a signal to stop. Out: every request to [`route::handle`]. Speaks HTTP/1.1 and HTTP/2 with
-//! prior knowledge on the same port. Does not read bodies.
+//! In: a bound listener and a signal to stop. Out: every request to [`route::handle`]. Speaks HTTP/1.1 and HTTP/2 on the same
+//! port: HTTP/2 with prior knowledge, or as agreed on with TLS. Does not read bodies.
 
 use super::{App, route};
 use crate::config::Limits;
@@ -14,10 +14,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_rustls::TlsAcceptor;
 
 /// How often an HTTP/2 peer is asked whether it is still there, so that a dead one gives its connection back.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -30,10 +32,24 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Pause after the kernel refused to accept (out of descriptors): at once it would refuse again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// A bound address, and what encrypts there.
+pub struct Listener {
+    /// The address.
+    pub tcp: TcpListener,
+    /// `None`: what arrives is not encrypted.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").field("tcp", &self.tcp).field("is_encrypted", &self.tls.is_some()).finish()
+    }
+}
+
 /// Serves `listener` until `stop` turns true, then lets requests in flight finish for up to `grace` and returns.
 ///
 /// At most [`Limits::max_connections`] are open at once; further ones wait in the kernel's queue.
-pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiver<bool>, grace: Duration) {
+pub async fn serve(listener: Listener, app: Arc<App>, mut stop: watch::Receiver<bool>, grace: Duration) {
     let builder = Arc::new(builder(&app.limits));
     let slots = Arc::new(Semaphore::new(app.limits.max_connections));
     let mut connections = JoinSet::new();
@@ -42,10 +58,17 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: watch::Receiv
         let accepted = tokio::select! {
             () = &mut stopping => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &slots) => accepted,
+            accepted = accept(&listener.tcp, &slots) => accepted,
         };
         if let Some((stream, slot)) = accepted {
-            connections.spawn(connection(stream, Arc::clone(&builder), Arc::clone(&app), stop.clone(), slot));
+            // Answers are small and complete; waiting to fill a packet only delays them. A socket that refuses works all
+            // the same.
+            drop(stream.set_nodelay(true));
+            let (builder, app, stop) = (Arc::clone(&builder), Arc::clone(&app), stop.clone());
+            match &listener.tls {
+                None => connections.spawn(connection(stream, builder, app, stop, slot)),
+                Some(acceptor) => connections.spawn(encrypted(acceptor.clone(), stream, builder, app, stop, slot)),
+            };
         }
     }
     // Nobody new is let in from here on; a client gets a refused connection and tries another node.
@@ -99,16 +122,35 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
 }
 
+/// A connection that begins with a handshake, which has as long as the headers of a request.
+async fn encrypted(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    builder: Arc<Builder<TokioExecutor>>,
+    app: Arc<App>,
+    stop: watch::Receiver<bool>,
+    slot: OwnedSemaphorePermit,
+) {
+    let shaking = tokio::time::timeout(app.limits.header_timeout, acceptor.accept(stream));
+    let shaken = tokio::select! {
+        shaken = shaking => shaken,
+        () = stopped(stop.clone()) => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => connection(stream, builder, app, stop, slot).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection could not be encrypted"),
+        Err(_) => tracing::debug!("a connection did not say how to encrypt in time"),
+    }
+}
+
 /// One connection from its first byte to its last; `_slot` is its place among the connections.
 async fn connection(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     builder: Arc<Builder<TokioExecutor>>,
     app: Arc<App>,
     stop: watch::Receiver<bool>,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Answers are small and complete; waiting to fill a packet only delays them. A socket that refuses works all the same.
-    drop(stream.set_nodelay(true));
     let idle_timeout = app.limits.idle_timeout;
     let activity = Arc::new(Activity::new());
     let service = {

@@ -1,7 +1,7 @@
 //! The server's HTTP surface: takes bytes from strangers and answers them.
 //!
-//! [`serve`] accepts connections (HTTP/1.1 and HTTP/2 without TLS on one port), [`route`] finds who answers, [`body`]
-//! is the only door for bodies, [`auth`] tells whose key it is. [`otlp`] and [`grpc`] take data, [`admin`] manages
+//! [`serve`] accepts connections (HTTP/1.1 and HTTP/2 on one port, with [`tls`] where other machines reach it), [`route`] finds
+//! who answers, [`body`] is the only door for bodies, [`auth`] tells whose key it is. [`otlp`] and [`grpc`] take data, [`admin`] manages
 //! projects, [`query`], [`saved`] and [`cohorts`] answer questions, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
 //! What the bytes mean is decided elsewhere: nothing here looks inside a record.
 
@@ -22,6 +22,7 @@ pub mod otlp;
 pub mod query;
 pub mod route;
 pub mod saved;
+pub mod tls;
 
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
@@ -41,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-pub use connection::serve;
+pub use connection::{Listener, serve};
 
 /// Questions answered at a time; the others wait. Chosen: each may use all cores and gigabytes of memory.
 const MAX_QUESTIONS: usize = 2;

@@ -1,7 +1,7 @@
 //! What each insert holds, written down and durable before the insert is sent.
 //!
 //! In: cuts as the pipeline makes them, and word of what became of them. Out, after any crash: the cuts not proven to be
-//! stored, the first position in no cut, and numbers never given before. Replay reads cuts and never derives them anew: a
+//! stored, the positions in no cut, and numbers never given before. Replay reads cuts and never derives them anew: a
 //! cut made by a timer or by an older decoder would come out differently. Knows nothing of ClickHouse.
 //!
 //! The file `cuts` holds frames (see the log) whose heads are JSON. It is rewritten, to what still matters, at every
@@ -12,6 +12,7 @@ use super::{LogError, frame};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -92,7 +93,14 @@ pub struct Ghost {
 #[serde(rename_all = "snake_case")]
 enum Record {
     /// First record of a file: everything before it in short.
-    Base { version: u32, next_cut: u64, next_insert: u64, uncut: u64 },
+    Base {
+        version: u32,
+        next_cut: u64,
+        next_insert: u64,
+        uncut: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backlog: Option<Range<u64>>,
+    },
     /// A cut; one of the same number replaces it.
     Cut(Cut),
     /// The cut is stored.
@@ -100,6 +108,8 @@ enum Record {
     /// Inserts of a cut were replaced: the cut as it is now and the inserts to watch, in one record so that neither can be
     /// there without the other.
     Replaced { cut: Cut, ghosts: Vec<Ghost> },
+    /// Cuts go on from here, and what lies before it in no cut becomes the backlog.
+    Fork { at: u64 },
     /// A replaced insert still watched when the file was rewritten.
     Ghost(Ghost),
     /// A replaced insert needs no more watching.
@@ -119,6 +129,8 @@ pub struct CutBook {
     next_cut: u64,
     next_insert: u64,
     uncut: u64,
+    /// In no cut either, before `uncut`; never empty.
+    backlog: Option<Range<u64>>,
     open: BTreeMap<u64, Cut>,
     ghosts: Vec<Ghost>,
 }
@@ -148,6 +160,7 @@ impl CutBook {
             next_cut: 0,
             next_insert: 1,
             uncut: 0,
+            backlog: None,
             open: BTreeMap::new(),
             ghosts: Vec::new(),
         };
@@ -179,10 +192,15 @@ impl CutBook {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Base { version: _, next_cut, next_insert, uncut } => {
+            Record::Base { version: _, next_cut, next_insert, uncut, backlog } => {
                 self.next_cut = next_cut;
                 self.next_insert = next_insert;
                 self.uncut = uncut;
+                self.backlog = backlog;
+            }
+            Record::Fork { at } => {
+                self.backlog = Some(self.uncut..at).filter(|backlog| !backlog.is_empty());
+                self.uncut = self.uncut.max(at);
             }
             Record::Replaced { cut, ghosts } => {
                 self.apply(Record::Cut(cut));
@@ -192,7 +210,12 @@ impl CutBook {
                 self.next_cut = self.next_cut.max(cut.number + 1);
                 let last = cut.blocks.iter().map(|block| block.insert + 1).max().unwrap_or(0);
                 self.next_insert = self.next_insert.max(last);
-                self.uncut = self.uncut.max(cut.end);
+                match &mut self.backlog {
+                    // Read from its beginning on, cut by cut.
+                    Some(backlog) if backlog.contains(&cut.first) => backlog.start = cut.end,
+                    _ => self.uncut = self.uncut.max(cut.end),
+                }
+                self.backlog = self.backlog.take().filter(|backlog| !backlog.is_empty());
                 self.open.insert(cut.number, cut);
             }
             Record::Done { number } => drop(self.open.remove(&number)),
@@ -201,14 +224,20 @@ impl CutBook {
         }
     }
 
-    /// The first position that is in no cut.
+    /// From this position on everything is in no cut.
     pub fn uncut(&self) -> u64 {
         self.uncut
     }
 
+    /// What is in no cut before [`Self::uncut`].
+    pub fn backlog(&self) -> Option<Range<u64>> {
+        self.backlog.clone()
+    }
+
     /// All entries before this position are stored.
     pub fn stored_before(&self) -> u64 {
-        self.open.values().map(|cut| cut.first).min().unwrap_or(self.uncut).min(self.uncut)
+        let uncut = self.backlog.as_ref().map_or(self.uncut, |backlog| backlog.start);
+        self.open.values().map(|cut| cut.first).min().map_or(uncut, |first| first.min(uncut))
     }
 
     /// The cuts not proven to be stored, by number.
@@ -239,6 +268,19 @@ impl CutBook {
     /// [`LogError::Io`]; nothing changed, the same call can be tried again.
     pub fn record(&mut self, cut: Cut) -> Result<(), LogError> {
         self.append(Record::Cut(cut))
+    }
+
+    /// Leaves what is in no cut before `at` as the backlog, so that cuts of newer entries need not wait for it; `at` is not before
+    /// [`Self::uncut`]. Durable on return.
+    ///
+    /// # Errors
+    /// [`LogError::Cuts`] while there is a backlog already; [`LogError::Io`]; nothing changed, the same call can be tried again.
+    pub fn fork(&mut self, at: u64) -> Result<(), LogError> {
+        if self.backlog.is_some() || at < self.uncut {
+            let problem = format!("a backlog up to {at} beside {:?} and {}", self.backlog, self.uncut);
+            return Err(LogError::Cuts { path: self.dir.join(NAME), problem });
+        }
+        self.append(Record::Fork { at })
     }
 
     /// Replaces a cut's blocks after an insert of unknown outcome, and watches the inserts replaced. Durable on return.
@@ -284,8 +326,13 @@ impl CutBook {
 
     /// Writes a new file with only what matters, in the old one's place.
     fn rewrite(&mut self) -> Result<(), LogError> {
-        let base =
-            Record::Base { version: 1, next_cut: self.next_cut, next_insert: self.next_insert, uncut: self.uncut };
+        let base = Record::Base {
+            version: 1,
+            next_cut: self.next_cut,
+            next_insert: self.next_insert,
+            uncut: self.uncut,
+            backlog: self.backlog.clone(),
+        };
         let cuts = self.open.values().cloned().map(Record::Cut);
         let ghosts = self.ghosts.iter().cloned().map(Record::Ghost);
         let mut bytes = Vec::new();

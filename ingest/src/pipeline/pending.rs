@@ -7,6 +7,7 @@
 use crate::identity::ProjectId;
 use crate::log::cuts::CutBook;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Records by project.
 pub(super) type ByProject = BTreeMap<u32, u64>;
@@ -77,16 +78,21 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Standings {
     ranges: BTreeMap<u64, u64>,
+    backlog: Option<Range<u64>>,
     uncut: u64,
 }
 
 impl Standings {
     pub(super) fn of(book: &CutBook) -> Self {
-        Self { ranges: book.open_cuts().map(|cut| (cut.first, cut.end)).collect(), uncut: book.uncut() }
+        Self {
+            ranges: book.open_cuts().map(|cut| (cut.first, cut.end)).collect(),
+            backlog: book.backlog(),
+            uncut: book.uncut(),
+        }
     }
 
     pub(super) fn of_entry(&self, position: u64) -> Standing {
-        if position >= self.uncut {
+        if position >= self.uncut || self.backlog.as_ref().is_some_and(|backlog| backlog.contains(&position)) {
             return Standing::Uncut;
         }
         match self.ranges.range(..=position).next_back() {

@@ -1,8 +1,8 @@
 //! The task that turns what is gathered into cuts and has them stored, few at a time.
 //!
-//! In: rows from the committer, or the position from which it must read the log itself. Out: cuts written down in the
-//! order of their positions, each handed to [`inserts`]. While it reads the log it holds one cut more than are being
-//! inserted, so memory stays flat however long ClickHouse is away.
+//! In: rows from the committer, or the position from which it must read the log itself. Out: cuts written down, each handed to
+//! [`inserts`]. While it reads the log it holds one cut more than are being inserted, so memory stays flat however long
+//! ClickHouse is away. What an outage left behind is stored in turns with what is new, which need not wait for it.
 
 use super::committer::ToWriter;
 use super::core::{Core, chain};
@@ -10,11 +10,13 @@ use super::gather::Gathered;
 use super::inserts::{self, ReadLog};
 use super::queue::Ask;
 use crate::log::Reader;
-use crate::log::cuts::Cut;
+use crate::log::cuts::{Cut, CutBook};
 use crate::otlp::DECODER_VERSION;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
@@ -28,6 +30,16 @@ pub(super) struct Writer {
     read_log: ReadLog,
     /// The inserts under way; they end with this task.
     inserts: JoinSet<()>,
+    /// What the committer went on without.
+    backlog: Option<Backlog>,
+    /// Where the committer has fallen behind since.
+    behind_from: Option<u64>,
+}
+
+/// Entries that are stored between newer ones.
+struct Backlog {
+    reader: Reader,
+    end: u64,
 }
 
 impl Writer {
@@ -38,7 +50,9 @@ impl Writer {
         inbox: UnboundedReceiver<ToWriter>,
         read_log: ReadLog,
     ) -> Self {
-        Self { core, inbox, slots, read_log, inserts: JoinSet::new() }
+        let backlog = core.peek(CutBook::backlog);
+        let backlog = backlog.map(|Range { start, end }| Backlog { reader: read_log(start), end });
+        Self { core, inbox, slots, read_log, inserts: JoinSet::new(), backlog, behind_from: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -50,16 +64,33 @@ impl Writer {
                 drop(slot);
             });
         }
-        while let Some(message) = self.inbox.recv().await {
-            match message {
-                ToWriter::Gathered(gathered) => {
-                    let Some(slot) = self.slot().await else { return };
-                    self.core.figures().waiting_cuts -= 1;
-                    let bytes = gathered.rows.bytes();
-                    self.cut(*gathered, slot, bytes).await;
+        loop {
+            if let Some(backlog) = self.backlog.take() {
+                // In turns: neither what is new nor what is old waits for more than one cut of the other.
+                match self.inbox.try_recv() {
+                    Ok(message) => self.take(message).await,
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => return,
                 }
-                ToWriter::BehindFrom(position) => self.catch_up(position).await,
+                self.backlog = self.store_some_of(backlog).await;
+            } else if let Some(position) = self.behind_from.take() {
+                self.catch_up(position).await;
+            } else {
+                let Some(message) = self.inbox.recv().await else { return };
+                self.take(message).await;
             }
+        }
+    }
+
+    async fn take(&mut self, message: ToWriter) {
+        match message {
+            ToWriter::Gathered(gathered) => {
+                let Some(slot) = self.slot().await else { return };
+                self.core.figures().waiting_cuts -= 1;
+                let bytes = gathered.rows.bytes();
+                self.cut(*gathered, slot, bytes).await;
+            }
+            ToWriter::BehindFrom(position) => self.behind_from = Some(position),
         }
     }
 
@@ -100,28 +131,41 @@ impl Writer {
         });
     }
 
-    /// Reads the log from `position` until it meets the committer, which then gathers again.
+    /// Reads the log from `position` until ClickHouse takes what it finds there. Then the committer gathers again, and what it
+    /// had not gathered before becomes the backlog.
     async fn catch_up(&mut self, position: u64) {
         let mut reader = (self.read_log)(position);
-        let mut until = None;
         loop {
             let Some(slot) = self.slot().await else { return };
-            let (back, gathered) = self.read_cut(reader, until).await;
+            let (back, gathered) = self.read_cut(reader, None).await;
             reader = back;
-            if !gathered.is_empty() {
+            let is_at_end = gathered.is_empty();
+            if !is_at_end {
                 self.cut(gathered, slot, 0).await;
-                continue;
-            }
-            drop(slot);
-            if until.is_some_and(|until| reader.position() >= until) {
-                return;
+                if !self.core.is_store_healthy() {
+                    continue;
+                }
             }
             let (reply, answer) = oneshot::channel();
             self.core.queue.ask(Ask::GoLive(reply));
             // No answer means that the committer has ended; what is left is read at the next start.
-            let Ok(durable) = answer.await else { return };
-            until = Some(durable);
+            let Ok(end) = answer.await else { return };
+            if reader.position() < end {
+                self.core.book(move |book| book.fork(end)).await;
+                self.backlog = Some(Backlog { reader, end });
+            }
+            return;
         }
+    }
+
+    /// Has one cut of the backlog stored; what is left of it.
+    async fn store_some_of(&mut self, backlog: Backlog) -> Option<Backlog> {
+        let slot = self.slot().await?;
+        let (reader, gathered) = self.read_cut(backlog.reader, Some(backlog.end)).await;
+        if !gathered.is_empty() {
+            self.cut(gathered, slot, 0).await;
+        }
+        (reader.position() < backlog.end).then_some(Backlog { reader, ..backlog })
     }
 
     /// Reads entries for one cut: up to its size, to `until`, or to the end of what is durable.

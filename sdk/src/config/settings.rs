@@ -52,6 +52,7 @@ impl Config {
             send_interval: self.send_interval,
             shutdown_timeout: self.shutdown_timeout,
             request_timeout: self.request_timeout,
+            ca: lookup("GEMBA_CA").map(PathBuf::from).or_else(|| self.ca.clone()),
             compression: match lookup("GEMBA_COMPRESSION") {
                 Some(name) => compression(name)?,
                 None => self.compression,
@@ -144,6 +145,8 @@ pub(crate) struct Settings {
     pub(crate) send_interval: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) request_timeout: Duration,
+    /// File of certificates to trust; without one the public authorities are.
+    pub(crate) ca: Option<PathBuf>,
     pub(crate) compression: Compression,
     pub(crate) on_error: Option<OnError>,
 }

@@ -29,6 +29,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
+use ureq::Agent;
 
 /// The drain thread, to be woken.
 static DRAINER: OnceLock<Thread> = OnceLock::new();
@@ -48,15 +49,20 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts both threads.
-    pub(crate) fn start(settings: Settings) -> io::Result<Self> {
+    /// Starts both threads; requests go through `agent`.
+    pub(crate) fn start(settings: Settings, agent: Agent) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(settings.max_queue_bytes, &LEDGER, settings.on_error));
         let instance = uuid();
         let mut resource = settings.resource;
         resource.push((attribute::SERVICE_INSTANCE.to_owned(), instance.clone()));
         resource.sort();
-        let exporter =
-            export::Exporter::new(settings.endpoint, settings.key, settings.request_timeout, settings.compression)?;
+        let exporter = export::Exporter::new(
+            agent,
+            settings.endpoint,
+            settings.key,
+            settings.request_timeout,
+            settings.compression,
+        )?;
         let sender = send::Sender::new(Arc::clone(&queue), exporter, instance, resource);
         drain::open(Outbox::new(settings.send_interval, &LEDGER, Arc::clone(&queue)));
         thread::Builder::new().name("gemba-send".into()).spawn(move || sender.run(settings.spool))?;

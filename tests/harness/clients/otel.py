@@ -22,7 +22,7 @@ if protocol == "grpc":
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     def to(_path):
-        return {"endpoint": address, "insecure": True}
+        return {"endpoint": address, "insecure": address.startswith("http:")}
 else:
     from opentelemetry.exporter.otlp.proto.http import Compression
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
