@@ -168,7 +168,7 @@ async fn use_and_ask(args: &DemoArgs, running: &serve::Running, folder: &Path) -
         };
         run_shop(&arguments).await?;
     }
-    let remote = RemoteArgs { url: running.url().to_owned(), data: running.data().to_owned() };
+    let remote = RemoteArgs { url: running.url().to_owned(), ca: None, data: running.data().to_owned() };
     let json = args.json;
     // The client blocks; the server answers on the other threads of this runtime.
     let asked = tokio::task::spawn_blocking(move || {

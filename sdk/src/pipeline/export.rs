@@ -35,6 +35,14 @@ pub(crate) struct Exporter {
 }
 
 /// What makes requests; trusts the certificates in the file `ca`, where one is given.
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(
+        unused_variables,
+        clippy::unnecessary_wraps,
+        reason = "a build without encryption has refused every address that asks for it"
+    )
+)]
 pub(crate) fn agent(ca: Option<&Path>) -> Result<Agent, InitError> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -45,9 +53,6 @@ pub(crate) fn agent(ca: Option<&Path>) -> Result<Agent, InitError> {
         Some(path) => config.tls_config(TlsConfig::builder().root_certs(roots(path)?).build()),
         None => config,
     };
-    // A build without encryption has refused every address that asks for it.
-    #[cfg(not(feature = "tls"))]
-    let _unused = ca;
     Ok(config.build().into())
 }
 
