@@ -1,6 +1,6 @@
 //! Certificates of an authority of our own, for the name `localhost`.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::path::{Path, PathBuf};
 
 /// An authority, and a folder with what it signed.
@@ -16,6 +16,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // Another name than what it signs: OpenSSL takes one that names itself for signed by itself.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         let authority = Self { issuer: Issuer::new(params.clone(), key), folder: folder.to_owned() };
         std::fs::write(authority.ca(), params.self_signed(authority.issuer.key()).unwrap().pem()).unwrap();
         authority
@@ -39,7 +42,8 @@ impl Authority {
     /// Signs a new certificate for `localhost` and puts it and its key in place of the last; its bytes in DER.
     pub fn renew(&self) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "localhost");
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.key(), key.serialize_pem()).unwrap();
         std::fs::write(self.certificate(), certificate.pem()).unwrap();

@@ -246,13 +246,17 @@ async fn while_clickhouse_is_away_memory_stays_flat_and_everything_is_stored_lat
     site.check("live again").await;
 }
 
-/// Sends one event and waits until it can be queried; how many records wait then.
+/// Sends one event once ClickHouse is known to be back, and waits until it can be queried; how many records wait then.
 async fn pending_when_new_data_are_visible(site: &mut Site, pipeline: &Pipeline) -> u64 {
+    let deadline = Instant::now() + PATIENCE;
+    while pipeline.status().mode == Mode::Behind {
+        assert!(Instant::now() < deadline, "it stays behind: {:?}", pipeline.status());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let (submission, ids) = site.submission(1, None);
     pipeline.submit(submission).await.unwrap();
     let sql = format!("SELECT count() FROM events WHERE strings['id'] = '{}'", ids[0]);
     site.acknowledged.extend(ids);
-    let deadline = Instant::now() + PATIENCE;
     // The engine is just coming back, so it may refuse to answer at first.
     while site.engine.client().number(&sql).await.unwrap_or(0) == 0 {
         assert!(Instant::now() < deadline, "a new event is not stored: {:?}", pipeline.status());

@@ -110,11 +110,10 @@ impl Remote {
 
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
         let unreachable = |error: ureq::Error| {
-            let hint = match &error {
-                ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
-                    "if it is your own server, --ca names the certificate it is trusted by"
-                }
-                _ => "is `gemba serve` running there? --url names another address",
+            let hint = if self.url.starts_with("https:") {
+                "is `gemba serve` running there? --url names another address, --ca the certificate it is trusted by"
+            } else {
+                "is `gemba serve` running there? --url names another address"
             };
             Failure::new(format!("{}: {error}", self.url), hint)
         };

@@ -98,8 +98,8 @@ enum Record {
         next_cut: u64,
         next_insert: u64,
         uncut: u64,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        backlog: Option<Range<u64>>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        backlog: Vec<Range<u64>>,
     },
     /// A cut; one of the same number replaces it.
     Cut(Cut),
@@ -108,7 +108,7 @@ enum Record {
     /// Inserts of a cut were replaced: the cut as it is now and the inserts to watch, in one record so that neither can be
     /// there without the other.
     Replaced { cut: Cut, ghosts: Vec<Ghost> },
-    /// Cuts go on from here, and what lies before it in no cut becomes the backlog.
+    /// Cuts go on from here, and what lies before it in no cut joins the backlog.
     Fork { at: u64 },
     /// A replaced insert still watched when the file was rewritten.
     Ghost(Ghost),
@@ -129,8 +129,8 @@ pub struct CutBook {
     next_cut: u64,
     next_insert: u64,
     uncut: u64,
-    /// In no cut either, before `uncut`; never empty.
-    backlog: Option<Range<u64>>,
+    /// In no cut either, before `uncut`: rising, none of them empty.
+    backlog: Vec<Range<u64>>,
     open: BTreeMap<u64, Cut>,
     ghosts: Vec<Ghost>,
 }
@@ -160,7 +160,7 @@ impl CutBook {
             next_cut: 0,
             next_insert: 1,
             uncut: 0,
-            backlog: None,
+            backlog: Vec::new(),
             open: BTreeMap::new(),
             ghosts: Vec::new(),
         };
@@ -199,8 +199,10 @@ impl CutBook {
                 self.backlog = backlog;
             }
             Record::Fork { at } => {
-                self.backlog = Some(self.uncut..at).filter(|backlog| !backlog.is_empty());
-                self.uncut = self.uncut.max(at);
+                if self.uncut < at {
+                    self.backlog.push(self.uncut..at);
+                    self.uncut = at;
+                }
             }
             Record::Replaced { cut, ghosts } => {
                 self.apply(Record::Cut(cut));
@@ -210,12 +212,12 @@ impl CutBook {
                 self.next_cut = self.next_cut.max(cut.number + 1);
                 let last = cut.blocks.iter().map(|block| block.insert + 1).max().unwrap_or(0);
                 self.next_insert = self.next_insert.max(last);
-                match &mut self.backlog {
+                match self.backlog.iter_mut().find(|stretch| stretch.contains(&cut.first)) {
                     // Read from its beginning on, cut by cut.
-                    Some(backlog) if backlog.contains(&cut.first) => backlog.start = cut.end,
-                    _ => self.uncut = self.uncut.max(cut.end),
+                    Some(stretch) => stretch.start = cut.end,
+                    None => self.uncut = self.uncut.max(cut.end),
                 }
-                self.backlog = self.backlog.take().filter(|backlog| !backlog.is_empty());
+                self.backlog.retain(|stretch| !stretch.is_empty());
                 self.open.insert(cut.number, cut);
             }
             Record::Done { number } => drop(self.open.remove(&number)),
@@ -229,14 +231,14 @@ impl CutBook {
         self.uncut
     }
 
-    /// What is in no cut before [`Self::uncut`].
-    pub fn backlog(&self) -> Option<Range<u64>> {
-        self.backlog.clone()
+    /// What is in no cut before [`Self::uncut`], rising.
+    pub fn backlog(&self) -> &[Range<u64>] {
+        &self.backlog
     }
 
     /// All entries before this position are stored.
     pub fn stored_before(&self) -> u64 {
-        let uncut = self.backlog.as_ref().map_or(self.uncut, |backlog| backlog.start);
+        let uncut = self.backlog.first().map_or(self.uncut, |oldest| oldest.start);
         self.open.values().map(|cut| cut.first).min().map_or(uncut, |first| first.min(uncut))
     }
 
@@ -270,16 +272,12 @@ impl CutBook {
         self.append(Record::Cut(cut))
     }
 
-    /// Leaves what is in no cut before `at` as the backlog, so that cuts of newer entries need not wait for it; `at` is not before
-    /// [`Self::uncut`]. Durable on return.
+    /// Leaves what is in no cut from [`Self::uncut`] to `at` to the backlog, so that cuts of newer entries need not wait for it.
+    /// Durable on return.
     ///
     /// # Errors
-    /// [`LogError::Cuts`] while there is a backlog already; [`LogError::Io`]; nothing changed, the same call can be tried again.
+    /// [`LogError::Io`]; nothing changed, the same call can be tried again.
     pub fn fork(&mut self, at: u64) -> Result<(), LogError> {
-        if self.backlog.is_some() || at < self.uncut {
-            let problem = format!("a backlog up to {at} beside {:?} and {}", self.backlog, self.uncut);
-            return Err(LogError::Cuts { path: self.dir.join(NAME), problem });
-        }
         self.append(Record::Fork { at })
     }
 

@@ -345,34 +345,37 @@ fn cuts_not_done_are_there_after_a_start_and_numbers_are_never_given_twice() {
 fn a_backlog_shrinks_with_its_cuts_and_is_known_after_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let open = || CutBook::open(Arc::new(OsDisk), dir.path()).unwrap();
-    let told = |book: &CutBook| (book.backlog(), book.uncut(), book.stored_before());
+    let told = |book: &CutBook| (book.backlog().to_vec(), book.uncut(), book.stored_before());
+    let stored = |book: &mut CutBook, number, first, end| {
+        book.record(cut(number, first, end)).unwrap();
+        book.done(number).unwrap();
+    };
     let mut book = open();
-    book.record(cut(0, 0, 10)).unwrap();
-    book.done(0).unwrap();
+    stored(&mut book, 0, 0, 10);
     book.fork(50).unwrap();
-    assert_eq!(told(&book), (Some(10..50), 50, 10));
-    assert!(matches!(book.fork(60), Err(LogError::Cuts { .. })), "one backlog at a time");
-    // Newer entries are cut and stored, the older ones are not.
-    book.record(cut(1, 50, 70)).unwrap();
-    book.done(1).unwrap();
-    assert_eq!(told(&open()), (Some(10..50), 70, 10));
+    assert_eq!(told(&book), (vec![10..50], 50, 10));
+    // Newer entries are cut and stored, then others are left behind as well.
+    stored(&mut book, 1, 50, 70);
+    book.fork(90).unwrap();
+    assert_eq!(told(&open()), (vec![10..50, 70..90], 90, 10));
     book = open();
     book.record(cut(2, 10, 30)).unwrap();
-    assert_eq!(told(&open()), (Some(30..50), 70, 10));
+    assert_eq!(told(&open()), (vec![30..50, 70..90], 90, 10));
     book = open();
     book.done(2).unwrap();
-    assert_eq!(told(&book), (Some(30..50), 70, 30));
-    book.record(cut(3, 30, 50)).unwrap();
+    assert_eq!(told(&book), (vec![30..50, 70..90], 90, 30));
+    stored(&mut book, 3, 70, 90);
+    assert_eq!(told(&open()), (vec![30..50], 90, 30));
+    book = open();
+    book.record(cut(4, 30, 50)).unwrap();
     // A cut of the backlog that is written down anew moves nothing.
-    book.record(cut(3, 30, 50)).unwrap();
-    assert_eq!(told(&open()), (None, 70, 30));
+    book.record(cut(4, 30, 50)).unwrap();
+    assert_eq!(told(&open()), (vec![], 90, 30));
     book = open();
-    book.done(3).unwrap();
-    assert_eq!(told(&open()), (None, 70, 70));
+    book.done(4).unwrap();
     // Nothing was left behind.
-    book = open();
-    book.fork(70).unwrap();
-    assert_eq!(told(&open()), (None, 70, 70));
+    book.fork(90).unwrap();
+    assert_eq!(told(&open()), (vec![], 90, 90));
 }
 
 /// The file of cuts, cut off at every byte: the records before stay, nothing else appears.

@@ -78,7 +78,7 @@ pub(super) enum Standing {
 #[derive(Debug)]
 pub(super) struct Standings {
     ranges: BTreeMap<u64, u64>,
-    backlog: Option<Range<u64>>,
+    backlog: Vec<Range<u64>>,
     uncut: u64,
 }
 
@@ -86,13 +86,13 @@ impl Standings {
     pub(super) fn of(book: &CutBook) -> Self {
         Self {
             ranges: book.open_cuts().map(|cut| (cut.first, cut.end)).collect(),
-            backlog: book.backlog(),
+            backlog: book.backlog().to_vec(),
             uncut: book.uncut(),
         }
     }
 
     pub(super) fn of_entry(&self, position: u64) -> Standing {
-        if position >= self.uncut || self.backlog.as_ref().is_some_and(|backlog| backlog.contains(&position)) {
+        if position >= self.uncut || self.backlog.iter().any(|stretch| stretch.contains(&position)) {
             return Standing::Uncut;
         }
         match self.ranges.range(..=position).next_back() {

@@ -10,8 +10,9 @@ use super::gather::Gathered;
 use super::inserts::{self, ReadLog};
 use super::queue::Ask;
 use crate::log::Reader;
-use crate::log::cuts::{Cut, CutBook};
+use crate::log::cuts::Cut;
 use crate::otlp::DECODER_VERSION;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +31,11 @@ pub(super) struct Writer {
     read_log: ReadLog,
     /// The inserts under way; they end with this task.
     inserts: JoinSet<()>,
-    /// What the committer went on without.
-    backlog: Option<Backlog>,
-    /// Where the committer has fallen behind since.
-    behind_from: Option<u64>,
+    /// What the committer went on without, oldest first.
+    backlog: VecDeque<Backlog>,
 }
 
-/// Entries that are stored between newer ones.
+/// A stretch of entries that are stored between newer ones.
 struct Backlog {
     reader: Reader,
     end: u64,
@@ -50,9 +49,10 @@ impl Writer {
         inbox: UnboundedReceiver<ToWriter>,
         read_log: ReadLog,
     ) -> Self {
-        let backlog = core.peek(CutBook::backlog);
-        let backlog = backlog.map(|Range { start, end }| Backlog { reader: read_log(start), end });
-        Self { core, inbox, slots, read_log, inserts: JoinSet::new(), backlog, behind_from: None }
+        let backlog = core.peek(|book| book.backlog().to_vec());
+        let backlog =
+            backlog.into_iter().map(|Range { start, end }| Backlog { reader: read_log(start), end }).collect();
+        Self { core, inbox, slots, read_log, inserts: JoinSet::new(), backlog }
     }
 
     pub(super) async fn run(mut self) {
@@ -65,32 +65,31 @@ impl Writer {
             });
         }
         loop {
-            if let Some(backlog) = self.backlog.take() {
+            let message = if self.backlog.is_empty() {
+                self.inbox.recv().await
+            } else {
                 // In turns: neither what is new nor what is old waits for more than one cut of the other.
                 match self.inbox.try_recv() {
-                    Ok(message) => self.take(message).await,
-                    Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => {
+                        self.store_some().await;
+                        continue;
+                    }
+                    received => received.ok(),
                 }
-                self.backlog = self.store_some_of(backlog).await;
-            } else if let Some(position) = self.behind_from.take() {
-                self.catch_up(position).await;
-            } else {
-                let Some(message) = self.inbox.recv().await else { return };
-                self.take(message).await;
+            };
+            match message {
+                Some(ToWriter::Gathered(gathered)) => {
+                    let Some(slot) = self.slot().await else { return };
+                    self.core.figures().waiting_cuts -= 1;
+                    let bytes = gathered.rows.bytes();
+                    self.cut(*gathered, slot, bytes).await;
+                }
+                Some(ToWriter::BehindFrom(position)) => self.catch_up(position).await,
+                None => return,
             }
-        }
-    }
-
-    async fn take(&mut self, message: ToWriter) {
-        match message {
-            ToWriter::Gathered(gathered) => {
-                let Some(slot) = self.slot().await else { return };
-                self.core.figures().waiting_cuts -= 1;
-                let bytes = gathered.rows.bytes();
-                self.cut(*gathered, slot, bytes).await;
+            if !self.backlog.is_empty() {
+                self.store_some().await;
             }
-            ToWriter::BehindFrom(position) => self.behind_from = Some(position),
         }
     }
 
@@ -132,7 +131,7 @@ impl Writer {
     }
 
     /// Reads the log from `position` until ClickHouse takes what it finds there. Then the committer gathers again, and what it
-    /// had not gathered before becomes the backlog.
+    /// had not gathered before joins the backlog.
     async fn catch_up(&mut self, position: u64) {
         let mut reader = (self.read_log)(position);
         loop {
@@ -152,20 +151,23 @@ impl Writer {
             let Ok(end) = answer.await else { return };
             if reader.position() < end {
                 self.core.book(move |book| book.fork(end)).await;
-                self.backlog = Some(Backlog { reader, end });
+                self.backlog.push_back(Backlog { reader, end });
             }
             return;
         }
     }
 
-    /// Has one cut of the backlog stored; what is left of it.
-    async fn store_some_of(&mut self, backlog: Backlog) -> Option<Backlog> {
-        let slot = self.slot().await?;
-        let (reader, gathered) = self.read_cut(backlog.reader, Some(backlog.end)).await;
+    /// Has one cut of the oldest stretch of the backlog stored.
+    async fn store_some(&mut self) {
+        let Some(slot) = self.slot().await else { return };
+        let Some(Backlog { reader, end }) = self.backlog.pop_front() else { return };
+        let (reader, gathered) = self.read_cut(reader, Some(end)).await;
         if !gathered.is_empty() {
             self.cut(gathered, slot, 0).await;
         }
-        (reader.position() < backlog.end).then_some(Backlog { reader, ..backlog })
+        if reader.position() < end {
+            self.backlog.push_front(Backlog { reader, end });
+        }
     }
 
     /// Reads entries for one cut: up to its size, to `until`, or to the end of what is durable.
