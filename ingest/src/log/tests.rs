@@ -345,7 +345,10 @@ fn cuts_not_done_are_there_after_a_start_and_numbers_are_never_given_twice() {
 fn a_backlog_shrinks_with_its_cuts_and_is_known_after_a_start() {
     let dir = tempfile::tempdir().unwrap();
     let open = || CutBook::open(Arc::new(OsDisk), dir.path()).unwrap();
-    let told = |book: &CutBook| (book.backlog().to_vec(), book.uncut(), book.stored_before());
+    let told = |book: &CutBook| {
+        let backlog: Vec<_> = book.backlog().iter().map(|stretch| (stretch.start, stretch.end)).collect();
+        (backlog, book.uncut(), book.stored_before())
+    };
     let stored = |book: &mut CutBook, number, first, end| {
         book.record(cut(number, first, end)).unwrap();
         book.done(number).unwrap();
@@ -353,19 +356,19 @@ fn a_backlog_shrinks_with_its_cuts_and_is_known_after_a_start() {
     let mut book = open();
     stored(&mut book, 0, 0, 10);
     book.fork(50).unwrap();
-    assert_eq!(told(&book), (vec![10..50], 50, 10));
+    assert_eq!(told(&book), (vec![(10, 50)], 50, 10));
     // Newer entries are cut and stored, then others are left behind as well.
     stored(&mut book, 1, 50, 70);
     book.fork(90).unwrap();
-    assert_eq!(told(&open()), (vec![10..50, 70..90], 90, 10));
+    assert_eq!(told(&open()), (vec![(10, 50), (70, 90)], 90, 10));
     book = open();
     book.record(cut(2, 10, 30)).unwrap();
-    assert_eq!(told(&open()), (vec![30..50, 70..90], 90, 10));
+    assert_eq!(told(&open()), (vec![(30, 50), (70, 90)], 90, 10));
     book = open();
     book.done(2).unwrap();
-    assert_eq!(told(&book), (vec![30..50, 70..90], 90, 30));
+    assert_eq!(told(&book), (vec![(30, 50), (70, 90)], 90, 30));
     stored(&mut book, 3, 70, 90);
-    assert_eq!(told(&open()), (vec![30..50], 90, 30));
+    assert_eq!(told(&open()), (vec![(30, 50)], 90, 30));
     book = open();
     book.record(cut(4, 30, 50)).unwrap();
     // A cut of the backlog that is written down anew moves nothing.
