@@ -4,8 +4,8 @@
 //! reads the rows; here is only the connection between the two: pieces of an answer go through a short queue to a thread
 //! of their own, so that reading and ClickHouse work at the same time and no thread that serves connections is held up.
 //!
-//! Rows are fetched without the order of events inside a millisecond, which few units need; those are fetched once more
-//! with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
+//! Where rows are cheap they are fetched without the order of events inside a millisecond, which few units need; those are
+//! fetched once more with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
 
 use super::select::{self, Limits, SelectedColumn, Selection};
 use super::{Client, StoreError};
@@ -95,7 +95,7 @@ async fn scanned(
 ) -> Result<FunnelAnswer, StoreError> {
     let links = format!("SELECT count() FROM (SELECT 1 FROM identity_links WHERE project = {project} LIMIT 1)");
     let has_links = client.number(&links).await? > 0;
-    let (mut parts, mut order) = (1, !funnel.tells_units_by_number());
+    let (mut parts, mut order) = (1, funnel.fetches_order_at_once());
     loop {
         let mut scan = Some(FunnelScan::new(funnel.clone()));
         for part in 0..parts {

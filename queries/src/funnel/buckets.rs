@@ -4,17 +4,20 @@
 //! to one of 1,024 buckets by the hash of its unit; a bucket is small enough to be sorted in the processor's cache, and
 //! buckets are independent, so that several threads can work on them. Holds all rows: the caller watches [`Shelf::bytes`].
 
-use super::scan::Row;
+use super::block::Block;
 use super::sql::Columns;
 use super::unit::Event;
 use super::validate::Funnel;
+use std::ops::Range;
 
 /// Buckets as a power of two. Chosen: 40 million rows of 16 bytes make buckets of 0.6 MB, about a core's cache.
-const BUCKET_BITS: u32 = 10;
+const BUCKET_BITS: u32 = 8;
 /// Rows of a chunk: what a bucket grows by. Chosen: 8 KiB of plain rows, so that what is allotted and unused stays small.
 const CHUNK_ROWS: usize = 512;
 /// Parts a bucket is split into before they are sorted, as a power of two. Chosen: a part then holds a unit or two.
 const PART_BITS: u32 = 11;
+/// Rows of a block that are packed before they go to their buckets. Chosen: they stay in the processor's nearest cache.
+const STRIDE: usize = 512;
 /// A bucket of fewer rows is sorted as it is.
 const MIN_ROWS_TO_SPLIT: usize = 64;
 
@@ -57,28 +60,47 @@ impl Layout {
         Self { steps, exclusions, masks, value, hold, order, words }
     }
 
-    fn pack<const N: usize>(&self, row: &Row) -> [u64; N] {
-        let Row { unit, derived, event } = row;
-        let time = event.time_ms.saturating_sub(ORIGIN_MS).clamp(0, (1 << TIME_BITS) - 1).cast_unsigned();
-        let mut words = [0; N];
-        words[0] = *unit;
-        words[1] = u64::from(*derived) << 63 | time << (MASK_BITS + 1) | u64::from(event.visible);
-        let masks = u64::from(event.exclusions) << self.steps | u64::from(event.steps);
-        match self.masks {
-            None => words[1] |= masks << 1,
-            Some(at) => words[at] = masks,
+    /// Packs rows of a block: one column after the other, which leaves nothing to decide for each row.
+    #[inline]
+    fn pack_rows<const N: usize>(&self, block: &Block<'_>, range: Range<usize>, rows: &mut Vec<[u64; N]>) {
+        let from_bytes = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+        rows.clear();
+        rows.extend(block.unit[range.clone()].iter().zip(&block.time[range.clone()]).map(|(unit, time)| {
+            let mut words = [0; N];
+            words[0] = from_bytes(unit);
+            words[1] = time_word(from_bytes(time).cast_signed());
+            words
+        }));
+        let (word, shift) = self.mask_place();
+        let masks = [(Some(block.steps), shift), (block.exclusions, shift + self.steps)];
+        for (masks, shift) in masks {
+            let mut rows = rows.iter_mut();
+            let into_row = |mask: u64| rows.next().into_iter().for_each(|row| row[word] |= mask << shift);
+            if let Some(masks) = masks {
+                masks.each(range.clone(), into_row);
+            }
         }
-        if let Some(at) = self.value {
-            words[at] = u64::from(event.value);
+        for (flags, bit) in [(block.visible, 0), (block.derived, 63)] {
+            let flags = flags.map_or(&[][..], |flags| &flags[range.clone()]);
+            rows.iter_mut().zip(flags).for_each(|(row, flag)| row[1] |= u64::from(*flag != 0) << bit);
         }
-        if let Some(at) = self.hold {
-            words[at] = event.hold;
+        if let (Some(at), Some(values)) = (self.value, block.values) {
+            rows.iter_mut().zip(&values[range.clone()]).for_each(|(row, value)| row[at] = u64::from(*value));
         }
-        if let Some(at) = self.order {
-            words[at] = event.seq;
-            words[at + 1] = event.instance;
+        let order = self.order.zip(block.order);
+        let words = [
+            self.hold.zip(block.hold),
+            order.map(|(at, (seq, _))| (at, seq)),
+            order.map(|(at, (_, instance))| (at + 1, instance)),
+        ];
+        for (at, column) in words.into_iter().flatten() {
+            rows.iter_mut().zip(&column[range.clone()]).for_each(|(row, word)| row[at] = from_bytes(word));
         }
-        words
+    }
+
+    /// Word of the masks, and by how many bits those of the steps are shifted in it.
+    fn mask_place(&self) -> (usize, u32) {
+        self.masks.map_or((1, 1), |word| (word, 0))
     }
 
     pub(super) fn is_derived<const N: usize>(row: &[u64; N]) -> bool {
@@ -102,7 +124,8 @@ impl Layout {
 
     #[inline]
     fn masks<const N: usize>(&self, row: &[u64; N]) -> u64 {
-        self.masks.map_or(row[1] >> 1, |at| row[at])
+        let (word, shift) = self.mask_place();
+        row[word] >> shift
     }
 
     pub(super) fn event<const N: usize>(&self, row: &[u64; N]) -> Event {
@@ -138,6 +161,12 @@ impl Layout {
     pub(super) fn has_order(&self) -> bool {
         self.order.is_some()
     }
+}
+
+/// The bits of a time in the word rows are sorted by.
+fn time_word(time_ms: i64) -> u64 {
+    let time = time_ms.saturating_sub(ORIGIN_MS).clamp(0, (1 << TIME_BITS) - 1).cast_unsigned();
+    time << (MASK_BITS + 1)
 }
 
 fn low_bits(word: u64, bits: u32) -> u32 {
@@ -180,10 +209,9 @@ impl Shelf {
         }
     }
 
-    /// Takes rows.
-    #[inline]
-    pub(super) fn extend(&mut self, layout: &Layout, rows: impl Iterator<Item = Row>) {
-        with_buckets!(self, buckets => rows.for_each(|row| buckets.push(layout.pack(&row))));
+    /// Takes the rows of a block that have a unit, and calls `without` with the place of each that has none.
+    pub(super) fn take(&mut self, layout: &Layout, block: &Block<'_>, without: impl FnMut(usize)) {
+        with_buckets!(self, buckets => buckets.take(layout, block, without));
     }
 
     /// Memory the rows take.
@@ -217,6 +245,20 @@ impl<const N: usize> Buckets<N> {
     #[cold]
     fn make(&mut self) {
         self.by_hash.resize_with(1 << BUCKET_BITS, || Bucket { full: Vec::new(), open: Vec::new() });
+    }
+
+    fn take(&mut self, layout: &Layout, block: &Block<'_>, mut without: impl FnMut(usize)) {
+        let mut packed = Vec::with_capacity(STRIDE);
+        for start in (0..block.unit.len()).step_by(STRIDE) {
+            layout.pack_rows(block, start..block.unit.len().min(start + STRIDE), &mut packed);
+            for (index, row) in packed.iter().enumerate() {
+                if row[0] == 0 {
+                    without(start + index);
+                } else {
+                    self.push(*row);
+                }
+            }
+        }
     }
 
     #[inline]

@@ -46,6 +46,7 @@
 
 pub mod answer;
 mod any_order;
+mod block;
 mod buckets;
 mod chain;
 pub mod compare;
@@ -76,7 +77,7 @@ pub use request::{
     CohortRequest, CompareRequest, ConditionRequest, DroppedRequest, ExclusionRequest, FunnelError, FunnelRequest,
     MatchRequest,
 };
-pub use scan::{FunnelScan, Row};
+pub use scan::FunnelScan;
 pub use sql::{Columns, Fetch, FunnelPlan};
 pub use unit::Event;
 pub use validate::{CountBy, Dropped, Funnel, MAX_STEPS, MIN_STEPS};

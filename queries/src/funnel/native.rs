@@ -1,15 +1,15 @@
 //! Rows of a plan out of ClickHouse's Native format.
 //!
-//! In: pieces of the answer's bytes, cut anywhere. Out: [`Row`]s pushed into a [`FunnelScan`]. Native is read because it is
+//! In: pieces of the answer's bytes, cut anywhere. Out: [`Block`]s given to a [`FunnelScan`]. Native is read because it is
 //! the cheapest to write for ClickHouse and to read here: whole columns, no row by row parsing.
 //!
 //! The format, of a statement sent without a protocol version: blocks, each the number of columns and of rows as variable
 //! length integers, then for each column its name and type as length-prefixed text and its values one after the other.
 //! Integers are little-endian; a string is its length and its bytes.
 
-use super::scan::{FunnelScan, Row};
+use super::block::{Block, Masks, Words};
+use super::scan::FunnelScan;
 use super::sql::{Columns, mask_bits, mask_type};
-use super::unit::Event;
 
 /// Why an answer cannot be read as rows of the plan: a mistake in Gemba or a server of another kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +33,13 @@ pub enum NativeError {
 /// Most rows of a block that are believed; ClickHouse sends 65,409 by default and never more than a few million.
 const MAX_BLOCK_ROWS: u64 = 1 << 26;
 
-/// Reads pieces of an answer and pushes the rows of every block that is complete.
+/// Reads pieces of an answer and gives every block that is complete to the scan.
 #[derive(Debug)]
 pub struct NativeReader {
     columns: Columns,
     pending: Vec<u8>,
+    /// Numbers of the values of a block; kept for its room.
+    values: Vec<u32>,
     /// Bytes the pending block is known to need at least; spares trying again with every piece.
     needs: usize,
 }
@@ -45,7 +47,7 @@ pub struct NativeReader {
 impl NativeReader {
     /// A reader for rows with these columns.
     pub fn new(columns: Columns) -> Self {
-        Self { columns, pending: Vec::new(), needs: 0 }
+        Self { columns, pending: Vec::new(), values: Vec::new(), needs: 0 }
     }
 
     /// Takes a piece of the answer.
@@ -69,7 +71,7 @@ impl NativeReader {
         while self.pending.len() - used >= self.needs.max(1) {
             let rest = &self.pending[used..];
             let mut input = Input { bytes: rest, at: 0 };
-            match read_block(&mut input, self.columns, scan) {
+            match read_block(&mut input, self.columns, &mut self.values, scan) {
                 Ok(()) => {
                     used += input.at;
                     self.needs = 0;
@@ -142,86 +144,51 @@ impl<'a> Input<'a> {
         self.take(rows * width)
     }
 
-    fn mask(&mut self, name: &str, bits: usize, rows: usize) -> Result<Masks<'a>, Stop> {
+    fn words(&mut self, name: &str, kind: &str, rows: usize) -> Result<Words<'a>, Stop> {
+        Ok(self.integers(name, kind, rows, 8)?.as_chunks().0)
+    }
+
+    fn masks(&mut self, name: &str, bits: usize, rows: usize) -> Result<Masks<'a>, Stop> {
         let width = mask_bits(bits) / 8;
-        let column = self.integers(name, mask_type(bits), rows, width)?;
-        Ok(Masks { column, width })
+        Ok(Masks::new(self.integers(name, mask_type(bits), rows, width)?, width))
     }
 }
 
-fn word(column: &[u8], row: usize) -> u64 {
-    let bytes = column[row * 8..row * 8 + 8].first_chunk::<8>();
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// A column of masks, as narrow as its bits allow.
-#[derive(Clone, Copy)]
-struct Masks<'a> {
-    column: &'a [u8],
-    width: usize,
-}
-
-impl Masks<'_> {
-    #[inline]
-    fn get(self, row: usize) -> u32 {
-        let at = row * self.width;
-        match self.width {
-            1 => u32::from(self.column[at]),
-            2 => self.column[at..].first_chunk().map_or(0, |bytes| u32::from(u16::from_le_bytes(*bytes))),
-            _ => self.column[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
-        }
-    }
-}
-
-fn read_block(input: &mut Input<'_>, columns: Columns, scan: &mut FunnelScan) -> Result<(), Stop> {
+/// `values` is room for the numbers of the block's values.
+fn read_block(
+    input: &mut Input<'_>,
+    columns: Columns,
+    values: &mut Vec<u32>,
+    scan: &mut FunnelScan,
+) -> Result<(), Stop> {
     let _columns = input.varint()?;
     let rows = input.varint()?;
     if rows > MAX_BLOCK_ROWS {
         return Err(NativeError::Length.into());
     }
     let rows = usize::try_from(rows).map_err(|_| NativeError::Length)?;
-    let unit = input.integers("unit_id", "UInt64", rows, 8)?;
-    let time = input.integers("time_ms", "Int64", rows, 8)?;
-    let steps = input.mask("step_mask", columns.steps, rows)?;
-    let exclusions = (columns.exclusions > 0).then(|| input.mask("exclusion_mask", columns.exclusions, rows));
+    let unit = input.words("unit_id", "UInt64", rows)?;
+    let time = input.words("time_ms", "Int64", rows)?;
+    let steps = input.masks("step_mask", columns.steps, rows)?;
+    let exclusions = (columns.exclusions > 0).then(|| input.masks("exclusion_mask", columns.exclusions, rows));
     let exclusions = exclusions.transpose()?;
-    let mut optional = |is_there: bool, name: &str, kind: &str, width: usize| {
-        is_there.then(|| input.integers(name, kind, rows, width)).transpose()
+    let order = if columns.order {
+        Some((input.words("seq", "UInt64", rows)?, input.words("instance_id", "UInt64", rows)?))
+    } else {
+        None
     };
-    let seq = optional(columns.order, "seq", "UInt64", 8)?;
-    let instance = optional(columns.order, "instance_id", "UInt64", 8)?;
-    let derived = optional(columns.derived, "derived", "UInt8", 1)?;
-    let visible = optional(columns.visible, "visible", "UInt8", 1)?;
-    let hold = optional(columns.hold, "hold_key", "UInt64", 8)?;
-    let mut values = None;
+    let derived = columns.derived.then(|| input.integers("derived", "UInt8", rows, 1)).transpose()?;
+    let visible = columns.visible.then(|| input.integers("visible", "UInt8", rows, 1)).transpose()?;
+    let hold = columns.hold.then(|| input.words("hold_key", "UInt64", rows)).transpose()?;
     if columns.value {
         input.header("value", "String")?;
-        // Read once to see that all are there: a row pushed twice would be counted twice.
-        let start = input.at;
+        // Numbers given before the block turns out to be cut are the same when it is read again.
+        values.clear();
         for _ in 0..rows {
-            input.text()?;
+            values.push(scan.value(input.text()?));
         }
-        values = Some(Input { bytes: input.bytes, at: start });
     }
-    let mut cut = Ok(());
-    scan.extend(rows, |row, table| {
-        let value = values.as_mut().map_or(Ok(0), |values| values.text().map(|text| table.number(text)));
-        let value = value.unwrap_or_else(|stop| {
-            cut = Err(stop);
-            0
-        });
-        let event = Event {
-            time_ms: word(time, row).cast_signed(),
-            seq: seq.map_or(0, |column| word(column, row)),
-            instance: instance.map_or(0, |column| word(column, row)),
-            steps: steps.get(row),
-            exclusions: exclusions.map_or(0, |column| column.get(row)),
-            hold: hold.map_or(0, |column| word(column, row)),
-            value,
-            visible: visible.is_some_and(|column| column[row] != 0),
-        };
-        let derived = derived.is_some_and(|column| column[row] != 0);
-        Row { unit: word(unit, row), derived, event }
-    });
-    cut
+    let values = columns.value.then_some(&values[..]);
+    scan.take(&Block { unit, time, steps, exclusions, order, derived, visible, hold, values });
+    Ok(())
 }

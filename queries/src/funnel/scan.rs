@@ -13,6 +13,7 @@
 
 use super::answer::{FunnelAnswer, Tally};
 use super::any_order::AnchorSearch;
+use super::block::Block;
 use super::buckets::{Bucket, Layout, Shelf, Sorter, with_buckets};
 use super::chain::{Barrier, ChainSearch, Rules};
 use super::linear;
@@ -28,17 +29,6 @@ use std::sync::{Mutex, PoisonError};
 const MAX_THREADS: usize = 8;
 /// Fewer rows than this are looked at by the thread that asks. Chosen: some milliseconds of work.
 const MIN_BYTES_FOR_THREADS: usize = 1 << 20;
-
-/// One row of a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// The unit; 0: the event has none.
-    pub unit: u64,
-    /// Whether the unit is a person whose events are to be split into sessions by pauses.
-    pub derived: bool,
-    /// The event.
-    pub event: Event,
-}
 
 /// Computes a funnel over rows that arrive in any order.
 #[derive(Debug)]
@@ -76,22 +66,14 @@ impl FunnelScan {
         self.values.number(bytes)
     }
 
-    /// Takes one row.
-    pub fn push(&mut self, row: Row) {
-        self.extend(1, |_, _| row);
-    }
-
-    /// Takes `count` rows, each made with the table of breakdown values at hand.
-    pub(super) fn extend(&mut self, count: usize, mut make: impl FnMut(usize, &mut Values) -> Row) {
-        let Self { funnel, tally, values, layout, shelf, .. } = self;
-        let rows = (0..count).map(|index| make(index, values)).filter(|row| {
-            if row.unit == 0 {
-                let in_range = (funnel.from_ms..funnel.to_ms).contains(&row.event.time_ms);
-                tally.without_unit += u64::from(row.event.steps != 0 && in_range);
-            }
-            row.unit != 0
+    /// Takes the rows of a block, whose columns are those expected.
+    pub(super) fn take(&mut self, block: &Block<'_>) {
+        let Self { funnel, tally, layout, shelf, .. } = self;
+        shelf.take(layout, block, |row| {
+            let time_ms = u64::from_le_bytes(block.time[row]).cast_signed();
+            let is_looked_at = block.steps.get(row) != 0 && (funnel.from_ms..funnel.to_ms).contains(&time_ms);
+            tally.without_unit += u64::from(is_looked_at);
         });
-        shelf.extend(layout, rows);
     }
 
     /// Memory of the rows held, in bytes.

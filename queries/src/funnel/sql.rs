@@ -135,6 +135,13 @@ impl Funnel {
         self.count_by != CountBy::Session
     }
 
+    /// Whether the order of events inside a millisecond is fetched at once: where a row is dear to fetch, or so many rows
+    /// take part that some unit will need it, asking a second time costs more than the two columns.
+    pub fn fetches_order_at_once(&self) -> bool {
+        let takes_all = self.order == Order::Strict || self.steps.iter().any(|step| step.matcher.event.is_none());
+        !self.tells_units_by_number() || takes_all || self.breakdown.is_some() || !self.hold.is_empty()
+    }
+
     /// Last instant that can belong to a chain.
     pub(crate) fn until_ms(&self) -> i64 {
         (self.to_ms - 1).saturating_add(self.window_ms)
@@ -552,11 +559,19 @@ pub(crate) fn value_text(key: &str, params: &mut Params) -> String {
 }
 
 /// The value of a key in the three maps of a row, by its placeholder.
+///
+/// Keys and values are looked at apart: `map[key]` builds the pair of each row anew, which took a fifth more of the engine's time.
 pub(crate) fn property_value(key: &str) -> String {
+    let at = |map: &str| format!("indexOf({map}.keys, {key})");
+    let value = |map: &str| format!("{map}.values[{}]", at(map));
     format!(
-        "multiIf(mapContains(strings, {key}), concat('s', strings[{key}]), \
-         mapContains(numbers, {key}), concat('n', toString(numbers[{key}])), \
-         mapContains(bools, {key}), if(bools[{key}], 'btrue', 'bfalse'), '')"
+        "multiIf({} > 0, concat('s', {}), {} > 0, concat('n', toString({})), {} > 0, if({}, 'btrue', 'bfalse'), '')",
+        at("strings"),
+        value("strings"),
+        at("numbers"),
+        value("numbers"),
+        at("bools"),
+        value("bools"),
     )
 }
 

@@ -2,13 +2,14 @@
 //!
 //! In: bytes as the plan's column `value` spells them. Out: numbers, and back. 0 is "missing".
 
+use foldhash::fast::RandomState;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
 /// The values seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    numbers: HashMap<Box<[u8]>, u32>,
+    numbers: HashMap<Box<[u8]>, u32, RandomState>,
     texts: Vec<Box<[u8]>>,
     /// The value asked for last: neighbours are often equal.
     last: Option<u32>,

@@ -16,6 +16,9 @@ const WINDOW_MS: i64 = 7 * DAY_MS;
 const NOW_MS: i64 = START_MS + (DAYS as i64 + 30) * DAY_MS;
 const STEPS: [&str; 4] = ["checkout.cart", "checkout.address", "checkout.payment", "checkout.done"];
 
+/// What the question with a person of a million events is called.
+const HEAVY: &str = "4 steps, one person of 1 M events more";
+
 /// Begin and end of the run of this number.
 fn range(run: usize) -> (i64, i64) {
     let shift = run as i64 * 7_000_003;
@@ -49,23 +52,26 @@ pub(crate) fn funnels() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// What one question took: wall and CPU seconds, peak bytes of both processes.
+/// What one question took: wall seconds, CPU seconds of this process and of the engine, peak bytes of both.
 #[derive(Clone, Copy)]
 struct Cost {
     wall: f64,
-    cpu: f64,
+    own: f64,
+    engine: f64,
     peak: u64,
 }
 
 /// Looks at this process and the engine while a question is answered.
-struct Watch {
+struct Watch<'a> {
     engine: Looked,
     own: Looked,
+    /// Questions whose name holds this are asked.
+    only: &'a str,
 }
 
-impl Watch {
-    fn new() -> Self {
-        Self { own: Looked::own(), engine: Looked::own().child() }
+impl<'a> Watch<'a> {
+    fn new(only: &'a str) -> Self {
+        Self { own: Looked::own(), engine: Looked::own().child(), only }
     }
 
     async fn cost(&self, question: impl Future<Output = ()>) -> Cost {
@@ -73,16 +79,21 @@ impl Watch {
         for process in &both {
             process.forget_peak();
         }
-        let cpu = || both.iter().map(|process| process.cpu()).sum::<f64>();
+        let cpu = || both.map(Looked::cpu);
         let (before, started) = (cpu(), Instant::now());
         question.await;
         let wall = started.elapsed().as_secs_f64();
-        Cost { wall, cpu: cpu() - before, peak: both.iter().map(|process| process.peak()).sum() }
+        let [own, engine] = cpu();
+        let peak = both.iter().map(|process| process.peak()).sum();
+        Cost { wall, own: own - before[0], engine: engine - before[1], peak }
     }
 }
 
 /// Prints the median by wall time of several runs; the first warms the engine and does not count.
-async fn report(watch: &Watch, name: &str, runs: usize, ask: impl AsyncFn(usize)) {
+async fn report(watch: &Watch<'_>, name: &str, runs: usize, ask: impl AsyncFn(usize)) {
+    if !name.contains(watch.only) {
+        return;
+    }
     let mut costs = Vec::new();
     for run in 0..=runs {
         let cost = watch.cost(ask(run)).await;
@@ -91,25 +102,27 @@ async fn report(watch: &Watch, name: &str, runs: usize, ask: impl AsyncFn(usize)
         }
     }
     costs.sort_by(|a, b| a.wall.total_cmp(&b.wall));
-    let Cost { wall, cpu, peak } = costs[costs.len() / 2];
+    let Cost { wall, own, engine, peak } = costs[costs.len() / 2];
     println!(
-        "{name:<44} {wall:>7.3} s  {cpu:>7.2} s CPU  {:>6} MiB  ({:.3} to {:.3} s)",
+        "{name:<48} {wall:>7.3} s  {own:>6.2} + {engine:>6.2} s CPU  {:>6} MiB  ({:.3} to {:.3} s)",
         peak >> 20,
         costs[0].wall,
         costs[costs.len() - 1].wall
     );
 }
 
-/// Asks everything.
-pub(crate) async fn all(client: &Client, runs: usize) {
-    let watch = Watch::new();
+/// Asks everything whose name holds `only`.
+pub(crate) async fn all(client: &Client, runs: usize, only: &str) {
+    let watch = Watch::new(only);
     for (name, question) in funnels() {
         report(&watch, name, runs, |run| ask(client, funnel_of(&question, run))).await;
-        if name == "4 steps" {
+        if name == "4 steps" && name.contains(only) {
             peers(client, &watch, runs).await;
         }
     }
-    one_heavy_person(client, &watch, runs).await;
+    if HEAVY.contains(only) {
+        one_heavy_person(client, &watch, runs).await;
+    }
     saved(client, &watch, runs).await;
 }
 
@@ -119,7 +132,7 @@ async fn ask(client: &Client, funnel: Funnel) {
 }
 
 /// ClickHouse's own function over the rows of the four steps.
-async fn peers(client: &Client, watch: &Watch, runs: usize) {
+async fn peers(client: &Client, watch: &Watch<'_>, runs: usize) {
     let names = STEPS.map(|name| format!("'{name}'")).join(", ");
     let rows = |run: usize| {
         let (from, to) = range(run);
@@ -158,7 +171,7 @@ async fn peers(client: &Client, watch: &Watch, runs: usize) {
 }
 
 /// The four steps with one person more, of a million events.
-async fn one_heavy_person(client: &Client, watch: &Watch, runs: usize) {
+async fn one_heavy_person(client: &Client, watch: &Watch<'_>, runs: usize) {
     let names = STEPS.map(|name| format!("'{name}'")).join(", ");
     client
         .execute(&format!(
@@ -170,17 +183,17 @@ async fn one_heavy_person(client: &Client, watch: &Watch, runs: usize) {
         .await
         .unwrap();
     let four = funnels().swap_remove(0).1;
-    report(watch, "4 steps, one person of 1 M events more", runs, |run| ask(client, funnel_of(&four, run))).await;
+    report(watch, HEAVY, runs, |run| ask(client, funnel_of(&four, run))).await;
     client.execute("ALTER TABLE events DROP PARTITION (9, '2026-03-30')").await.unwrap();
 }
 
 /// Saved queries over 30 days, with what they can be narrowed by.
-async fn saved(client: &Client, watch: &Watch, runs: usize) {
+async fn saved(client: &Client, watch: &Watch<'_>, runs: usize) {
     let catalog = Catalog::builtin().unwrap();
     /// What the line is called, the saved query, its parameters.
     type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
     let questions: [Asked; 7] = [
-        ("trend of one feature, +5:45, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.3")]),
+        ("trend of one feature, +5:45, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.6")]),
         ("trend of all, +5:45", "usage_over_time", &[]),
         ("use of features", "feature_usage", &[]),
         ("completion", "feature_completion", &[]),

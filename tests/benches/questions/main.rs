@@ -1,13 +1,14 @@
 //! What does a question cost over a hundred million events, and does it answer what the oracle answers?
 //!
-//! Run: `cargo bench -p gemba-tests --bench questions -- [--events 100000000] [--data DIR] [--only-load] [--runs 5]`
+//! Run: `cargo bench -p gemba-tests --bench questions -- [--events 100000000] [--data DIR] [--only-load] [--only TEXT] [--runs 5]`
 //!
 //! Starts the release build of the embedded engine and fills the table `events` of the real schema (see [`generate`]); with
 //! `--data` the folder is kept, and found filled the next time. Then asks each question several times, each time over a
 //! range that is shifted, so that no cache of conditions or results can help, and prints the median of the wall time with the CPU
-//! of engine and this process and their peak memory. Funnels go the whole way of `POST /api/v1/funnel` but for HTTP.
+//! of this process and of the engine and their peak memory. Funnels go the whole way of `POST /api/v1/funnel` but for HTTP.
 //! ClickHouse's own `windowFunnel` is asked about the same rows in the same run. At last a sample of people is asked about
-//! alone, and the answers are compared with the reference's.
+//! alone, and the answers are compared with the reference's. `--only` asks the questions whose name holds the text and leaves out the
+//! comparison.
 
 #![allow(
     clippy::print_stdout,
@@ -35,12 +36,13 @@ struct Arguments {
     events: u64,
     data: Option<PathBuf>,
     only_load: bool,
+    only: Option<String>,
     runs: usize,
 }
 
 impl Arguments {
     fn read() -> Self {
-        let mut read = Self { events: 100_000_000, data: None, only_load: false, runs: 5 };
+        let mut read = Self { events: 100_000_000, data: None, only_load: false, only: None, runs: 5 };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut value = || words.next().unwrap_or_else(|| panic!("{word} needs a value"));
@@ -48,6 +50,7 @@ impl Arguments {
                 "--events" => read.events = value().parse().unwrap(),
                 "--data" => read.data = Some(value().into()),
                 "--runs" => read.runs = value().parse().unwrap(),
+                "--only" => read.only = Some(value()),
                 "--only-load" => read.only_load = true,
                 // What cargo adds.
                 "--bench" => {}
@@ -80,8 +83,11 @@ async fn main() {
     migrations::up(&client).await.unwrap();
     generate::fill(&client, arguments.events).await;
     if !arguments.only_load {
-        ask::all(&client, arguments.runs).await;
-        sample::compare(&client).await;
+        let only = arguments.only.as_deref().unwrap_or_default();
+        ask::all(&client, arguments.runs, only).await;
+        if only.is_empty() {
+            sample::compare(&client).await;
+        }
     }
     drop(client);
     drop(engine);

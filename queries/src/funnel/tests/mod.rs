@@ -8,7 +8,7 @@ mod requests;
 mod tables;
 
 use super::reference::{self, PlainEvent, PlainLink};
-use super::{Columns, Event, Funnel, FunnelAnswer, FunnelRequest, FunnelScan, Row};
+use super::{Columns, Event, Funnel, FunnelAnswer, FunnelRequest, FunnelScan, NativeReader};
 use crate::funnel::matcher::Scalar;
 use crate::funnel::validate::{CountBy, Order};
 use gemba_conventions::EventKind;
@@ -36,8 +36,18 @@ fn event(name: &str, time_ms: i64) -> PlainEvent {
     }
 }
 
+/// A row of a statement's answer.
+struct Row {
+    unit: u64,
+    derived: bool,
+    /// Without the number of the value, which the scan gives.
+    event: Event,
+    value: String,
+}
+
 /// What the statement would answer for these events, as rows in the order of `events` inside each unit.
-fn rows(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink], scan: &mut FunnelScan) -> Vec<Row> {
+fn rows(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) -> Vec<Row> {
+    let mut holds: Vec<String> = Vec::new();
     let mut rows: Vec<Row> = Vec::new();
     for event in events {
         let seen = reference::passes(&funnel.filter, event);
@@ -63,38 +73,51 @@ fn rows(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink], scan: &mut 
             Some(Scalar::Flag(flag)) => format!("b{flag}"),
         };
         let kept: Vec<String> = funnel.hold.iter().map(text).collect();
-        let hold = if kept.iter().any(String::is_empty) { 0 } else { u64::from(scan.value(kept.join("|").as_bytes())) };
+        let hold = if kept.is_empty() || kept.iter().any(String::is_empty) {
+            0
+        } else {
+            let hold = kept.join("|");
+            let known = holds.iter().position(|known| *known == hold);
+            let index = known.unwrap_or_else(|| {
+                holds.push(hold);
+                holds.len() - 1
+            });
+            index as u64 + 1
+        };
         let (seq, instance) = event.seq.unwrap_or((0, 0));
-        let value = funnel.breakdown.as_ref().map_or(0, |key| scan.value(text(key).as_bytes()));
-        let event = Event { time_ms: event.time_ms, seq, instance, steps, exclusions, hold, value, visible };
-        rows.push(Row { unit, derived: derived && unit != 0, event });
+        let value = funnel.breakdown.as_ref().map_or_else(String::new, text);
+        let event = Event { time_ms: event.time_ms, seq, instance, steps, exclusions, hold, value: 0, visible };
+        rows.push(Row { unit, derived: derived && unit != 0, event, value });
     }
     rows
+}
+
+/// Gives the rows to the scan as ClickHouse would.
+fn feed(scan: &mut FunnelScan, columns: Columns, rows: &[&Row]) {
+    scan.expect(columns);
+    let bytes = native::answer(columns, rows);
+    let mut reader = NativeReader::new(columns);
+    reader.push(&bytes, scan).unwrap();
+    reader.finish(scan).unwrap();
 }
 
 /// The scan's answer to these events, stored in this order.
 fn scanned(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) -> FunnelAnswer {
     let mut scan = FunnelScan::new(funnel.clone());
-    for row in rows(funnel, events, links, &mut scan) {
-        scan.push(row);
-    }
+    let rows = rows(funnel, events, links);
+    feed(&mut scan, Columns::of(funnel, true), &rows.iter().collect::<Vec<_>>());
     scan.finish()
 }
 
 /// The same when the order inside a millisecond is fetched only for the units that need it.
 fn scanned_twice(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) -> FunnelAnswer {
     let mut scan = FunnelScan::new(funnel.clone());
-    let rows = rows(funnel, events, links, &mut scan);
-    scan.expect(Columns::of(funnel, false));
-    for row in &rows {
-        scan.push(*row);
-    }
+    let rows = rows(funnel, events, links);
+    feed(&mut scan, Columns::of(funnel, false), &rows.iter().collect::<Vec<_>>());
     scan.settle();
     let unordered = scan.take_unordered();
-    scan.expect(Columns::of(funnel, true));
-    for row in rows.into_iter().filter(|row| row.unit != 0 && unordered.contains(&row.unit)) {
-        scan.push(row);
-    }
+    let again = |row: &&Row| row.unit != 0 && unordered.contains(&row.unit);
+    feed(&mut scan, Columns::of(funnel, true), &rows.iter().filter(again).collect::<Vec<_>>());
     scan.finish()
 }
 

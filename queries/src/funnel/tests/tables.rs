@@ -4,7 +4,7 @@
 
 use super::{PlainEvent, answer, counts, event, funnel};
 use crate::funnel::matcher::Scalar;
-use crate::funnel::{FunnelAnswer, TimeBucket};
+use crate::funnel::{Columns, FunnelAnswer, TimeBucket};
 use gemba_conventions::EventKind;
 use serde_json::{Value, json};
 
@@ -393,12 +393,14 @@ fn very_many_events_of_one_unit_cost_no_square() {
         for (index, stream) in streams.iter().enumerate() {
             for ties in [1, 2] {
                 let mut scan = crate::funnel::FunnelScan::new(funnel.clone());
-                for time in 0..many {
+                let row = |time| {
                     let (steps, exclusions) = stream(time);
                     let exclusions = if funnel.exclusions.is_empty() { 0 } else { exclusions };
                     let event = event(steps, exclusions, time / ties);
-                    scan.push(crate::funnel::Row { unit: 1, derived: false, event });
-                }
+                    super::Row { unit: 1, derived: false, event, value: String::new() }
+                };
+                let rows: Vec<super::Row> = (0..many).map(row).collect();
+                super::feed(&mut scan, Columns::of(&funnel, true), &rows.iter().collect::<Vec<_>>());
                 let answer = scan.finish();
                 assert_eq!(answer.steps[0].count + answer.excluded, 1, "{more} stream {index} ties {ties}");
             }
