@@ -14,6 +14,7 @@ use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, App, Listener, acts};
+use crate::log::LogError;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, StoreError, removals};
@@ -136,6 +137,12 @@ impl ServeError {
                 "move the file away: the control data is read from ClickHouse again".into()
             }
             Self::Control(_) => "the message names the file".into(),
+            Self::Pipeline(PipelineError::Log(LogError::Newer { .. })) => {
+                "start the newer gemba that wrote it; what it holds and is not stored yet would be lost here".into()
+            }
+            Self::Pipeline(PipelineError::Log(LogError::Cuts { .. })) => {
+                "keep the file; if a newer gemba wrote it, start that one until `/readyz` tells of no pending records".into()
+            }
             Self::Pipeline(_) => "the disk of the data folder may be full or failing; `gemba check` looks".into(),
         }
     }
