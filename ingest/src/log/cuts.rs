@@ -208,7 +208,11 @@ impl CutBook {
             Record::Backlog { stretches } => self.backlog = stretches,
             Record::Fork { at } => {
                 if self.uncut < at {
-                    self.backlog.push(self.uncut..at);
+                    match self.backlog.last_mut().filter(|last| last.end == self.uncut) {
+                        // Nothing was cut in between.
+                        Some(last) => last.end = at,
+                        None => self.backlog.push(self.uncut..at),
+                    }
                     self.uncut = at;
                 }
             }
