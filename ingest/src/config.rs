@@ -58,6 +58,9 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Requests at once on one HTTP/2 connection. Default 128; 100 is the least HTTP/2 (RFC 9113, 6.5.2) recommends.
     pub max_streams: u32,
+    /// How long a question about the books waits until no insert is under way. Default 30 s: an insert takes less than a
+    /// second on a quiet machine, and several on one where everything is late.
+    pub hold_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -72,6 +75,7 @@ impl Default for Limits {
             max_bodies_bytes: 256 << 20,
             idle_timeout: Duration::from_mins(2),
             max_streams: 128,
+            hold_timeout: Duration::from_secs(30),
         }
     }
 }

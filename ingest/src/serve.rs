@@ -14,6 +14,7 @@ use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, App, Listener, acts};
+use crate::log::LogError;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, StoreError, removals};
@@ -21,7 +22,7 @@ use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub enum ServeError {
     /// An address beyond loopback without encryption.
     #[error("{0} can be reached from other machines, and keys and data would travel there unencrypted")]
     Exposed(SocketAddr),
+    /// A certificate, and no address beyond loopback.
+    #[error("--tls-certificate is given, and {0} is reached from this machine only, where nothing is encrypted")]
+    UnusedCertificate(SocketAddr),
     /// The certificate.
     #[error("the certificate cannot be used")]
     Tls(#[source] TlsError),
@@ -114,6 +118,10 @@ impl ServeError {
                  it with --insecure-listen"
                     .into()
             }
+            Self::UnusedCertificate(_) => {
+                "listen on an address that other machines reach, --listen 0.0.0.0:4318, or leave --tls-certificate and --tls-key out"
+                    .into()
+            }
             Self::Tls(_) => "mend the file the message names; --tls-certificate takes the whole chain, both are PEM".into(),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 "another program has the address; stop it, or name another with --listen and --grpc-listen".into()
@@ -136,6 +144,12 @@ impl ServeError {
                 "move the file away: the control data is read from ClickHouse again".into()
             }
             Self::Control(_) => "the message names the file".into(),
+            Self::Pipeline(PipelineError::Log(LogError::Newer { .. })) => {
+                "start the newer gemba that wrote it; what it holds and is not stored yet would be lost here".into()
+            }
+            Self::Pipeline(PipelineError::Log(LogError::Cuts { .. })) => {
+                "keep the file; if a newer gemba wrote it, start that one until `/readyz` tells of no pending records".into()
+            }
             Self::Pipeline(_) => "the disk of the data folder may be full or failing; `gemba check` looks".into(),
         }
     }
@@ -195,10 +209,12 @@ pub struct Running {
 /// # Errors
 /// Each [`ServeError`] has a [hint](ServeError::hint).
 pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
-    for address in [Some(config.listen), config.grpc_listen].into_iter().flatten() {
-        if !address.ip().is_loopback() && config.tls.is_none() && !config.insecure_listen {
-            return Err(ServeError::Exposed(address));
-        }
+    let addresses = || [Some(config.listen), config.grpc_listen].into_iter().flatten();
+    let exposed = addresses().find(|address| !address.ip().is_loopback());
+    match (exposed, &config.tls) {
+        (Some(address), None) if !config.insecure_listen => return Err(ServeError::Exposed(address)),
+        (None, Some(_)) => return Err(ServeError::UnusedCertificate(config.listen)),
+        _ => {}
     }
     let lock = DataLock::take(&config.data)?;
     let catalog = match &config.queries {
@@ -212,11 +228,6 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         Some(address) => Some(bind(address, certificate.as_ref()).await?),
         None => None,
     };
-    // Gemba's own use takes a way of its own where the main one asks for the name in a certificate.
-    let inner_listener = match listener.tls {
-        Some(_) => Some(bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).await?),
-        None => None,
-    };
     let (store, engine) = connect(&config).await?;
     let control = Arc::new(prepare(&config.data, &store).await?);
     let pipeline = Pipeline::start(pipeline_config(&config), store.clone(), control.id_hasher().clone());
@@ -228,14 +239,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let scheme = if listener.tls.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", address_of(&listener)?);
-    let inner_url = match &inner_listener {
-        Some(inner) => format!("http://{}", address_of(inner)?),
-        None => url.clone(),
-    };
+    let inner_url = format!("http://{}", reached_from_here(address_of(&listener)?));
     let grpc_address = grpc_listener.as_ref().map(address_of).transpose()?;
     let (stop, stopping) = watch::channel(false);
     let mut servers = JoinSet::new();
-    for listener in [Some(listener), grpc_listener, inner_listener].into_iter().flatten() {
+    for listener in [Some(listener), grpc_listener].into_iter().flatten() {
         servers.spawn(http::serve(listener, Arc::clone(&app), stopping.clone(), REQUEST_GRACE));
     }
     let mut background = JoinSet::new();
@@ -264,7 +272,7 @@ impl Running {
         &self.url
     }
 
-    /// The same, without encryption and for this process only where [`url`](Self::url) is encrypted.
+    /// The same as this machine reaches it, and this machine alone where [`url`](Self::url) is encrypted: `http://host:port`.
     pub fn inner_url(&self) -> &str {
         &self.inner_url
     }
@@ -313,6 +321,16 @@ impl Running {
         }
         is_drained
     }
+}
+
+/// The address by which this machine reaches one that a listener is bound to.
+fn reached_from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// Binds an address; one that other machines reach is encrypted where there is a certificate.

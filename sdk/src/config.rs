@@ -401,7 +401,8 @@ impl Config {
     }
 
     /// File of the certificates in PEM that a server with https is trusted by, for one whose certificate no public authority has
-    /// signed; `GEMBA_CA` wins. Read once, at the start. Without it the public authorities are trusted, as Mozilla lists them.
+    /// signed; `GEMBA_CA` wins. Read once, at the start, and only for an endpoint with https. Without it the public authorities are
+    /// trusted, as Mozilla lists them.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").ca("/etc/ssl/our-own.pem");

@@ -1,14 +1,21 @@
 //! The books of a project: received = stored + pending + rejected + set aside + ignored + deduplicated, asked while data
 //! come in.
 //!
+//! Inserts are kept still meanwhile; what that must not do to others is claimed here as well.
+//!
 //! Does not look into the tables itself; that the books tell the truth is what the claims about kills prove.
 
-use gemba_tests::client::{bare, post, send};
+use crate::durability_proxy::Proxy;
+use gemba_ingest::config::ClickHouseTarget;
+use gemba_ingest::pipeline::HoldFor;
+use gemba_tests::client::{Answer, bare, post, send};
+use gemba_tests::engine;
 use gemba_tests::export::{event, logs, now_ns};
 use gemba_tests::server::Server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Answers of `losses` that are looked at while data come in.
 const LOOKS: usize = 8;
@@ -60,4 +67,69 @@ async fn the_books_balance_at_every_moment_and_hold_nothing_of_other_projects() 
     let events = sent * i64::try_from(EVENTS).unwrap();
     let told = ["received", "stored", "pending", "rejected", "unexplained"].map(|term| terms[term]);
     assert_eq!(told, [events + sent, events, 0, sent, 0], "{terms:?}");
+}
+
+async fn ask(server: &Server, question: &str) -> Answer {
+    send(bare("GET", &server.url(&format!("/api/v1/queries/{question}")), Some(&server.keys.read))).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_are_told_while_a_backup_keeps_the_inserts_still() {
+    let server = Server::start().await;
+    let records = vec![event(now_ns(), "cart", &[])];
+    assert_eq!(server.send_logs(logs("shop", records)).await.status, 200);
+    server.flush().await;
+    let pipeline = &server.running.app().pipeline;
+    let backup = pipeline.hold_inserts(HoldFor::Upkeep, Duration::from_secs(30)).await.unwrap();
+    let sent = server.send_logs(logs("shop", vec![event(now_ns(), "cart", &[])])).await;
+    assert_eq!(sent.status, 200, "requests are acknowledged meanwhile");
+    for question in ["losses", "losses?as_of=now", "feature_usage?from=now%20-%201d&as_of=now"] {
+        let answer = ask(&server, question).await;
+        assert_eq!(answer.status, 200, "{question}: {:?}", answer.body);
+    }
+    assert_eq!(books(&server).await["pending"], 1);
+    drop(backup);
+    server.flush().await;
+    assert_eq!(books(&server).await["pending"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_that_does_not_end_is_told_and_keeps_no_other_question_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::start(&folder.path().join("engine"));
+    let (proxy, address) = Proxy::start(engine.url().strip_prefix("http://").unwrap()).await;
+    let password = engine.password().to_owned();
+    let server = Server::start_with(|config| {
+        let (url, user, database) = (format!("http://{address}"), "default".to_owned(), "default".to_owned());
+        config.clickhouse = Some(ClickHouseTarget { url, user, password, database });
+        config.limits.hold_timeout = Duration::from_secs(3);
+    })
+    .await;
+    proxy.holds.store(true, Ordering::SeqCst);
+    assert_eq!(server.send_logs(logs("shop", vec![event(now_ns(), "cart", &[])])).await.status, 200);
+    tokio::time::timeout(Duration::from_mins(1), proxy.held.notified()).await.expect("an insert of events");
+    {
+        let waiting = async {
+            let refused = tokio::join!(ask(&server, "losses"), ask(&server, "losses"), ask(&server, "losses"));
+            [refused.0, refused.1, refused.2]
+        };
+        tokio::pin!(waiting);
+        // They wait for the insert; a question that needs no books is answered meanwhile.
+        tokio::select! {
+            biased;
+            refused = &mut waiting => panic!("an ordinary question waits with them: {refused:?}"),
+            answer = ask(&server, "feature_usage?from=now%20-%201d") => assert_eq!(answer.status, 200, "{:?}", answer.body),
+        }
+        for refused in waiting.await {
+            assert_eq!(refused.status, 503, "{:?}", refused.body);
+            let error = &refused.json()["error"];
+            assert_eq!(error["code"], "inserts_under_way", "{error}");
+            assert!(error["message"].as_str().unwrap().contains("an insert is under way and does not end"), "{error}");
+        }
+    }
+    proxy.let_go.notify_one();
+    server.flush().await;
+    assert_eq!(books(&server).await["stored"], 1);
+    assert!(server.running.stop().await);
+    engine.stop().await;
 }

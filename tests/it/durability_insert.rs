@@ -27,11 +27,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) struct Engine {
     child: Child,
     data: PathBuf,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Engine {
-    fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
         let (child, address) = Self::spawn(data, "127.0.0.1:0");
         Self { child, data: data.to_owned(), address }
     }
@@ -46,16 +46,16 @@ impl Engine {
         (child, address.unwrap_or_else(|| panic!("the engine said {line:?}")).to_owned())
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         (self.child, _) = Self::spawn(&self.data, &self.address);
     }
 
-    fn client_at(address: &str) -> Client {
+    pub(crate) fn client_at(address: &str) -> Client {
         Client::new(StoreConfig {
             url: format!("http://{address}"),
             user: "default".into(),
@@ -92,7 +92,7 @@ impl Site {
         Self { engine, folder, acknowledged: HashSet::new(), next: 0 }
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
 
@@ -108,19 +108,7 @@ impl Site {
     pub(crate) fn submission(&mut self, events: u64, key: Option<&str>) -> (Submission, Vec<String>) {
         let number = self.next;
         self.next += 1;
-        let ids: Vec<_> = (0..events).map(|index| format!("{number}-{index}")).collect();
-        let body = Bytes::from(request(&ids, 1_790_000_000_000 + number * 60_000));
-        let submission = Submission {
-            project: ProjectId(1),
-            retention_class: 0,
-            signal: Signal::Logs,
-            encoding: Encoding::Protobuf,
-            raw: body.clone(),
-            body,
-            content_encoding: ContentEncoding::Identity,
-            key: key.map(str::to_owned),
-        };
-        (submission, ids)
+        submission(number, events, key)
     }
 
     pub(crate) async fn send(&mut self, pipeline: &Pipeline, events: u64) -> Receipt {
@@ -139,6 +127,23 @@ impl Site {
         check_projection(&client, context).await;
         check_ledger(&client, async || true, context).await;
     }
+}
+
+/// Request `number` of `events` events, and their ids, which no other request has.
+pub(crate) fn submission(number: u64, events: u64, key: Option<&str>) -> (Submission, Vec<String>) {
+    let ids: Vec<_> = (0..events).map(|index| format!("{number}-{index}")).collect();
+    let body = Bytes::from(request(&ids, 1_790_000_000_000 + number * 60_000));
+    let submission = Submission {
+        project: ProjectId(1),
+        retention_class: 0,
+        signal: Signal::Logs,
+        encoding: Encoding::Protobuf,
+        raw: body.clone(),
+        body,
+        content_encoding: ContentEncoding::Identity,
+        key: key.map(str::to_owned),
+    };
+    (submission, ids)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +270,7 @@ async fn pending_when_new_data_are_visible(site: &mut Site, pipeline: &Pipeline)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_outage_left_behind_holds_up_no_new_data_also_after_a_kill() {
+async fn what_an_outage_left_behind_holds_up_no_new_data_also_after_a_restart() {
     const LEFT: u64 = 60_000;
     let mut site = Site::start().await;
     let config = PipelineConfig { max_waiting_bytes: 1 << 20, max_cut_rows: 500, ..site.config() };
@@ -281,7 +286,7 @@ async fn what_an_outage_left_behind_holds_up_no_new_data_also_after_a_kill() {
     let pending = pending_when_new_data_are_visible(&mut site, &pipeline).await;
     assert!(pending > LEFT / 2, "{pending} of {LEFT} were left when new data became visible");
 
-    // As a kill: what was in no cut is known from the file of cuts alone.
+    // Ended without storing the rest: what was in no cut is known from the file of cuts alone.
     drop(pipeline);
     let pipeline = pipeline_with(config, site.engine.client());
     let left = pipeline.status().pending_records;

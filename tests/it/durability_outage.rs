@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What is wrong with ClickHouse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+pub(crate) enum Trouble {
     /// Nothing.
     None,
     /// Connections are closed at once.
@@ -43,13 +43,13 @@ const TROUBLES: [Trouble; 6] = [
 
 /// Something between the server and ClickHouse that makes trouble.
 #[derive(Debug)]
-struct Between {
-    address: String,
+pub(crate) struct Between {
+    pub(crate) address: String,
     trouble: Arc<Mutex<Trouble>>,
 }
 
 impl Between {
-    async fn start(to: &str) -> Self {
+    pub(crate) async fn start(to: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let trouble = Arc::new(Mutex::new(Trouble::None));
@@ -65,7 +65,7 @@ impl Between {
         Self { address, trouble }
     }
 
-    fn make(&self, trouble: Trouble) {
+    pub(crate) fn make(&self, trouble: Trouble) {
         *self.trouble.lock().unwrap() = trouble;
     }
 }

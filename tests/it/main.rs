@@ -10,6 +10,7 @@ mod data_events;
 mod demo;
 mod deploy;
 mod durability;
+mod durability_backlog;
 mod durability_insert;
 mod durability_outage;
 mod durability_pair;

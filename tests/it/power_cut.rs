@@ -305,6 +305,8 @@ struct Outside {
     /// What ClickHouse stored: per number of an insert, the requests in it.
     stored: HashMap<u64, Vec<u64>>,
     next_request: u64,
+    /// Starts that found a backlog.
+    starts_with_backlog: u64,
 }
 
 /// The parts a server keeps on disk, driven the way the pipeline drives them.
@@ -345,12 +347,17 @@ impl Server {
         requests
     }
 
-    /// Stores open cuts that are not stored yet, and everything in no cut: what every start does first.
+    /// Stores open cuts that are not stored yet, and everything in no cut, what was left behind first: what every start does.
     fn recover(&mut self, outside: &mut Outside) -> Result<(), gemba_ingest::log::LogError> {
+        outside.starts_with_backlog += u64::from(!self.book.backlog().is_empty());
         for cut in self.book.open_cuts().cloned().collect::<Vec<_>>() {
             let insert = cut.blocks[0].insert;
             outside.stored.entry(insert).or_insert_with(|| self.read(cut.first, cut.end));
             self.book.done(cut.number)?;
+        }
+        while !self.book.backlog().is_empty() {
+            self.cut_backlog(outside, 7)?;
+            self.give_back()?;
         }
         self.cut(outside)
     }
@@ -370,9 +377,24 @@ impl Server {
         Ok(())
     }
 
-    /// Cuts what is in no cut, inserts it and notes that it is done.
+    /// Cuts what is in no cut and was not left behind.
     fn cut(&mut self, outside: &mut Outside) -> Result<(), gemba_ingest::log::LogError> {
-        let (first, end) = (self.book.uncut(), self.log.durable());
+        self.cut_range(outside, self.book.uncut(), self.log.durable())
+    }
+
+    /// Leaves what is in no cut to the backlog.
+    fn fork(&mut self) -> Result<(), gemba_ingest::log::LogError> {
+        self.book.fork(self.log.durable())
+    }
+
+    /// Cuts and stores up to so many entries from the beginning of the backlog.
+    fn cut_backlog(&mut self, outside: &mut Outside, entries: u64) -> Result<(), gemba_ingest::log::LogError> {
+        let Some(oldest) = self.book.backlog().first().cloned() else { return Ok(()) };
+        self.cut_range(outside, oldest.start, oldest.end.min(oldest.start + entries))
+    }
+
+    /// Cuts these entries, inserts them and notes that they are done.
+    fn cut_range(&mut self, outside: &mut Outside, first: u64, end: u64) -> Result<(), gemba_ingest::log::LogError> {
         if first == end {
             return Ok(());
         }
@@ -402,8 +424,11 @@ impl Server {
     fn work(&mut self, outside: &mut Outside, die: &mut Die) -> Result<(), gemba_ingest::log::LogError> {
         for _ in 0..12 {
             self.commit(outside, 1 + die.roll(5))?;
-            if die.roll(3) == 0 {
-                self.cut(outside)?;
+            match die.roll(8) {
+                0 | 1 => self.cut(outside)?,
+                2 | 3 => self.fork()?,
+                4 | 5 => self.cut_backlog(outside, 1 + die.roll(6))?,
+                _ => {}
             }
             self.give_back()?;
         }
@@ -428,7 +453,7 @@ fn check(server: &Server, outside: &Outside, context: &str) {
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_when_power_goes_at_any_operation() {
-    let mut cuts = 0;
+    let (mut cuts, mut with_backlog) = (0, 0);
     for seed in 0..6 {
         let whole = {
             let disk = RecordingDisk::default();
@@ -457,7 +482,9 @@ fn nothing_acknowledged_is_lost_or_doubled_when_power_goes_at_any_operation() {
             server.recover(&mut outside).unwrap();
             check(&server, &outside, &context);
             cuts += 1;
+            with_backlog += outside.starts_with_backlog;
         }
     }
     assert!(cuts > 500, "{cuts} power cuts are too few to mean anything");
+    assert!(with_backlog > 200, "{with_backlog} starts with a backlog are too few to mean anything");
 }

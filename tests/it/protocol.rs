@@ -320,29 +320,42 @@ async fn connections_beyond_the_limit_wait_until_one_is_free_and_idle_ones_make_
     const CONNECTIONS: usize = 4;
     let server = Server::start_with(|config| {
         config.limits.max_connections = CONNECTIONS;
+        config.limits.body_stall_timeout = Duration::from_mins(1);
         config.limits.idle_timeout = Duration::from_secs(2);
     })
     .await;
     let address = server.running.url().strip_prefix("http://").unwrap().to_owned();
     let asked = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let head = format!(
+        "POST /v1/logs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: {JSON}\r\ncontent-length: 2\r\n\
+         expect: 100-continue\r\n\r\n",
+        server.keys.ingest
+    );
+    let mut answer = [0; 12];
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-        stream.write_all(asked).await.unwrap();
-        let mut answer = [0; 12];
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The server waits for the body, so no connection is idle while others are opened.
         stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200");
+        assert_eq!(&answer, b"HTTP/1.1 100");
         held.push(stream);
     }
     let mut late = tokio::net::TcpStream::connect(&address).await.unwrap();
     late.write_all(asked).await.unwrap();
-    let mut answer = [0; 12];
     let at_once = tokio::time::timeout(Duration::from_millis(300), late.read_exact(&mut answer)).await;
     assert!(at_once.is_err(), "a connection beyond the limit was answered");
+    for stream in &mut held {
+        stream.write_all(b"{}").await.unwrap();
+    }
     // Nobody says another word: the idle ones are closed and the late one is answered.
     late.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200");
-    drop(held);
+    for mut stream in held {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("HTTP/1.1 200"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

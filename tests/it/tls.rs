@@ -2,18 +2,20 @@
 
 use crate::otel_clients::{self, PYTHON_PACKAGES};
 use gemba_ingest::config::TlsFiles;
+use gemba_ingest::http::tls::{Certificate, TlsError};
 use gemba_tests::certificate::Authority;
 use gemba_tests::client::{bare, send};
 use gemba_tests::packages;
 use gemba_tests::server::{Server, serve_command};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
@@ -169,18 +171,61 @@ async fn http_1_and_http_2_are_agreed_on_and_a_renewed_certificate_is_shown_with
     let mut answer = String::new();
     before.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
 
-    // A broken file changes nothing for anybody, and neither does a key that belongs to another certificate.
+#[test]
+fn files_that_do_not_fit_each_other_are_told_and_the_certificate_before_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path());
+    let first = authority.renew();
+    let files = TlsFiles { certificate: authority.certificate(), key: authority.key() };
+    let certificate = Certificate::load(files).unwrap();
+    let shown = || certificate.shown().cert[0].to_vec();
+    let key_before = std::fs::read(authority.key()).unwrap();
+    assert!(!certificate.refresh().unwrap());
+
+    // The new certificate beside the key of the old one: the moment between the two files, or a mistake.
+    let second = authority.renew();
+    let key = std::fs::read(authority.key()).unwrap();
+    std::fs::write(authority.key(), &key_before).unwrap();
+    let refused = certificate.refresh();
+    assert!(matches!(refused, Err(TlsError::Pair { .. })), "{refused:?}");
+    assert_eq!(shown(), first);
+    let whole = std::fs::read(authority.certificate()).unwrap();
     std::fs::write(authority.certificate(), "no certificate").unwrap();
-    tokio::time::sleep(4 * Duration::from_millis(50)).await;
-    assert_eq!(shown(&connect(&server, &authority.ca(), &[]).await.unwrap()), second);
+    let refused = certificate.refresh();
+    assert!(matches!(refused, Err(TlsError::Empty(_))), "{refused:?}");
+    assert_eq!(shown(), first);
+
+    std::fs::write(authority.key(), key).unwrap();
+    std::fs::write(authority.certificate(), whole).unwrap();
+    assert!(certificate.refresh().unwrap());
+    assert_eq!(shown(), second);
+}
+
+/// An address of this machine beyond loopback; nothing is sent to find it.
+fn own_address() -> IpAddr {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("192.0.2.1:9").expect("this claim needs an address beyond loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+/// A connection that the server cannot take for one of its own machine: its source is no address of loopback and not the one
+/// it was made to.
+async fn connect_as_a_stranger(server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((own_address(), 0).into()).unwrap();
+    socket.connect(([127, 0, 0, 1], port(server)).into()).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_does_not_encrypt_or_says_nothing_is_let_go_and_loopback_stays_as_it_is() {
+async fn other_machines_that_do_not_encrypt_or_say_nothing_are_let_go() {
     let (server, authority, _folder) = start().await;
-    for opening in [&b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], b""] {
-        let mut stream = TcpStream::connect(("127.0.0.1", port(&server))).await.unwrap();
+    let request = &b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n"[..];
+    let silent = TcpStream::connect(("127.0.0.1", port(&server))).await.unwrap();
+    let openings =
+        [(connect_as_a_stranger(&server).await, request), (connect_as_a_stranger(&server).await, b""), (silent, b"")];
+    for (mut stream, opening) in openings {
         stream.write_all(opening).await.unwrap();
         let mut answer = Vec::new();
         let read = tokio::time::timeout(20 * HANDSHAKE, stream.read_to_end(&mut answer)).await;
@@ -191,10 +236,38 @@ async fn who_does_not_encrypt_or_says_nothing_is_let_go_and_loopback_stays_as_it
     let stranger = tempfile::tempdir().unwrap();
     assert!(connect(&server, &Authority::new(stranger.path()).ca(), &[]).await.is_err());
     assert!(connect(&server, &authority.ca(), &["spdy/3"]).await.is_err());
-    // What goes on inside the machine needs no certificate.
-    let inside = format!("{}/healthz", server.running.inner_url());
-    assert!(inside.starts_with("http://127.0.0.1:"), "{inside}");
-    assert_eq!(send(bare("GET", &inside, None)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_on_the_server_itself_needs_no_certificate() {
+    let (server, _authority, folder) = start().await;
+    let inside = server.running.inner_url();
+    assert_eq!(inside, format!("http://127.0.0.1:{}", port(&server)), "the address that others reach with https");
+    let ask = |url: &str| {
+        let mut command = Command::new(gemba_tests::binary::gemba());
+        command.args(["query", "feature_usage", "--from", "now - 1d", "--format", "json"]);
+        command.args(["--url", url, "--key", &server.keys.read]).arg("--data").arg(folder.path());
+        // Of use with https only.
+        command.arg("--ca").arg(folder.path().join("missing.pem"));
+        output(command)
+    };
+    for url in [inside.to_owned(), format!("http://{}:{}", own_address(), port(&server))] {
+        let answer = ask(&url).await;
+        assert!(answer.status.success(), "{url}: {}", String::from_utf8_lossy(&answer.stderr));
+    }
+    assert_eq!(send(bare("GET", &format!("{inside}/healthz"), None)).await.status, 200);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = ask(&format!("http://{free}")).await;
+    let talk = String::from_utf8_lossy(&nobody.stderr);
+    assert_eq!(nobody.status.code(), Some(1), "{talk}");
+    assert!(talk.contains("https://") && talk.contains("--ca"), "{talk}");
+}
+
+/// What `gemba serve` says that does not start.
+fn serve_on(listen: &str, folder: &Path, certificate: &str, key: &str) -> Output {
+    let mut command = Command::new(gemba_tests::binary::gemba());
+    command.args(["serve", "--listen", listen, "--grpc-listen", "127.0.0.1:0"]).arg("--data").arg(folder.join("data"));
+    command.args(["--tls-certificate", certificate, "--tls-key", key]).output().unwrap()
 }
 
 #[test]
@@ -214,8 +287,7 @@ fn files_that_are_no_certificate_and_key_are_named() {
         (authority.certificate(), text.clone(), "text is no private key in PEM"),
     ] {
         let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
-        let arguments = ["--tls-certificate", certificate, "--tls-key", key];
-        let output = serve_command(&folder.path().join("data"), &arguments).output().unwrap();
+        let output = serve_on("0.0.0.0:0", folder.path(), certificate, key);
         let talk = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{talk}");
         assert!(
@@ -223,6 +295,11 @@ fn files_that_are_no_certificate_and_key_are_named() {
             "{problem}: {talk}"
         );
     }
+    let (certificate, key) = (authority.certificate(), authority.key());
+    let unused = serve_on("127.0.0.1:0", folder.path(), certificate.to_str().unwrap(), key.to_str().unwrap());
+    let talk = String::from_utf8(unused.stderr).unwrap();
+    assert_eq!(unused.status.code(), Some(1), "{talk}");
+    assert!(talk.contains("--tls-certificate is given") && talk.contains("--listen 0.0.0.0:4318"), "{talk}");
     let alone = serve_command(folder.path(), &["--tls-key", other.to_str().unwrap()]).output().unwrap();
     assert_eq!(alone.status.code(), Some(2), "{}", json!(String::from_utf8_lossy(&alone.stderr)));
 }

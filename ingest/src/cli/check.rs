@@ -69,7 +69,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     match DataLock::take(&data) {
         Err(error @ ServeError::InUse { .. }) => {
             findings.push(Finding::good("data folder", error.to_string()));
-            findings.push(server(&agent(args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
+            findings.push(server(&agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
         }
         Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
         Ok(lock) => {

@@ -207,7 +207,7 @@ impl<'a> Sender<'a> {
             Some(key) => key.clone(),
             None => key_in(&args.remote.data, Credential::Ingest(&args.project))?,
         };
-        let agent = agent(args.remote.ca.as_deref(), Duration::from_mins(1))?;
+        let agent = agent(&args.remote.url, args.remote.ca.as_deref(), Duration::from_mins(1))?;
         Ok(Self { agent, args, key })
     }
 

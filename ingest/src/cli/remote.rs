@@ -55,7 +55,11 @@ impl Remote {
             Some(key) => key.to_owned(),
             None => key_in(&args.data, credential)?,
         };
-        Ok(Self { agent: agent(args.ca.as_deref(), TIMEOUT)?, url: args.url.trim_end_matches('/').to_owned(), key })
+        Ok(Self {
+            agent: agent(&args.url, args.ca.as_deref(), TIMEOUT)?,
+            url: args.url.trim_end_matches('/').to_owned(),
+            key,
+        })
     }
 
     /// `GET path`.
@@ -113,7 +117,8 @@ impl Remote {
             let hint = if self.url.starts_with("https:") {
                 "is `gemba serve` running there? --url names another address, --ca the certificate it is trusted by"
             } else {
-                "is `gemba serve` running there? --url names another address"
+                "is `gemba serve` running there? --url names another address; a server on another machine is reached by \
+                 https://, with --ca FILE where no public authority has signed its certificate"
             };
             Failure::new(format!("{}: {error}", self.url), hint)
         };
@@ -131,10 +136,11 @@ impl Remote {
     }
 }
 
-/// What makes requests, each within `timeout`, and trusts the certificates in the file `ca`, where one is given.
-pub fn agent(ca: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, Failure> {
+/// What makes requests to `url`, each within `timeout`, and with https trusts the certificates in the file `ca`, where one is given.
+pub fn agent(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, Failure> {
     let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout));
-    let Some(path) = ca else { return Ok(config.build().into()) };
+    let is_encrypted = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+    let Some(path) = ca.filter(|_| is_encrypted) else { return Ok(config.build().into()) };
     let failed = |problem: &str| {
         Failure::new(
             format!("{}: {problem}", path.display()),

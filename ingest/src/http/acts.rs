@@ -4,11 +4,13 @@
 //! middle, and those that remove or save many rows run one after the other.
 
 use super::App;
+use super::books::not_held;
 use super::error::ApiError;
 use super::health::{FLUSH_TIMEOUT, flushed};
 use crate::clock;
 use crate::control::{Quota, Tombstone, erase, forget as person, retention};
 use crate::identity::IdDomain;
+use crate::pipeline::HoldFor;
 use crate::quota;
 use crate::store::archive::{self, Saved};
 use crate::store::{StoreError, audit, usage};
@@ -124,7 +126,7 @@ pub async fn expire(app: &App) -> Result<retention::Removed, StoreError> {
     let mut removed = retention::expire(&app.store, &app.control, clock::now_ms()).await?;
     // Without a pause of the inserts the ids stay until something is too old next.
     if !removed.is_empty()
-        && let Some(_held) = app.pipeline.hold_inserts(FLUSH_TIMEOUT).await
+        && let Ok(_held) = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await
     {
         let ids = retention::remove_unused_ids(&app.store, &app.control).await?;
         if ids > 0 {
@@ -139,11 +141,8 @@ pub async fn expire(app: &App) -> Result<retention::Removed, StoreError> {
 pub(super) async fn backup(app: Arc<App>, name: String) -> Result<Value, ApiError> {
     let _alone = app.upkeep.lock().await;
     flushed(&app).await?;
-    let Some(_held) = app.pipeline.hold_inserts(FLUSH_TIMEOUT).await else {
-        let message = "an insert is under way and does not end";
-        let hint = "ClickHouse is away or behind; try again";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_flushed", message, hint));
-    };
+    let held = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await;
+    let _held = held.map_err(|reason| not_held(&app, reason))?;
     let Saved { rows } = archive::backup(&app.store, &name).await?;
     Ok(json!({"backup": name, "rows": rows}))
 }

@@ -4,11 +4,12 @@
 //! In: a project, a question, and the parameters any question takes: `cohort`, `where`, `filter`, `split_by`, `as_of`. Out:
 //! an [`Answer`], or a funnel's answer as JSON. Whoever calls has checked the key.
 
-use super::App;
 use super::error::ApiError;
+use super::{App, books};
 use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Reproduced, Trust};
 use crate::clock;
 use crate::control::Project;
+use crate::pipeline::Held;
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
 use crate::store::{StoreError, funnel, removals};
@@ -20,11 +21,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a question about the books waits for the inserts under way to end. Chosen: an insert takes less than a second
-/// on a quiet machine, and several on one where everything is late.
-const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
+use std::time::Instant;
+use tokio::sync::SemaphorePermit;
 
 /// Parameters of a question by name.
 pub type Given = BTreeMap<String, String>;
@@ -41,8 +39,6 @@ struct View {
     /// Up to when everything acknowledged can be seen.
     until_ms: i64,
     split_by: Option<String>,
-    /// Whether inserts are held while the question is answered.
-    is_held: bool,
     started: Instant,
 }
 
@@ -67,7 +63,6 @@ impl View {
             now_ms: as_of_ms.unwrap_or(present_ms),
             until_ms: complete_until_ms(app, project, present_ms).min(as_of_ms.unwrap_or(i64::MAX)),
             split_by: split_by.map(|key| population::split_key(&key)).transpose()?,
-            is_held: about.query.is_some_and(Query::tells_pending),
             started,
         };
         view.take_filter(app, project, switch.as_deref(), about).await?;
@@ -80,6 +75,15 @@ impl View {
             view.cohort = Some(used);
         }
         Ok(view)
+    }
+
+    /// Looks from the present instant, where no other was asked for: what was received while the question waited is stored by
+    /// now, and a cut that lies on both sides of `now` would be counted in part.
+    fn move_to_now(&mut self, app: &App, project: &Project) {
+        if self.as_of_ms.is_none() {
+            self.now_ms = clock::now_ms();
+            self.until_ms = complete_until_ms(app, project, self.now_ms);
+        }
     }
 
     /// Applies the project's filter, where there is one and the question is about people.
@@ -121,7 +125,7 @@ impl View {
         Ok(())
     }
 
-    /// How far an answer about `range` can be trusted.
+    /// How far an answer about `range` can be trusted, without what [`Self::look_back`] finds out.
     async fn trust(
         &self,
         app: &App,
@@ -132,8 +136,7 @@ impl View {
         let sampled = async { Ok::<_, ApiError>(sampling_weight(app, project, range, sql).await?) };
         let loss = async { Ok(known_loss(app, project, range).await?) };
         let expired = async { Ok(removals::expired_until_ms(&app.store, project.id).await?) };
-        let (known_loss, sampling_weight, reproduced, expired_until_ms) =
-            tokio::try_join!(loss, sampled, self.reproduced(app, project, range), expired)?;
+        let (known_loss, sampling_weight, expired_until_ms) = tokio::try_join!(loss, sampled, expired)?;
         let kept_from = expired_until_ms.filter(|until_ms| range.is_some_and(|(from_ms, _)| from_ms < *until_ms));
         // A range that reaches into the future is complete when the present is.
         let end_ms = range.map_or(self.now_ms, |(_, to_ms)| to_ms.min(self.now_ms));
@@ -144,46 +147,35 @@ impl View {
             complete_until: rfc3339(self.until_ms),
             kept_from: kept_from.map(rfc3339),
             known_loss,
-            elapsed_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: self.elapsed_ms(),
             as_of: rfc3339(self.as_of_ms.unwrap_or(self.until_ms)),
             filter: self.filter.clone(),
             cohort: self.cohort.clone(),
             sampling_weight,
-            reproduced,
+            reproduced: None,
             saved: None,
         })
     }
 
-    /// Whether what was known at `as_of` is all still there, and what has come since.
-    async fn reproduced(
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Adds whether what was known at `as_of` is all still there, and what has come since. Asked after the question itself
+    /// and without its turn: it may wait for inserts, and others need not wait with it.
+    async fn look_back(
         &self,
         app: &App,
         project: &Project,
         range: Option<(i64, i64)>,
-    ) -> Result<Option<Reproduced>, ApiError> {
-        let Some(as_of_ms) = self.as_of_ms else { return Ok(None) };
-        let mut reproduced = Reproduced { exactly: true, ..Reproduced::default() };
-        match removed_records(app, project, self.is_held).await? {
-            Some(0) => {}
-            Some(removed) => reproduced.because.push(format!(
-                "{removed} records of the project have been removed since they were received (retention, or people forgotten)"
-            )),
-            None => reproduced
-                .because
-                .push("an insert does not end, so it is not known whether records have been removed".to_owned()),
+        held: Option<Held>,
+        trust: &mut Trust,
+    ) -> Result<(), ApiError> {
+        if let Some(as_of_ms) = self.as_of_ms {
+            trust.reproduced = Some(books::reproduced(app, project, range, as_of_ms, held).await?);
+            trust.elapsed_ms = self.elapsed_ms();
         }
-        if as_of_ms > complete_until_ms(app, project, clock::now_ms()) {
-            reproduced.because.push("records received before that instant are still being stored".to_owned());
-        }
-        reproduced.exactly = reproduced.because.is_empty();
-        let Some((from_ms, to_ms)) = range else { return Ok(Some(reproduced)) };
-        let sql = "SELECT count() AS late FROM events WHERE project = {project:UInt32} \
-                   AND time >= fromUnixTimestamp64Milli({from:Int64}, 'UTC') \
-                   AND time < fromUnixTimestamp64Milli({to:Int64}, 'UTC') \
-                   AND received >= fromUnixTimestamp64Milli({as_of:Int64}, 'UTC')";
-        let params = [("project", i64::from(project.id.0)), ("from", from_ms), ("to", to_ms), ("as_of", as_of_ms)];
-        reproduced.late_events = number(app, sql, &params).await?;
-        Ok(Some(reproduced))
+        Ok(())
     }
 }
 
@@ -221,30 +213,30 @@ impl About<'_> {
 /// Answers a saved query of the catalogue.
 pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Given) -> Result<Answer, ApiError> {
     let mut given = given.clone();
-    let view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
+    let mut view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
     // Values are checked before anything is waited for.
-    let server = |pending_records| ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records };
-    query.bind(&given, &server(0))?;
-    let _turn = turn(app).await?;
+    let server = |now_ms, pending_records| ServerParams { project: project.id.0, now_ms, pending_records };
+    query.bind(&given, &server(view.now_ms, 0))?;
     // What is pending and what is stored add up only while no insert is half done; books told during one would be wrong.
-    let _held = if query.tells_pending() {
-        let held = app.pipeline.hold_inserts(HOLD_TIMEOUT).await;
-        Some(held.ok_or_else(|| {
-            let message = "an insert is under way and does not end, so the books cannot be told";
-            let hint = "ClickHouse is away or behind: /readyz says what is wrong; ask again when it stores";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "inserts_under_way", message, hint)
-        })?)
+    // Held before the turn, since others would wait for the inserts as well.
+    let held = if query.tells_pending() {
+        let held = books::hold(app).await.map_err(|reason| books::not_held(app, reason))?;
+        view.move_to_now(app, project);
+        Some(held)
     } else {
         None
     };
-    let bound = query.bind(&given, &server(pending_of(app, project)))?;
+    let turn = if held.is_some() { books::turn(app).await? } else { turn(app).await? };
+    let bound = query.bind(&given, &server(view.now_ms, pending_of(app, project)))?;
     let rows = async {
         match &view.split_by {
             None => run(app, project, query, &bound, &view, &view.population).await,
             Some(key) => split(app, project, query, &bound, &view, key).await,
         }
     };
-    let (selection, trust) = tokio::try_join!(rows, view.trust(app, project, bound.range_ms, &bound.sql))?;
+    let (selection, mut trust) = tokio::try_join!(rows, view.trust(app, project, bound.range_ms, &bound.sql))?;
+    drop(turn);
+    view.look_back(app, project, bound.range_ms, held, &mut trust).await?;
     let columns = selection.columns.into_iter().map(|column| {
         let known = query.columns.iter().find(|known| known.name == column.name);
         AnswerColumn {
@@ -335,13 +327,15 @@ pub async fn funnel(
     }
     let times = (view.now_ms, view.until_ms);
     let range = asked.validate(times.0, times.1).map(|funnel| Some((funnel.from_ms, funnel.to_ms)))?;
-    let _turn = turn(app).await?;
+    let turn = turn(app).await?;
     let populations = (&view.population, &base);
     let answer = async {
         let limits = Limits::default();
         Ok(funnel::compared(&app.store, &asked, project.id.0, times, limits, populations).await?)
     };
-    let ((_, answer, comparison), trust) = tokio::try_join!(answer, view.trust(app, project, range, ""))?;
+    let ((_, answer, comparison), mut trust) = tokio::try_join!(answer, view.trust(app, project, range, ""))?;
+    drop(turn);
+    view.look_back(app, project, range, None, &mut trust).await?;
     // The funnel's own as_of decides between open and lost; it is the same unless the request says otherwise.
     let mut body = serde_json::to_value(&trust).map_err(|error| ApiError::internal(&error))?;
     if let (Value::Object(body), Ok(Value::Object(answer))) = (&mut body, serde_json::to_value(&answer)) {
@@ -385,15 +379,17 @@ pub async fn cohort_named(
 }
 
 /// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time.
-pub(super) async fn turn(app: &App) -> Result<tokio::sync::SemaphorePermit<'_>, ApiError> {
-    app.questions.acquire().await.map_err(|_| {
-        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "ask again in a moment")
-    })
+pub(super) async fn turn(app: &App) -> Result<SemaphorePermit<'_>, ApiError> {
+    app.questions.acquire().await.map_err(|_| stopping())
+}
+
+pub(super) fn stopping() -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server is stopping", "ask again in a moment")
 }
 
 /// Up to when everything acknowledged of a project can be seen: now, or the oldest record, of whichever project, that
 /// waits to be stored.
-fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i64 {
+pub(super) fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i64 {
     let status = app.pipeline.status();
     if !status.pending_by_project.contains_key(&project.id.0) {
         return now_ms;
@@ -402,7 +398,7 @@ fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i64 {
 }
 
 /// Records of the project that are acknowledged and not stored yet.
-fn pending_of(app: &App, project: &Project) -> u64 {
+pub(super) fn pending_of(app: &App, project: &Project) -> u64 {
     app.pipeline.status().pending_by_project.get(&project.id.0).copied().unwrap_or(0)
 }
 
@@ -459,7 +455,7 @@ async fn known_loss(app: &App, project: &Project, range: Option<(i64, i64)>) -> 
 }
 
 /// The single number a statement with these whole-number parameters answers.
-async fn number(app: &App, sql: &str, params: &[(&str, i64)]) -> Result<u64, StoreError> {
+pub(super) async fn number(app: &App, sql: &str, params: &[(&str, i64)]) -> Result<u64, StoreError> {
     let params = params.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     let bound = BoundQuery { sql: sql.to_owned(), params, range_ms: None };
     let rows = select::select(&app.store, &bound, Limits::default()).await?.rows;
@@ -490,28 +486,4 @@ async fn sampling_weight(
         largest = weight.into_iter().chain(largest).reduce(f64::max);
     }
     Ok(largest)
-}
-
-/// Records of the project that were stored and are no longer there: what was forgotten or expired and what its books do not
-/// explain, by the saved question that keeps them; `is_held` where the caller holds the inserts already. `None` while an
-/// insert under way does not end: the books cannot be told then.
-async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<Option<u64>, ApiError> {
-    let Some(losses) = app.catalog.get("losses") else { return Ok(Some(0)) };
-    let held = if is_held { None } else { app.pipeline.hold_inserts(HOLD_TIMEOUT).await };
-    if held.is_none() && !is_held {
-        return Ok(None);
-    }
-    let pending_records = pending_of(app, project);
-    let server = ServerParams { project: project.id.0, now_ms: clock::now_ms(), pending_records };
-    let bound = losses.bind(&Given::new(), &server)?;
-    let selection = select::select(&app.store, &bound, Limits::default()).await?;
-    let place = |name: &str| selection.columns.iter().position(|column| column.name == name);
-    let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(Some(0)) };
-    let gone = ["forgotten", "expired", "unexplained"];
-    let rows = selection
-        .rows
-        .iter()
-        .filter(|row| row.get(term).and_then(Value::as_str).is_some_and(|term| gone.contains(&term)));
-    let removed: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
-    Ok(Some(u64::try_from(removed).unwrap_or(0)))
 }

@@ -1,7 +1,8 @@
 //! Accepts connections and bounds them: how many, how long silent, how large their headers.
 //!
 //! In: a bound listener and a signal to stop. Out: every request to [`route::handle`]. Speaks HTTP/1.1 and HTTP/2 on the same
-//! port: HTTP/2 with prior knowledge, or as agreed on with TLS. Does not read bodies.
+//! port: HTTP/2 with prior knowledge, or as agreed on with TLS. Where there is TLS, other machines must speak it, and this one may:
+//! what it sends does not leave it. Does not read bodies.
 
 use super::{App, route};
 use crate::config::Limits;
@@ -10,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How often an HTTP/2 peer is asked whether it is still there, so that a dead one gives its connection back.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -32,11 +35,14 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Pause after the kernel refused to accept (out of descriptors): at once it would refuse again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// First byte of a connection that begins with TLS: a record of the handshake (RFC 8446, 5.1). No request begins with it.
+const HANDSHAKE: u8 = 0x16;
+
 /// A bound address, and what encrypts there.
 pub struct Listener {
     /// The address.
     pub tcp: TcpListener,
-    /// `None`: what arrives is not encrypted.
+    /// What other machines must use; `None`: nothing that arrives is encrypted.
     pub tls: Option<TlsAcceptor>,
 }
 
@@ -122,7 +128,27 @@ fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     builder
 }
 
-/// A connection that begins with a handshake, which has as long as the headers of a request.
+/// What a connection turned out to be.
+enum Opened {
+    Plain(TcpStream),
+    Encrypted(Box<TlsStream<TcpStream>>),
+}
+
+/// Whether a peer is this machine itself: the kernel takes its own addresses as a source from nobody else.
+fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
+    let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
+    peer.is_loopback() || peer == own
+}
+
+/// Whether a connection goes on without encryption: its first byte tells, and where it comes from.
+async fn is_plain(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    Ok(is_local(stream.peer_addr()?, stream.local_addr()?)
+        && stream.peek(&mut first).await? > 0
+        && first != [HANDSHAKE])
+}
+
+/// A connection where TLS is spoken, to be agreed on within as long as the headers of a request may take.
 async fn encrypted(
     acceptor: TlsAcceptor,
     stream: TcpStream,
@@ -131,13 +157,20 @@ async fn encrypted(
     stop: watch::Receiver<bool>,
     slot: OwnedSemaphorePermit,
 ) {
-    let shaking = tokio::time::timeout(app.limits.header_timeout, acceptor.accept(stream));
-    let shaken = tokio::select! {
-        shaken = shaking => shaken,
+    let opening = async {
+        if is_plain(&stream).await? {
+            return Ok(Opened::Plain(stream));
+        }
+        acceptor.accept(stream).await.map(|stream| Opened::Encrypted(Box::new(stream)))
+    };
+    let opening = tokio::time::timeout(app.limits.header_timeout, opening);
+    let opened: Result<std::io::Result<Opened>, _> = tokio::select! {
+        opened = opening => opened,
         () = stopped(stop.clone()) => return,
     };
-    match shaken {
-        Ok(Ok(stream)) => connection(stream, builder, app, stop, slot).await,
+    match opened {
+        Ok(Ok(Opened::Plain(stream))) => connection(stream, builder, app, stop, slot).await,
+        Ok(Ok(Opened::Encrypted(stream))) => connection(stream, builder, app, stop, slot).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection could not be encrypted"),
         Err(_) => tracing::debug!("a connection did not say how to encrypt in time"),
     }
@@ -235,5 +268,27 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.last_end_ms.store(self.0.now_ms(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_the_address_itself_are_this_machine() {
+        for (peer, own, expected) in [
+            ("127.0.0.1:50000", "127.0.0.1:4318", true),
+            ("127.0.0.2:50000", "198.51.100.7:4318", true),
+            ("[::1]:50000", "[::1]:4318", true),
+            ("[::ffff:127.0.0.1]:50000", "[::ffff:198.51.100.7]:4318", true),
+            ("198.51.100.7:50000", "198.51.100.7:4318", true),
+            ("[::ffff:198.51.100.7]:50000", "198.51.100.7:4318", true),
+            ("198.51.100.8:50000", "198.51.100.7:4318", false),
+            ("198.51.100.7:50000", "127.0.0.1:4318", false),
+            ("[2001:db8::1]:50000", "[2001:db8::2]:4318", false),
+        ] {
+            assert_eq!(is_local(peer.parse().unwrap(), own.parse().unwrap()), expected, "{peer} to {own}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`serve`] accepts connections (HTTP/1.1 and HTTP/2 on one port, with [`tls`] where other machines reach it), [`route`] finds
 //! who answers, [`body`] is the only door for bodies, [`auth`] tells whose key it is. [`otlp`] and [`grpc`] take data, [`admin`] manages
-//! projects, [`query`], [`saved`] and [`cohorts`] answer questions, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
+//! projects, [`query`], [`saved`], [`cohorts`] and `books` answer questions, [`health`] and [`metrics`] tell how the server is, [`error`] is the one place where errors get a status.
 //! What the bytes mean is decided elsewhere: nothing here looks inside a record.
 
 pub mod acts;
@@ -10,6 +10,7 @@ pub mod admin;
 pub mod ask;
 pub mod auth;
 pub mod body;
+mod books;
 pub mod cohorts;
 mod connection;
 pub mod dashboard;
@@ -69,6 +70,8 @@ pub struct App {
     pub upkeep: tokio::sync::Mutex<()>,
     /// Turns for questions, so that few run at a time.
     pub questions: Semaphore,
+    /// The turn for questions about the books, one at a time beside the others: inserts wait while they do.
+    pub books: Semaphore,
     /// Held while something is saved, so that versions follow each other.
     pub saving: tokio::sync::Mutex<()>,
     /// The embedded engine, where there is one.
@@ -111,6 +114,7 @@ impl App {
             catalog,
             upkeep: tokio::sync::Mutex::new(()),
             questions: Semaphore::new(MAX_QUESTIONS),
+            books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
             quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),

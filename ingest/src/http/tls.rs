@@ -77,6 +77,11 @@ impl Certificate {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
+    /// What new connections are shown.
+    pub fn shown(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Reads the files again; true when they hold another certificate, which new connections get from now on. While one
     /// of the two is written and not yet the other, the pair does not fit and the old one stays.
     ///
@@ -95,7 +100,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(self.shown())
     }
 }
 

@@ -381,6 +381,70 @@ fn a_backlog_shrinks_with_its_cuts_and_is_known_after_a_start() {
     assert_eq!(told(&open()), (vec![], 90, 90));
 }
 
+/// What the builds before the first with a backlog knew of the file of cuts: other kinds of records stop them, other fields do not.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "only whether the records can be read is of interest")]
+enum EarlierRecord {
+    Base { version: u32, next_cut: u64, next_insert: u64, uncut: u64 },
+    Cut(Cut),
+    Done { number: u64 },
+    Replaced { cut: Cut, ghosts: Vec<Ghost> },
+    Ghost(Ghost),
+    Laid { insert: u64 },
+}
+
+/// Reads the file of cuts in `dir` as those builds do.
+fn earlier_build_reads(dir: &Path) -> Result<Vec<EarlierRecord>, String> {
+    let file = OsDisk.open(&dir.join("cuts")).unwrap();
+    let (mut offset, mut records) = (0, Vec::new());
+    while let Some(frame) = frame::read(file.as_ref(), offset).unwrap() {
+        records.push(serde_json::from_slice(&frame.head).map_err(|error| error.to_string())?);
+        offset = frame.end();
+    }
+    Ok(records)
+}
+
+#[test]
+fn an_earlier_build_refuses_a_backlog_and_reads_the_file_once_it_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || CutBook::open(Arc::new(OsDisk), dir.path()).unwrap();
+    let mut book = open();
+    book.record(cut(0, 0, 10)).unwrap();
+    book.fork(50).unwrap();
+    assert!(earlier_build_reads(dir.path()).unwrap_err().contains("unknown variant `fork`"));
+    for _ in 0..2 {
+        book = open();
+        assert!(earlier_build_reads(dir.path()).unwrap_err().contains("unknown variant `backlog`"));
+    }
+    book.record(cut(1, 10, 50)).unwrap();
+    book.done(1).unwrap();
+    let records = earlier_build_reads(dir.path()).unwrap();
+    assert!(matches!(records.as_slice(), [EarlierRecord::Base { uncut: 50, .. }, ..]), "{records:?}");
+    assert_eq!(open().stored_before(), 0, "the first cut is open still");
+}
+
+#[test]
+fn a_file_of_cuts_from_a_newer_build_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cuts");
+    for (base, is_newer) in [
+        (r#"{"base":{"version":2,"next_cut":0,"next_insert":1,"uncut":0}}"#, true),
+        (r#"{"base":{"version":1,"next_cut":0,"next_insert":1,"uncut":0,"later":[]}}"#, false),
+    ] {
+        let mut bytes = Vec::new();
+        frame::append(&mut bytes, 0, 0, base.as_bytes(), &[]).unwrap();
+        std::fs::write(&path, &bytes).unwrap();
+        let refused = CutBook::open(Arc::new(OsDisk), dir.path()).unwrap_err();
+        match refused {
+            LogError::Newer { version: 2, known: 1, .. } => assert!(is_newer),
+            LogError::Cuts { .. } => assert!(!is_newer),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
 /// The file of cuts, cut off at every byte: the records before stay, nothing else appears.
 #[test]
 fn cuts_torn_at_any_byte_keep_what_was_durable() {

@@ -59,6 +59,8 @@ pub(super) struct Committer {
     is_cut_wanted: bool,
     next_look: Instant,
     next_give_back: Instant,
+    /// Free bytes of the disk at the last look.
+    free: u64,
 }
 
 /// A request that is in the group and waits for its sync.
@@ -90,6 +92,7 @@ impl Committer {
             is_cut_wanted: false,
             next_look: Instant::now(),
             next_give_back: Instant::now(),
+            free: u64::MAX,
         };
         if is_behind {
             committer.tell(ToWriter::BehindFrom(uncut));
@@ -362,6 +365,7 @@ impl Committer {
         self.next_look = now + TICK;
         let config = &self.core.config;
         let free = config.disk.free_bytes(&config.dir).unwrap_or(u64::MAX);
+        self.free = free;
         let reason = if self.log.bytes() > config.max_log_bytes {
             Some("log_full")
         } else if free < config.min_free_bytes {
@@ -387,10 +391,15 @@ impl Committer {
     }
 
     fn show(&self) {
+        let bytes = self.log.bytes();
+        let config = &self.core.config;
+        // What the log may come to: by its own limit, or by what the disk has left.
+        let room = bytes.saturating_add(self.free.saturating_sub(config.min_free_bytes));
         let mut figures = self.core.figures();
+        figures.is_log_pressed = bytes > config.max_log_bytes.min(room) / 2;
         figures.mode = if self.live.is_some() { Mode::Live } else { Mode::Behind };
         figures.durable = self.log.durable();
-        figures.log_bytes = self.log.bytes();
+        figures.log_bytes = bytes;
         figures.damaged = self.log.damaged();
         figures.syncs = self.log.syncs();
     }

@@ -59,6 +59,12 @@ pub(super) struct Figures {
     pub(super) waiting_cuts: usize,
     pub(super) refused: u64,
     pub(super) problem: Option<(String, bool)>,
+    /// Times that ClickHouse began to fail.
+    pub(super) outages: u64,
+    /// Cuts whose blocks ClickHouse took.
+    pub(super) stored_cuts: u64,
+    /// The log fills more than half of its room: what is oldest is stored first, whatever waits.
+    pub(super) is_log_pressed: bool,
     /// Cuts that ClickHouse refuses, and what it says to one of them.
     pub(super) apart: Option<(usize, String)>,
     /// Records set aside because ClickHouse refuses them.
@@ -173,6 +179,7 @@ impl Core {
                 "ClickHouse does not store just now; the log keeps what is acknowledged"
             );
         }
+        figures.outages += u64::from(figures.problem.is_none());
         figures.problem = Some((text, !error.is_retryable()));
     }
 

@@ -163,6 +163,7 @@ async fn store_blocks(
             outcome = Err(error);
         }
     }
+    core.figures().stored_cuts += u64::from(outcome.is_ok());
     outcome
 }
 

@@ -22,6 +22,7 @@ mod claims;
 mod committer;
 mod core;
 mod gather;
+mod hold;
 mod inserts;
 mod pending;
 mod queue;
@@ -29,6 +30,7 @@ mod refused;
 mod types;
 mod writer;
 
+pub use hold::{Held, HoldFor, NotHeld};
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
     Submission, SubmitError,
@@ -41,12 +43,13 @@ use crate::log::{Known, Log};
 use crate::store;
 use committer::Committer;
 use core::{Core, Figures};
+use hold::Holds;
 use pending::{Standing, Standings};
 use queue::{Ask, Job, Refused};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use writer::Writer;
 
 /// The pipeline of one server.
@@ -57,17 +60,7 @@ pub struct Pipeline {
     core: Arc<Core>,
     committer: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<tokio::task::AbortHandle>,
-    /// One for each insert that may be under way.
-    slots: Arc<Semaphore>,
-    /// And one for the inserts of what was set apart.
-    mending: Arc<Semaphore>,
-}
-
-/// While this is held no insert is under way.
-#[derive(Debug)]
-pub struct Held {
-    _slots: OwnedSemaphorePermit,
-    _mending: OwnedSemaphorePermit,
+    holds: Holds,
 }
 
 impl Pipeline {
@@ -112,14 +105,15 @@ impl Pipeline {
             .name("gemba-commit".to_owned())
             .spawn(move || committer.run())
             .map_err(PipelineError::Thread)?;
-        let slots = Arc::new(Semaphore::new(core.config.max_inserts.max(1)));
+        let max_inserts = core.config.max_inserts.max(1);
+        let slots = Arc::new(Semaphore::new(max_inserts));
         let mending = Arc::new(Semaphore::new(1));
-        let mend = refused::mend(Arc::clone(&core), refused_cuts, Arc::clone(&read_log), Arc::clone(&mending));
-        let mend = tokio::spawn(mend);
-        let writing = tokio::spawn(Writer::new(Arc::clone(&core), Arc::clone(&slots), inbox, read_log).run());
+        let holds = Holds::new(Arc::clone(&slots), max_inserts, Arc::clone(&mending));
+        let mend = tokio::spawn(refused::mend(Arc::clone(&core), refused_cuts, Arc::clone(&read_log), mending));
+        let writing = tokio::spawn(Writer::new(Arc::clone(&core), slots, inbox, read_log).run());
         let watching = tokio::spawn(inserts::watch_ghosts(Arc::clone(&core)));
         let tasks = vec![writing.abort_handle(), watching.abort_handle(), mend.abort_handle()];
-        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, slots, mending })
+        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, holds })
     }
 
     /// Makes a request durable.
@@ -171,16 +165,12 @@ impl Pipeline {
     }
 
     /// Waits until no insert is under way, and lets none begin for as long as the answer is held: what is stored stays as
-    /// it is, every cut whole or not at all, while requests are acknowledged into the log. `None` when `timeout` came
-    /// first.
-    pub async fn hold_inserts(&self, timeout: Duration) -> Option<Held> {
-        let all = u32::try_from(self.core.config.max_inserts.max(1)).unwrap_or(u32::MAX);
-        let holding = async {
-            let slots = Arc::clone(&self.slots).acquire_many_owned(all).await.ok()?;
-            let mending = Arc::clone(&self.mending).acquire_owned().await.ok()?;
-            Some(Held { _slots: slots, _mending: mending })
-        };
-        tokio::time::timeout(timeout, holding).await.ok()?
+    /// it is, every cut whole or not at all, while requests are acknowledged into the log. A hold that lasts is joined.
+    ///
+    /// # Errors
+    /// [`NotHeld`] when `timeout` came first; asking again can help.
+    pub async fn hold_inserts(&self, why: HoldFor, timeout: Duration) -> Result<Held, NotHeld> {
+        self.holds.hold(why, timeout).await
     }
 
     /// Says that the rows of these units in the table `units` were removed: whoever comes back is written again.

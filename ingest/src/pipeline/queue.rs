@@ -21,7 +21,8 @@ pub(super) struct Job {
 pub(super) enum Ask {
     /// Cut what is gathered once all requests waiting now are durable; answers the position behind the last of them.
     Cut(oneshot::Sender<u64>),
-    /// Gather again from here on; answers where that begins, the catch-up reads up to there.
+    /// Gather again from here on; answers where that begins. What the catch-up has not read up to there it reads at once, where
+    /// that is little, or leaves to the backlog.
     GoLive(oneshot::Sender<u64>),
     /// End the segment being written and give back all that is stored; answers once the files are gone.
     Tidy(oneshot::Sender<u64>),

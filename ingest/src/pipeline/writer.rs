@@ -2,7 +2,14 @@
 //!
 //! In: rows from the committer, or the position from which it must read the log itself. Out: cuts written down, each handed to
 //! [`inserts`]. While it reads the log it holds one cut more than are being inserted, so memory stays flat however long
-//! ClickHouse is away. What an outage left behind is stored in turns with what is new, which need not wait for it.
+//! ClickHouse is away.
+//!
+//! What an outage left behind is the backlog: stretches of entries in the book of cuts, stored oldest first and in turns with
+//! what is new, which need not wait for it. Segments of the log go oldest first, so while the log fills more than half of its room
+//! only the backlog is stored: as long as ClickHouse stores faster than data come in, the log does not grow then.
+//!
+//! An outage leaves one stretch, and mere slowness none beside another: then the log is read in order, in turns with the
+//! backlog, until its end is reached. So there are few of them, [`MAX_STRETCHES`] at most, and only the oldest is open.
 
 use super::committer::ToWriter;
 use super::core::{Core, chain};
@@ -12,7 +19,6 @@ use super::queue::Ask;
 use crate::log::Reader;
 use crate::log::cuts::Cut;
 use crate::otlp::DECODER_VERSION;
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +29,9 @@ use tokio::task::JoinSet;
 
 /// Pause after the log could not be read.
 const READ_PAUSE: Duration = Duration::from_secs(5);
+/// Stretches of the backlog beyond which new data wait for it. Chosen: so many outages before the first is worked off are
+/// one that does not end.
+const MAX_STRETCHES: usize = 16;
 
 pub(super) struct Writer {
     core: Arc<Core>,
@@ -31,14 +40,10 @@ pub(super) struct Writer {
     read_log: ReadLog,
     /// The inserts under way; they end with this task.
     inserts: JoinSet<()>,
-    /// What the committer went on without, oldest first.
-    backlog: VecDeque<Backlog>,
-}
-
-/// A stretch of entries that are stored between newer ones.
-struct Backlog {
-    reader: Reader,
-    end: u64,
+    /// Reads the oldest stretch of the backlog.
+    oldest: Option<Reader>,
+    /// How many outages there had been when the last stretch was left behind; nothing after a start, which is as good as one.
+    forked_after: Option<u64>,
 }
 
 impl Writer {
@@ -49,10 +54,7 @@ impl Writer {
         inbox: UnboundedReceiver<ToWriter>,
         read_log: ReadLog,
     ) -> Self {
-        let backlog = core.peek(|book| book.backlog().to_vec());
-        let backlog =
-            backlog.into_iter().map(|Range { start, end }| Backlog { reader: read_log(start), end }).collect();
-        Self { core, inbox, slots, read_log, inserts: JoinSet::new(), backlog }
+        Self { core, inbox, slots, read_log, inserts: JoinSet::new(), oldest: None, forked_after: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -65,13 +67,17 @@ impl Writer {
             });
         }
         loop {
-            let message = if self.backlog.is_empty() {
+            if self.is_backlog_urgent() {
+                self.store_oldest().await;
+                continue;
+            }
+            let message = if self.stretches() == 0 {
                 self.inbox.recv().await
             } else {
                 // In turns: neither what is new nor what is old waits for more than one cut of the other.
                 match self.inbox.try_recv() {
                     Err(TryRecvError::Empty) => {
-                        self.store_some().await;
+                        self.store_oldest().await;
                         continue;
                     }
                     received => received.ok(),
@@ -87,10 +93,16 @@ impl Writer {
                 Some(ToWriter::BehindFrom(position)) => self.catch_up(position).await,
                 None => return,
             }
-            if !self.backlog.is_empty() {
-                self.store_some().await;
-            }
+            self.store_oldest().await;
         }
+    }
+
+    fn stretches(&self) -> usize {
+        self.core.peek(|book| book.backlog().len())
+    }
+
+    fn is_backlog_urgent(&self) -> bool {
+        self.stretches() > 0 && self.core.figures().is_log_pressed
     }
 
     async fn slot(&self) -> Option<OwnedSemaphorePermit> {
@@ -130,44 +142,83 @@ impl Writer {
         });
     }
 
-    /// Reads the log from `position` until ClickHouse takes what it finds there. Then the committer gathers again, and what it
-    /// had not gathered before joins the backlog.
+    /// Reads the log from `position` on, in turns with the backlog, until the committer can gather again: at the end of the log,
+    /// or before it once ClickHouse has taken a cut and the rest may be left behind ([`Self::may_fork`]).
     async fn catch_up(&mut self, position: u64) {
+        let stored_before = self.core.figures().stored_cuts;
         let mut reader = (self.read_log)(position);
         loop {
+            self.store_oldest().await;
+            if self.is_backlog_urgent() {
+                continue;
+            }
             let Some(slot) = self.slot().await else { return };
             let (back, gathered) = self.read_cut(reader, None).await;
             reader = back;
-            let is_at_end = gathered.is_empty();
-            if !is_at_end {
+            let is_at_end = !gathered.is_full(self.core.config.max_cut_rows, self.core.config.max_cut_bytes);
+            if gathered.is_empty() {
+                drop(slot);
+            } else {
                 self.cut(gathered, slot, 0).await;
-                if !self.core.is_store_healthy() {
-                    continue;
+            }
+            if !self.is_storing_since(stored_before) {
+                // Nothing is left to read and nothing proven: an insert that ends may prove it. None is under way where there was
+                // nothing to store, or where all was refused and set apart.
+                if is_at_end && self.inserts.join_next().await.is_none() {
+                    return self.go_live(reader, false).await;
                 }
+            } else if is_at_end || self.may_fork() {
+                return self.go_live(reader, !is_at_end).await;
             }
-            let (reply, answer) = oneshot::channel();
-            self.core.queue.ask(Ask::GoLive(reply));
-            // No answer means that the committer has ended; what is left is read at the next start.
-            let Ok(end) = answer.await else { return };
-            if reader.position() < end {
-                self.core.book(move |book| book.fork(end)).await;
-                self.backlog.push_back(Backlog { reader, end });
-            }
-            return;
         }
     }
 
-    /// Has one cut of the oldest stretch of the backlog stored.
-    async fn store_some(&mut self) {
-        let Some(slot) = self.slot().await else { return };
-        let Some(Backlog { reader, end }) = self.backlog.pop_front() else { return };
-        let (reader, gathered) = self.read_cut(reader, Some(end)).await;
-        if !gathered.is_empty() {
+    /// Whether ClickHouse took a cut since there were so many, and has not failed since.
+    fn is_storing_since(&self, stored_cuts: u64) -> bool {
+        let figures = self.core.figures();
+        figures.stored_cuts > stored_cuts && figures.problem.is_none()
+    }
+
+    /// Whether new data may be stored before what the catch-up has not read yet: once for each outage, or where nothing else is
+    /// left behind; never while the log is short of room, which what is oldest must give back.
+    fn may_fork(&self) -> bool {
+        let stretches = self.stretches();
+        let figures = self.core.figures();
+        let is_news = self.forked_after != Some(figures.outages);
+        !figures.is_log_pressed && stretches < MAX_STRETCHES && (is_news || stretches == 0)
+    }
+
+    /// Has the committer gather again. What is left to read before that is left behind, or stored at once where it is little.
+    async fn go_live(&mut self, mut reader: Reader, is_left_behind: bool) {
+        let (reply, answer) = oneshot::channel();
+        self.core.queue.ask(Ask::GoLive(reply));
+        // No answer means that the committer has ended; what is left is read at the next start.
+        let Ok(end) = answer.await else { return };
+        if is_left_behind && reader.position() < end {
+            self.forked_after = Some(self.core.figures().outages);
+            self.core.book(move |book| book.fork(end)).await;
+            return;
+        }
+        while reader.position() < end {
+            let Some(slot) = self.slot().await else { return };
+            let (back, gathered) = self.read_cut(reader, Some(end)).await;
+            reader = back;
             self.cut(gathered, slot, 0).await;
         }
-        if reader.position() < end {
-            self.backlog.push_front(Backlog { reader, end });
-        }
+    }
+
+    /// Has one cut of the oldest stretch of the backlog stored, where there is one.
+    async fn store_oldest(&mut self) {
+        let Some(Range { start, end }) = self.core.peek(|book| book.backlog().first().cloned()) else {
+            self.oldest = None;
+            return;
+        };
+        let Some(slot) = self.slot().await else { return };
+        let reader = self.oldest.take().filter(|reader| reader.position() == start);
+        let reader = reader.unwrap_or_else(|| (self.read_log)(start));
+        let (reader, gathered) = self.read_cut(reader, Some(end)).await;
+        self.cut(gathered, slot, 0).await;
+        self.oldest = Some(reader);
     }
 
     /// Reads entries for one cut: up to its size, to `until`, or to the end of what is durable.

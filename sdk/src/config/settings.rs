@@ -52,7 +52,8 @@ impl Config {
             send_interval: self.send_interval,
             shutdown_timeout: self.shutdown_timeout,
             request_timeout: self.request_timeout,
-            ca: lookup("GEMBA_CA").map(PathBuf::from).or_else(|| self.ca.clone()),
+            // Nothing reads it without encryption, and a file that is missing must not keep the application from starting then.
+            ca: lookup("GEMBA_CA").map(PathBuf::from).or_else(|| self.ca.clone()).filter(|_| is_encrypted),
             compression: match lookup("GEMBA_COMPRESSION") {
                 Some(name) => compression(name)?,
                 None => self.compression,
@@ -285,6 +286,17 @@ mod tests {
             }
         }
         assert!(variables >= 12, "{variables}");
+    }
+
+    #[test]
+    fn a_file_of_authorities_counts_with_https_only() {
+        let ca = |endpoint: &'static str| {
+            let lookup = |name: &str| (name == "GEMBA_CA").then(|| "missing.pem".to_owned());
+            Config::new("shop").ca("own.pem").endpoint(endpoint).settings(&lookup).map(|settings| settings.ca)
+        };
+        assert_eq!(ca("http://127.0.0.1:4318").unwrap(), None);
+        #[cfg(feature = "tls")]
+        assert_eq!(ca("https://gemba.example.com").unwrap(), Some(PathBuf::from("missing.pem")));
     }
 
     #[test]
