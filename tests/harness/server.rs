@@ -74,6 +74,14 @@ impl Server {
         Self { running, keys, _folder: folder }
     }
 
+    /// Stops it in order and starts it on the same data folder, with the defaults.
+    pub async fn restart(self) -> Self {
+        let Self { running, keys, _folder } = self;
+        let data = running.data().to_owned();
+        assert!(running.stop().await, "it stops with everything stored");
+        Self { running: serve::start(config(&data)).await.unwrap(), keys, _folder }
+    }
+
     /// A URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.running.inner_url())

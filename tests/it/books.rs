@@ -16,7 +16,7 @@ const LOOKS: usize = 8;
 const EVENTS: u64 = 200;
 
 /// Records by term, as the saved query tells them.
-async fn books(server: &Server) -> BTreeMap<String, i64> {
+pub(crate) async fn books(server: &Server) -> BTreeMap<String, i64> {
     let answer = send(bare("GET", &server.url("/api/v1/queries/losses"), Some(&server.keys.read))).await;
     assert_eq!(answer.status, 200);
     let mut terms = BTreeMap::new();

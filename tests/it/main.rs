@@ -33,6 +33,7 @@ mod protocol_grpc;
 mod questions;
 mod serve;
 mod serve_cli;
+mod set_aside;
 mod spooled;
 mod statements;
 mod targets;

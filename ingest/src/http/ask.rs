@@ -414,15 +414,20 @@ pub(super) fn rfc3339(ms: i64) -> String {
 /// What SDKs report as dropped and the server as rejected or set aside in a range. A `rejected` of an SDK is the
 /// server's own count seen from the other side, a missing identity or an ignored guard loses no record: neither counts.
 const KNOWN_LOSS: &str = "
-SELECT reason, sum(records) AS lost, any(all_records) AS received
+SELECT reason, sum(toInt64(records)) AS lost, any(all_records) AS received
 FROM
 (
-    SELECT reason, records FROM sdk_reports
+    SELECT reason, toInt64(records) AS records FROM sdk_reports
     WHERE project = {project:UInt32} AND kind = 'dropped' AND reason NOT IN ('rejected', 'no_context', 'guard_ignored')
         AND time >= {from:DateTime64(3)} AND time < {to:DateTime64(3)}
     UNION ALL
-    SELECT reason, records FROM ledger FINAL
+    SELECT reason, toInt64(records) AS records FROM ledger FINAL
     WHERE project = {project:UInt32} AND fate IN ('rejected', 'set_aside')
+        AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
+    UNION ALL
+    -- Set aside, and taken in since.
+    SELECT reason, -toInt64(records) AS records FROM retries FINAL
+    WHERE project = {project:UInt32}
         AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
 ) AS lost_records
 CROSS JOIN
@@ -431,7 +436,7 @@ CROSS JOIN
     WHERE project = {project:UInt32} AND fate = 'received'
         AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
 ) AS received_records
-GROUP BY reason";
+GROUP BY reason HAVING lost > 0";
 
 async fn known_loss(app: &App, project: &Project, range: Option<(i64, i64)>) -> Result<KnownLoss, StoreError> {
     let Some((from_ms, to_ms)) = range else { return Ok(KnownLoss::default()) };

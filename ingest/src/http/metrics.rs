@@ -120,6 +120,12 @@ fn pipeline(out: &mut Exposition, app: &App) {
     others(out, &app.counters, status.refused_records);
     out.single("gemba_records_deduplicated_total", "counter", "Records that had come before.", fates.deduplicated);
     out.single(
+        "gemba_records_retried_total",
+        "counter",
+        "Records that had been set aside and were taken in again; they count as received once more.",
+        fates.retried,
+    );
+    out.single(
         "gemba_records_pending",
         "gauge",
         "Records acknowledged and not yet proven to be stored.",

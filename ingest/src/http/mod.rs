@@ -7,6 +7,7 @@
 
 pub mod acts;
 pub mod admin;
+mod aside;
 pub mod ask;
 pub mod auth;
 pub mod body;

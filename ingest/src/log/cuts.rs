@@ -5,7 +5,8 @@
 //! cut made by a timer or by an older decoder would come out differently. Knows nothing of ClickHouse.
 //!
 //! The file `cuts` holds frames (see the log) whose heads are JSON. It is rewritten, to what still matters, at every
-//! opening and whenever it has grown beyond [`REWRITE_BYTES`].
+//! opening, whenever it has grown beyond [`REWRITE_BYTES`], and once nothing is left of a backlog: builds before the first
+//! with one refuse its records, since they would take all of it for stored, and can open the file again from then on.
 
 use super::disk::{self, Disk, DiskFile};
 use super::{LogError, frame};
@@ -19,6 +20,9 @@ use std::sync::Arc;
 /// Size at which the file is rewritten. Chosen: a cut takes 0.3 to 1 KiB, so about once in ten minutes at one a second.
 const REWRITE_BYTES: u64 = 1 << 20;
 const NAME: &str = "cuts";
+/// Version of the file, and the highest this build reads. To be raised with every change after which a build that does not
+/// know it would lose something; builds before the check refuse records of a kind that is new to them.
+const VERSION: u32 = 1;
 
 /// One block of a cut: one insert, one part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,14 +97,10 @@ pub struct Ghost {
 #[serde(rename_all = "snake_case")]
 enum Record {
     /// First record of a file: everything before it in short.
-    Base {
-        version: u32,
-        next_cut: u64,
-        next_insert: u64,
-        uncut: u64,
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        backlog: Vec<Range<u64>>,
-    },
+    Base { version: u32, next_cut: u64, next_insert: u64, uncut: u64 },
+    /// What is in no cut before `uncut`, where there is any; follows `Base`. Of a kind of its own, so that a build that knows
+    /// nothing of it stops instead of passing over it.
+    Backlog { stretches: Vec<Range<u64>> },
     /// A cut; one of the same number replaces it.
     Cut(Cut),
     /// The cut is stored.
@@ -126,6 +126,8 @@ pub struct CutBook {
     next_record: u64,
     /// The last append failed, so that what the file holds behind `offset` is unknown.
     poisoned: bool,
+    /// The file tells of a backlog of which nothing is left.
+    tells_of_backlog: bool,
     next_cut: u64,
     next_insert: u64,
     uncut: u64,
@@ -139,7 +141,7 @@ impl CutBook {
     /// Opens the file in `dir`, or begins one. Blocks for the disk.
     ///
     /// # Errors
-    /// [`LogError::Cuts`] when the file is broken before its end or from a newer build.
+    /// [`LogError::Cuts`] when the file is broken before its end, [`LogError::Newer`] when it is from a newer build.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, LogError> {
         disk.create_dir_all(dir)?;
         let path = dir.join(NAME);
@@ -157,6 +159,7 @@ impl CutBook {
             offset: 0,
             next_record: 0,
             poisoned: false,
+            tells_of_backlog: false,
             next_cut: 0,
             next_insert: 1,
             uncut: 0,
@@ -177,6 +180,11 @@ impl CutBook {
             }
             let record = serde_json::from_slice(&frame.head)
                 .map_err(|error| broken(format!("record {}: {error}", frame.position)))?;
+            if let Record::Base { version, .. } = record
+                && version > VERSION
+            {
+                return Err(LogError::Newer { path: path.to_owned(), version, known: VERSION });
+            }
             self.apply(record);
             self.offset = frame.end();
             self.next_record += 1;
@@ -192,12 +200,12 @@ impl CutBook {
 
     fn apply(&mut self, record: Record) {
         match record {
-            Record::Base { version: _, next_cut, next_insert, uncut, backlog } => {
+            Record::Base { version: _, next_cut, next_insert, uncut } => {
                 self.next_cut = next_cut;
                 self.next_insert = next_insert;
                 self.uncut = uncut;
-                self.backlog = backlog;
             }
+            Record::Backlog { stretches } => self.backlog = stretches,
             Record::Fork { at } => {
                 if self.uncut < at {
                     self.backlog.push(self.uncut..at);
@@ -217,7 +225,9 @@ impl CutBook {
                     Some(stretch) => stretch.start = cut.end,
                     None => self.uncut = self.uncut.max(cut.end),
                 }
+                let was_behind = !self.backlog.is_empty();
                 self.backlog.retain(|stretch| !stretch.is_empty());
+                self.tells_of_backlog |= was_behind && self.backlog.is_empty();
                 self.open.insert(cut.number, cut);
             }
             Record::Done { number } => drop(self.open.remove(&number)),
@@ -255,6 +265,11 @@ impl CutBook {
     /// Number of the next cut.
     pub fn next_cut(&self) -> u64 {
         self.next_cut
+    }
+
+    /// Number of the next insert.
+    pub fn next_insert(&self) -> u64 {
+        self.next_insert
     }
 
     /// Gives the blocks numbers never given before.
@@ -306,7 +321,8 @@ impl CutBook {
     }
 
     fn append(&mut self, record: Record) -> Result<(), LogError> {
-        if self.poisoned || self.offset > REWRITE_BYTES {
+        let is_foldable = self.tells_of_backlog && self.backlog.is_empty();
+        if self.poisoned || is_foldable || self.offset > REWRITE_BYTES {
             self.rewrite()?;
         }
         let head = serde_json::to_vec(&record).map_err(io::Error::other)?;
@@ -325,17 +341,17 @@ impl CutBook {
     /// Writes a new file with only what matters, in the old one's place.
     fn rewrite(&mut self) -> Result<(), LogError> {
         let base = Record::Base {
-            version: 1,
+            version: VERSION,
             next_cut: self.next_cut,
             next_insert: self.next_insert,
             uncut: self.uncut,
-            backlog: self.backlog.clone(),
         };
+        let backlog = (!self.backlog.is_empty()).then(|| Record::Backlog { stretches: self.backlog.clone() });
         let cuts = self.open.values().cloned().map(Record::Cut);
         let ghosts = self.ghosts.iter().cloned().map(Record::Ghost);
         let mut bytes = Vec::new();
         let mut records = 0;
-        for record in std::iter::once(base).chain(cuts).chain(ghosts) {
+        for record in std::iter::once(base).chain(backlog).chain(cuts).chain(ghosts) {
             let head = serde_json::to_vec(&record).map_err(io::Error::other)?;
             frame::append(&mut bytes, records, 0, &head, &[])?;
             records += 1;
@@ -347,6 +363,7 @@ impl CutBook {
         self.offset = bytes.len() as u64;
         self.next_record = records;
         self.poisoned = false;
+        self.tells_of_backlog = false;
         Ok(())
     }
 }

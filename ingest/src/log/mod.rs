@@ -57,13 +57,23 @@ pub enum LogError {
     /// An entry cannot be understood.
     #[error("the log holds an entry this build cannot read")]
     Head(#[from] HeadError),
-    /// The file `cuts` is broken in the middle or from a newer build.
+    /// The file `cuts` is broken in the middle.
     #[error("the file {path} is broken: {problem}")]
     Cuts {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// The file `cuts` is from a newer build.
+    #[error("the file {path} is of version {version} and this build reads versions up to {known}")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The highest this build reads.
+        known: u32,
     },
 }
 

@@ -416,11 +416,26 @@ async fn write_ledger(
 ) -> Result<(), StoreError> {
     let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return Ok(()) };
     let log = core.log_id;
-    let values: Vec<String> = ledger
+    let (retried, ended): (Vec<_>, Vec<_>) = ledger.iter().partition(|(key, _)| key.fate == gather::RETRIED);
+    if !retried.is_empty() {
+        let values: Vec<String> = retried
+            .iter()
+            .map(|(LedgerKey { project, signal, reason, .. }, Counted { records, .. })| {
+                let received = format!("fromUnixTimestamp64Milli({received_ms})");
+                format!("({project},{log},{cut},'{signal}','{}',{records},{received})", word(reason))
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO retries (project, log, cut, signal, reason, records, received) \
+             SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
+            values.join(",")
+        );
+        until_done(core, || core.store.execute(&sql)).await?;
+    }
+    let values: Vec<String> = ended
         .iter()
         .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes })| {
-            // Reasons are words of a closed set; the filter keeps it so whatever a log holds.
-            let reason: String = reason.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let reason = word(reason);
             let received = format!("fromUnixTimestamp64Milli({received_ms})");
             format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{bytes},{received})")
         })
@@ -431,6 +446,11 @@ async fn write_ledger(
         values.join(",")
     );
     until_done(core, || core.store.execute(&sql)).await
+}
+
+/// A reason: one of a closed set of words, and the filter keeps it so whatever a log holds.
+fn word(reason: &str) -> String {
+    reason.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
 }
 
 /// Reads a cut's entries from the log and decodes them again.
@@ -473,6 +493,7 @@ pub(super) fn add_next(
     };
     if lost.binary_search(&position).is_ok() {
         let repeated = gather::kept(&head);
+        head.tally.others.retain(|(fate, ..)| *fate != Fate::Retried);
         head.tally.others.push((Fate::Deduplicated, Reason::Repeat.as_str().to_owned(), repeated));
     } else if !head.is_repeat {
         let refusal = refused.binary_search_by_key(&position, |refusal| refusal.position).ok();
