@@ -39,8 +39,8 @@ WITH
         ) AS ended
         GROUP BY term, reason HAVING records != 0
         UNION ALL
-        -- What is pending enters the ledger with its cut.
-        SELECT 'received' AS term, '' AS reason, toInt64({pending:UInt64}) AS records
+        -- What is pending enters the ledger with its cut, which is there before all of it is stored.
+        SELECT 'received' AS term, '' AS reason, toInt64({pending:UInt64}) - toInt64({booked:UInt64}) AS records
         UNION ALL
         SELECT 'stored' AS term, '' AS reason, toInt64(sum(rows)) AS records
         FROM

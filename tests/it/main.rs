@@ -31,6 +31,8 @@ mod power_cut;
 mod protocol;
 mod protocol_grpc;
 mod questions;
+mod read_limits;
+mod restore;
 mod serve;
 mod serve_cli;
 mod set_aside;

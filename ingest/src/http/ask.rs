@@ -9,6 +9,7 @@ use super::error::ApiError;
 use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Reproduced, Trust};
 use crate::clock;
 use crate::control::Project;
+use crate::pipeline::Waiting;
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
 use crate::store::{StoreError, funnel, removals};
@@ -223,8 +224,8 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     let mut given = given.clone();
     let view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
     // Values are checked before anything is waited for.
-    let server = |pending_records| ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records };
-    query.bind(&given, &server(0))?;
+    let mut server = ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records: 0, booked_records: 0 };
+    query.bind(&given, &server)?;
     let _turn = turn(app).await?;
     // What is pending and what is stored add up only while no insert is half done; books told during one would be wrong.
     let _held = if query.tells_pending() {
@@ -237,7 +238,11 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     } else {
         None
     };
-    let bound = query.bind(&given, &server(pending_of(app, project)))?;
+    if query.tells_pending() {
+        let Waiting { records, booked } = app.pipeline.waiting(project.id).await?;
+        (server.pending_records, server.booked_records) = (records, booked);
+    }
+    let bound = query.bind(&given, &server)?;
     let rows = async {
         match &view.split_by {
             None => run(app, project, query, &bound, &view, &view.population).await,
@@ -401,11 +406,6 @@ fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i64 {
     now_ms.saturating_sub(i64::try_from(status.oldest_pending.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Records of the project that are acknowledged and not stored yet.
-fn pending_of(app: &App, project: &Project) -> u64 {
-    app.pipeline.status().pending_by_project.get(&project.id.0).copied().unwrap_or(0)
-}
-
 pub(super) fn rfc3339(ms: i64) -> String {
     // Parameters are checked to lie between 1970 and 2262, which the timestamp can hold.
     jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
@@ -506,8 +506,13 @@ async fn removed_records(app: &App, project: &Project, is_held: bool) -> Result<
     if held.is_none() && !is_held {
         return Ok(None);
     }
-    let pending_records = pending_of(app, project);
-    let server = ServerParams { project: project.id.0, now_ms: clock::now_ms(), pending_records };
+    let Waiting { records, booked } = app.pipeline.waiting(project.id).await?;
+    let server = ServerParams {
+        project: project.id.0,
+        now_ms: clock::now_ms(),
+        pending_records: records,
+        booked_records: booked,
+    };
     let bound = losses.bind(&Given::new(), &server)?;
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);

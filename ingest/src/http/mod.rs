@@ -28,6 +28,7 @@ pub mod tls;
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
 use crate::engine::Supervisor;
+use crate::freshness::Freshness;
 use crate::pipeline::Pipeline;
 use crate::quota::Quotas;
 use crate::store;
@@ -80,6 +81,10 @@ pub struct App {
     pub cors_origins: Vec<String>,
     /// Path that may stand before those of OTLP.
     pub otlp_prefix: String,
+    /// When the newest stored row of each project was received.
+    pub freshness: Freshness,
+    /// Age of it beyond which a project counts as fallen silent; `None` judges nobody.
+    pub stale_after: Option<Duration>,
     /// How much each project may send, and has sent.
     pub quotas: Quotas,
     /// Room for bodies in work.
@@ -113,6 +118,8 @@ impl App {
             upkeep: tokio::sync::Mutex::new(()),
             questions: Semaphore::new(MAX_QUESTIONS),
             saving: tokio::sync::Mutex::new(()),
+            freshness: Freshness::default(),
+            stale_after: config.stale_after,
             quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),

@@ -127,12 +127,16 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
 
 /// Stores a cut whose rows are at hand, or sets it apart.
 pub(super) async fn store(core: &Arc<Core>, mut cut: Cut, gathered: Gathered, read_log: &ReadLog) {
-    // All of it counted as waiting here, what turns out to be another node's as well.
-    let kept = gathered.kept.clone();
+    // All of it counts as waiting until it is known what is another node's.
+    let mut kept = gathered.kept.clone();
     let gathered = match claim(core, &mut cut, gathered, read_log).await {
         Ok(gathered) => gathered,
         Err(error) => return refused::set_apart(core, cut, Some(kept), error).await,
     };
+    if gathered.kept != kept {
+        core.figures().pending.stored(&less(&kept, &gathered.kept));
+        kept.clone_from(&gathered.kept);
+    }
     let Gathered { rows, ledger, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
     let blocks = 0..cut.blocks.len();
@@ -216,15 +220,37 @@ pub(super) async fn store_missing(core: &Arc<Core>, cut: &mut Cut, read_log: &Re
     store_blocks(core, cut, missing, &Arc::new(rows), (&ledger, received_ms)).await
 }
 
-/// Stores a cut without the records that ClickHouse refuses, which are set aside with it.
+/// What `before` holds beyond `after`.
+fn less(before: &ByProject, after: &ByProject) -> ByProject {
+    let left = |project: &u32| after.get(project).copied().unwrap_or(0);
+    before.iter().map(|(project, records)| (*project, records.saturating_sub(left(project)))).collect()
+}
+
+/// Stores a cut without the records that ClickHouse refuses, which are set aside with it; `kept` is what the cut holds of what
+/// is pending.
 pub(super) async fn store_without(
     core: &Arc<Core>,
     cut: &mut Cut,
     refused: Vec<Refusal>,
+    kept: Option<&mut ByProject>,
     read_log: &ReadLog,
 ) -> Result<(), StoreError> {
+    let known = cut.refused_records();
     cut.refused = refused;
     let gathered = gather_again(core, cut, read_log).await;
+    {
+        let mut figures = core.figures();
+        let newly = cut.refused_records() - known;
+        figures.fates.set_aside += newly;
+        figures.refused_records += newly;
+        match kept {
+            Some(kept) => {
+                figures.pending.stored(&less(kept, &gathered.kept));
+                kept.clone_from(&gathered.kept);
+            }
+            None => figures.pending.lessen_cut(cut.first, &gathered.kept),
+        }
+    }
     store_anew(core, cut, gathered).await
 }
 

@@ -18,6 +18,7 @@
 //! 3. Memory is bounded whatever ClickHouse does: rows beyond the bound are dropped and read from the log again.
 //! 4. Segments of the log go only after all their entries are stored and synced by ClickHouse.
 
+mod books;
 mod claims;
 mod committer;
 mod core;
@@ -29,6 +30,7 @@ mod refused;
 mod types;
 mod writer;
 
+pub use books::Waiting;
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
     Submission, SubmitError, Unsettled,
@@ -188,6 +190,11 @@ impl Pipeline {
     /// Whether other nodes may store into the same ClickHouse.
     pub fn shares_store(&self) -> bool {
         self.core.config.shares_store
+    }
+
+    /// The log, and its cuts that are not proven to be stored.
+    pub fn open_cuts(&self) -> (u32, Vec<u64>) {
+        (self.core.log_id, self.core.peek(|book| book.open_cuts().map(|cut| cut.number).collect()))
     }
 
     /// Which rows of `set_aside` may still be replaced. Those of this log that are not named stay as they are.
