@@ -121,6 +121,9 @@ pub struct ServeConfig {
     /// The `gemba` binary that runs the embedded engine; `None` is the running program itself. Tests and the demo,
     /// whose program is another, name it.
     pub engine_program: Option<PathBuf>,
+    /// Age of a project's newest stored row beyond which it is told as fallen silent. Default none: only the operator knows
+    /// how often something has to come.
+    pub stale_after: Option<Duration>,
     /// How long storing what is acknowledged may take on the way out. What is not stored by then stays in the log and
     /// is stored at the next start. Default 30 s.
     pub drain_timeout: Duration,
@@ -143,6 +146,7 @@ impl ServeConfig {
             limits: Limits::default(),
             engine_memory_bytes: None,
             engine_program: None,
+            stale_after: None,
             drain_timeout: Duration::from_secs(30),
         }
     }

@@ -3,7 +3,7 @@
 //! Modules in the order data flow through them:
 //! [`http`] takes bytes from strangers, [`otlp`] turns an export request into [`rows`], [`log`] makes the request
 //! durable, [`pipeline`] orders it all and acknowledges, [`store`] writes blocks to ClickHouse and proves they are
-//! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys. [`cli`] is the
+//! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys, [`freshness`] tells who fell silent. [`cli`] is the
 //! command line around it.
 
 pub mod answer;
@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+pub mod freshness;
 pub mod http;
 pub mod identity;
 pub mod log;

@@ -19,6 +19,9 @@ pub enum Fate {
     Ignored = 4,
     /// Came before under the same key.
     Deduplicated = 5,
+    /// Was set aside before and is taken in once more. No end of a record: it says beside the other fates how many of those
+    /// received here are not new.
+    Retried = 6,
 }
 
 /// Why a record was rejected, set aside or ignored.

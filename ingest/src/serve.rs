@@ -12,6 +12,7 @@ use crate::config::ServeConfig;
 use crate::control::{Control, ControlError};
 use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
+use crate::freshness;
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, App, Listener, acts};
 use crate::log::LogError;
@@ -47,6 +48,8 @@ const CONTACT_PAUSE: Duration = Duration::from_secs(1);
 const REFRESH_PAUSE: Duration = Duration::from_millis(750);
 /// Rounds of that after which what other nodes took is counted into the quotas: a minute.
 const USAGE_ROUNDS: u64 = 80;
+/// Rounds between two looks at how old the newest rows are: about 6 seconds, well below any threshold of sense.
+const FRESHNESS_ROUNDS: u64 = 8;
 /// Rounds after which what is too old is looked for: an hour.
 const EXPIRY_ROUNDS: u64 = 4_800;
 /// How long requests in flight may take to finish on the way out, and connections after them.
@@ -453,6 +456,11 @@ async fn keep_up(app: Arc<App>) {
             && let Err(error) = app.control.refresh().await
         {
             tracing::debug!(%error, "cannot look for projects of other nodes");
+        }
+        if rounds.is_multiple_of(FRESHNESS_ROUNDS)
+            && let Err(error) = freshness::look(&app).await
+        {
+            tracing::debug!(%error, "cannot look how old the newest rows are");
         }
         if rounds.is_multiple_of(USAGE_ROUNDS)
             && let Err(error) = acts::learn_usage(&app).await

@@ -25,7 +25,7 @@ pub const FOLDERS: [&str; 4] = ["usability", "optimization", "reliability", "tru
 pub const OWN_FOLDER: &str = "own";
 
 /// Parameters only the server sets.
-pub const SERVER_PARAMS: [&str; 3] = ["project", "now", "pending"];
+pub const SERVER_PARAMS: [&str; 4] = ["project", "now", "pending", "booked"];
 
 /// Parameters every query accepts; one that has no use for them checks and ignores them.
 pub const COMMON_PARAMS: [&str; 3] = ["from", "to", "tz"];
@@ -132,6 +132,8 @@ pub struct ServerParams {
     pub now_ms: i64,
     /// Records of the project acknowledged and not yet stored, for the conservation equation.
     pub pending_records: u64,
+    /// Of them those that the ledger tells of already, because only a part of their cut could be stored.
+    pub booked_records: u64,
 }
 
 /// A statement with the values of its parameters, ready to be sent.
@@ -270,6 +272,7 @@ impl Query {
             ("project".to_owned(), server.project.to_string()),
             ("now".to_owned(), param::time_text(now)),
             ("pending".to_owned(), server.pending_records.to_string()),
+            ("booked".to_owned(), server.booked_records.to_string()),
         ];
         params.retain(|(name, _)| uses(&self.sql, name));
         for param in &self.params {
@@ -324,10 +327,10 @@ fn params(header: &Header<'_>, tokens: &[Token<'_>]) -> Result<Vec<Param>, (usiz
             return differs("it has another type elsewhere in the body");
         }
         match (name, kind) {
-            ("project", "UInt32") | ("now", "DateTime64(3, 'UTC')") | ("pending", "UInt64") => {}
+            ("project", "UInt32") | ("now", "DateTime64(3, 'UTC')") | ("pending" | "booked", "UInt64") => {}
             ("project", _) => return differs("it must be UInt32"),
             ("now", _) => return differs("it must be DateTime64(3, 'UTC')"),
-            ("pending", _) => return differs("it must be UInt64"),
+            ("pending" | "booked", _) => return differs("it must be UInt64"),
             _ if Kind::parse(kind).is_none() => {
                 return differs("use DateTime64(3), UInt8 to UInt64, Int64, Float64, Bool or String");
             }

@@ -6,7 +6,7 @@ use crate::error::Problem;
 use crate::lex::{Token, TokenKind};
 
 /// The tables a saved query may read.
-pub(crate) const TABLES: [&str; 15] = [
+pub(crate) const TABLES: [&str; 16] = [
     "events",
     "query_usage",
     "query_histograms",
@@ -22,6 +22,7 @@ pub(crate) const TABLES: [&str; 15] = [
     "resources",
     "ledger",
     "removals",
+    "retries",
 ];
 
 /// Table functions that read nothing but their arguments.

@@ -12,7 +12,8 @@
 --   books balance | exact
 -- column share: rate | part of the records received; for what SDKs report, part of those received and reported
 --   together | exact
--- caveats: pending is counted now, whatever the range; what the server refused of a request joins the books when the rest
+-- caveats: a record that was set aside and taken in again is no longer counted as set aside, from the time on it was taken in:
+--   a range that begins in between shows fewer set aside than none. Pending is counted now, whatever the range; what the server refused of a request joins the books when the rest
 --   of it is stored. A cut stands in the books at the moment it was received, and a removal by the hour of receipt, so a
 --   time range that begins or ends within one leaves a remainder; over all time there is none, at any moment but while rows
 --   are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have arrived;
@@ -20,15 +21,28 @@
 WITH
     books AS
     (
-        SELECT toString(fate) AS term, toString(reason) AS reason, sum(records) AS records
-        FROM ledger FINAL WHERE project = {project:UInt32}
-            AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
-        GROUP BY term, reason
+        SELECT ended.term AS term, ended.reason AS reason, sum(ended.amount) AS records
+        FROM
+        (
+            SELECT toString(fate) AS term, toString(ledger.reason) AS reason, toInt64(records) AS amount
+            FROM ledger FINAL WHERE project = {project:UInt32}
+                AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
+            UNION ALL
+            -- What was set aside and taken in again stands in the ledger twice.
+            SELECT 'set_aside' AS term, toString(retries.reason) AS reason, -toInt64(records) AS amount
+            FROM retries FINAL WHERE project = {project:UInt32}
+                AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
+            UNION ALL
+            SELECT 'received' AS term, '' AS reason, -toInt64(records) AS amount
+            FROM retries FINAL WHERE project = {project:UInt32}
+                AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
+        ) AS ended
+        GROUP BY term, reason HAVING records != 0
         UNION ALL
-        -- What is pending enters the ledger with its cut.
-        SELECT 'received' AS term, '' AS reason, {pending:UInt64} AS records
+        -- What is pending enters the ledger with its cut, which is there before all of it is stored.
+        SELECT 'received' AS term, '' AS reason, toInt64({pending:UInt64}) - toInt64({booked:UInt64}) AS records
         UNION ALL
-        SELECT 'stored' AS term, '' AS reason, sum(rows) AS records
+        SELECT 'stored' AS term, '' AS reason, toInt64(sum(rows)) AS records
         FROM
         (
             SELECT sum(t.record) AS rows FROM events AS t WHERE project = {project:UInt32}
@@ -62,12 +76,12 @@ WITH
                 AND t.received >= {from:DateTime64(3, 'UTC')} AND t.received < {to:DateTime64(3, 'UTC')}
         )
         UNION ALL
-        SELECT toString(removals.reason) AS term, '' AS reason, sum(records) AS records
+        SELECT toString(removals.reason) AS term, '' AS reason, toInt64(sum(records)) AS records
         FROM removals FINAL WHERE project = {project:UInt32} AND state = 'done'
             AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
         GROUP BY term
         UNION ALL
-        SELECT 'pending' AS term, '' AS reason, {pending:UInt64} AS records
+        SELECT 'pending' AS term, '' AS reason, toInt64({pending:UInt64}) AS records
     ),
     reports AS
     (
@@ -88,7 +102,7 @@ WITH
             AND r.kind = 'stopped'
             AND r.received >= {from:DateTime64(3, 'UTC')} AND r.received < {to:DateTime64(3, 'UTC')}
     ),
-    (SELECT sum(records) FROM books WHERE term = 'received') AS all_received,
+    (SELECT toUInt64(sum(records)) FROM books WHERE term = 'received') AS all_received,
     (SELECT sum(records) FROM reports) AS all_reported
 SELECT
     term, reason, callsite,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Engine {
     supervisor: Supervisor,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Engine {
@@ -21,7 +21,7 @@ impl Engine {
             program: Some(binary::gemba().to_owned()),
             ..EngineConfig::default()
         };
-        Self { supervisor: Supervisor::start(config).unwrap(), _folder: folder }
+        Self { supervisor: Supervisor::start(config).unwrap(), folder: folder }
     }
 
     /// A client for a new, empty database.
@@ -35,6 +35,11 @@ impl Engine {
         });
         client.execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         client.with_database(name)
+    }
+
+    /// Where its backups lie.
+    pub fn backups(&self) -> std::path::PathBuf {
+        self.folder.path().join("engine/backups")
     }
 
     /// Stops the engine and waits for it.

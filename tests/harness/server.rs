@@ -74,6 +74,20 @@ impl Server {
         Self { running, keys, _folder: folder }
     }
 
+    /// Stops it in order and starts it on the same data folder, with the defaults.
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same with settings changed.
+    pub async fn restart_with(self, change: impl FnOnce(&mut ServeConfig)) -> Self {
+        let Self { running, keys, _folder } = self;
+        let mut config = config(running.data());
+        change(&mut config);
+        assert!(running.stop().await, "it stops with everything stored");
+        Self { running: serve::start(config).await.unwrap(), keys, _folder }
+    }
+
     /// A URL of a path.
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.running.inner_url())

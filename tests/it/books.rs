@@ -23,7 +23,7 @@ const LOOKS: usize = 8;
 const EVENTS: u64 = 200;
 
 /// Records by term, as the saved query tells them.
-async fn books(server: &Server) -> BTreeMap<String, i64> {
+pub(crate) async fn books(server: &Server) -> BTreeMap<String, i64> {
     let answer = send(bare("GET", &server.url("/api/v1/queries/losses"), Some(&server.keys.read))).await;
     assert_eq!(answer.status, 200);
     let mut terms = BTreeMap::new();
@@ -132,4 +132,42 @@ async fn an_insert_that_does_not_end_is_told_and_keeps_no_other_question_waiting
     assert_eq!(books(&server).await["stored"], 1);
     assert!(server.running.stop().await);
     engine.stop().await;
+}
+
+/// A request with two events and one record of a person's properties: rows of two tables.
+fn of_two_tables() -> Vec<u8> {
+    let properties = event(now_ns(), gemba_conventions::event::USER_SET, &[("user.id", "ann"), ("plan", "pro")]);
+    logs("shop", vec![event(now_ns(), "cart", &[]), event(now_ns(), "", &[]), event(now_ns(), "pay", &[]), properties])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_books_balance_while_a_part_of_a_cut_is_stored_and_the_rest_cannot_be() {
+    let server = Server::start().await;
+    let store = server.running.app().store.clone();
+    store.execute("ALTER TABLE events ADD CONSTRAINT none CHECK name = 'nothing'").await.unwrap();
+    store.execute("RENAME TABLE set_aside TO set_aside_away").await.unwrap();
+    let sent = post(&server.url("/v1/logs"), &server.keys.ingest, "application/x-protobuf", of_two_tables());
+    assert_eq!(send(sent).await.status, 200);
+    let is_apart = async || {
+        let properties = server.number("SELECT count() FROM properties").await;
+        properties == 1 && server.running.app().pipeline.status().refused_cuts == 1
+    };
+    let waiting = async {
+        while !is_apart().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(2), waiting).await.expect("the cut is set apart");
+    for _ in 0..LOOKS {
+        let terms = books(&server).await;
+        // Events that are refused one by one are set aside in the books as soon as that is written down.
+        let of = |term: &str| terms.get(term).copied().unwrap_or(0);
+        assert_eq!((of("received"), of("rejected"), of("unexplained")), (4, 1, 0), "{terms:?}");
+        assert_eq!(of("stored") + of("pending") + of("set_aside"), 3, "{terms:?}");
+    }
+    store.execute("RENAME TABLE set_aside_away TO set_aside").await.unwrap();
+    store.execute("ALTER TABLE events DROP CONSTRAINT none").await.unwrap();
+    server.flush().await;
+    let terms = books(&server).await;
+    assert_eq!((terms["received"], terms["pending"], terms["unexplained"]), (4, 0, 0), "{terms:?}");
 }

@@ -1,7 +1,7 @@
 //! Golden cases of the saved queries, on the real engine.
 //!
 //! A case is a folder `tests/cases/QUERY/CASE`: `given.sql` fills the tables and says in a comment what follows by hand,
-//! `params` holds lines `name = value` (also `now`, `pending` and `project`, which the server sets), `expected.txt` is the
+//! `params` holds lines `name = value` (also `now`, `pending`, `booked` and `project`, which the server sets), `expected.txt` is the
 //! answer with tabs. With `UPDATE_EXPECT=1` the answers are written anew; read the difference against the comment.
 
 use gemba_ingest::store::select::Limits;
@@ -36,7 +36,7 @@ fn name(path: &Path) -> String {
 
 /// The values of a case, bound.
 fn bind(query: &Query, case: &Path) -> BoundQuery {
-    let mut server = ServerParams { project: 1, now_ms: NOW_MS, pending_records: 0 };
+    let mut server = ServerParams { project: 1, now_ms: NOW_MS, pending_records: 0, booked_records: 0 };
     let mut given = BTreeMap::new();
     let text = fs::read_to_string(case.join("params")).unwrap_or_default();
     for line in text.lines() {
@@ -44,6 +44,7 @@ fn bind(query: &Query, case: &Path) -> BoundQuery {
         match name {
             "now" => server.now_ms = value.parse::<jiff::Timestamp>().unwrap().as_millisecond(),
             "pending" => server.pending_records = value.parse().unwrap(),
+            "booked" => server.booked_records = value.parse().unwrap(),
             "project" => server.project = value.parse().unwrap(),
             _ => drop(given.insert(name.to_owned(), value.to_owned())),
         }

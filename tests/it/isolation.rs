@@ -51,6 +51,8 @@ const ROUTES: &[(&str, Takes, Requests)] = &[
             ("POST", "projects/other/retention"),
             ("POST", "projects/other/origins"),
             ("GET", "projects/other/usage"),
+            ("GET", "projects/other/set-aside"),
+            ("POST", "projects/other/set-aside/retry"),
             ("GET", "projects/other/filter"),
         ],
     ),

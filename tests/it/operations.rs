@@ -260,3 +260,115 @@ async fn an_ingest_key_with_origins_works_for_pages_of_them_only_and_in_the_quer
     request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
     assert_eq!(send(request).await.status, 200, "the server's list holds again, which is any");
 }
+
+/// Samples of a metric: what stands in its braces, and its value.
+async fn samples(server: &Server, name: &str) -> Vec<(String, f64)> {
+    let answer = send(bare("GET", &server.url("/metrics"), None)).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+    lines
+        .filter_map(|rest| {
+            let (labels, value) = rest.rsplit_once(' ')?;
+            Some((labels.to_owned(), value.parse().unwrap()))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_falls_silent_is_told_by_metric_readyz_and_check_until_rows_are_stored_again() {
+    let threshold = std::time::Duration::from_secs(20);
+    let server = Server::start_with(|config| config.stale_after = Some(threshold)).await;
+    let quiet = Project::create(server.running.url(), &server.keys, "quiet").await;
+    let app = server.running.app();
+    let look = async || gemba_ingest::freshness::look(app).await.unwrap();
+    look().await;
+    assert_eq!(samples(&server, "gemba_newest_row_age_seconds").await, [], "who never had a row has no age");
+    server.send_logs(events(&["cart"], "one")).await;
+    // Nothing of this project is kept, so it has no newest row.
+    let nameless = post(&server.url("/v1/logs"), &quiet.ingest_key, PROTOBUF, events(&[""], "two"));
+    assert_eq!(send(nameless).await.status, 200);
+    server.flush().await;
+    look().await;
+    let ages = samples(&server, "gemba_newest_row_age_seconds").await;
+    assert_eq!(ages.len(), 1, "{ages:?}");
+    assert!(ages[0].0 == "{project=\"1\"}" && (0.0..20.0).contains(&ages[0].1), "{ages:?}");
+    assert_eq!(samples(&server, "gemba_stale_projects").await, [(String::new(), 0.0)]);
+
+    // An hour passes for the row, and another project's newest is found although it is days old.
+    let store = &app.store;
+    let back = "ALTER TABLE ledger DELETE WHERE project = 1 SETTINGS mutations_sync = 2";
+    store.execute(back).await.unwrap();
+    let old = "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
+               VALUES (1, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 1 HOUR), \
+               (3, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 9 DAY)";
+    store.execute(old).await.unwrap();
+    let server = server.restart_with(|config| config.stale_after = Some(threshold)).await;
+    gemba_ingest::freshness::look(server.running.app()).await.unwrap();
+    let ages = samples(&server, "gemba_newest_row_age_seconds").await;
+    assert_eq!(ages.len(), 2, "{ages:?}");
+    assert!(
+        (3_600.0..3_900.0).contains(&ages[0].1) && (9.0 * 86_400.0..9.1 * 86_400.0).contains(&ages[1].1),
+        "{ages:?}"
+    );
+    assert_eq!(samples(&server, "gemba_stale_projects").await, [(String::new(), 2.0)]);
+    let ready = send(bare("GET", &server.url("/readyz"), None)).await;
+    assert_eq!(
+        (ready.status.as_u16(), &ready.json()["stale_projects"]),
+        (200, &json!(2)),
+        "silence is no reason to send elsewhere"
+    );
+    let check = || {
+        let mut command = Command::new(binary::gemba());
+        command.args(["check", "--json", "--url", server.running.url(), "--data"]).arg(server.running.data());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, found) = check();
+    assert!(code == Some(1) && found.contains("of 2 projects nothing was stored"), "{found}");
+    server.send_logs(events(&["cart"], "three")).await;
+    quiet_project(&server, &quiet).send("/v1/logs", vec![events(&["cart"], "four")]).await;
+    server.flush().await;
+    gemba_ingest::freshness::look(server.running.app()).await.unwrap();
+    assert_eq!(samples(&server, "gemba_stale_projects").await, [(String::new(), 0.0)]);
+    let (code, found) = check();
+    assert!(code == Some(0) && found.contains("no project fell silent"), "{found}");
+}
+
+/// The project at the server's address after a restart.
+fn quiet_project(server: &Server, project: &Project) -> Project {
+    Project { url: server.running.url().to_owned(), ..project.clone() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_of_metrics_in_the_deployment_page_is_what_the_server_serves() {
+    let server = Server::start().await;
+    let answer = send(bare("GET", &server.url("/metrics"), None)).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let kind = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+        line.unwrap_or_else(|| panic!("{name} has no type")).to_owned()
+    };
+    let served: Vec<[String; 3]> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+        .map(|(name, help)| [name.to_owned(), kind(name), help.trim_end_matches('.').to_owned()])
+        .collect();
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../ingest/DEPLOYMENT.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut told = Vec::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("| `gemba_")) {
+        let cells: Vec<&str> = line.trim_end_matches(" |").split(" | ").collect();
+        let [name, kind, unit, meaning] = cells[..] else { panic!("{line}") };
+        let name = format!("gemba_{}", name.trim_end_matches('`'));
+        for (part, word) in [("_seconds", "s"), ("_bytes", "bytes"), ("_records_", "records")] {
+            assert!(!name.contains(part) || unit == word, "{name} is told in {unit}");
+        }
+        assert!(!unit.is_empty(), "{name} has no unit");
+        told.push([name, kind.to_owned(), meaning.to_owned()]);
+    }
+    assert_eq!(told, served, "the page and the server, in the order of /metrics");
+    let named = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(['{', ' ']).next().unwrap());
+    for name in named {
+        assert!(served.iter().any(|[known, ..]| known == name), "{name} has a sample and no head");
+    }
+}

@@ -142,7 +142,12 @@ async fn check_finds_nothing_wrong_in_a_good_folder_stopped_or_served() {
     let found = json(&["check", "--json", "--url", &server.url], data);
     assert_eq!(found["good"], true, "{found}");
     assert!(found.to_string().contains("takes data and stores it"), "{found}");
+    assert!(found.to_string().contains("no project fell silent"), "{found}");
     assert_eq!(server.stop(), Some(0));
+    let output = gemba(&["check", "--json", "--stale-after", "0s"], data);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let bad = found["findings"].as_array().unwrap().iter().find(|one| one["good"] == false).unwrap();
+    assert_eq!((bad["what"].as_str(), output.status.code()), (Some("data"), Some(1)), "{found}");
 
     let output = gemba(&["check", "--json", "--clickhouse", "http://127.0.0.1:1"], data);
     assert_eq!(output.status.code(), Some(1));

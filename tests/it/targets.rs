@@ -85,7 +85,7 @@ fn usage(first: u32, calls: &str) -> String {
 /// A column of the rows a query answers for a product, at most three.
 async fn named(client: &Client, query: &str, project: u32, column: usize) -> Vec<String> {
     let catalog = Catalog::builtin().unwrap();
-    let server = ServerParams { project, now_ms: NOW_MS, pending_records: 0 };
+    let server = ServerParams { project, now_ms: NOW_MS, pending_records: 0, booked_records: 0 };
     let bound = catalog.get(query).unwrap().bind(&BTreeMap::new(), &server).unwrap();
     let mut request = client.raw().query_raw(&bound.sql);
     for (name, value) in &bound.params {

@@ -38,6 +38,10 @@ pub(super) struct CheckArgs {
     /// Certificate in PEM that a server with https is trusted by; without one the public authorities are
     #[arg(long, env = "GEMBA_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Age of the newest event beyond which it is a finding, as 90s, 30m, 12h or 7d; of a running server its own
+    /// --stale-after counts
+    #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
+    stale_after: Option<u64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,13 +73,14 @@ pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     match DataLock::take(&data) {
         Err(error @ ServeError::InUse { .. }) => {
             findings.push(Finding::good("data folder", error.to_string()));
-            findings.push(server(&agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
+            findings.extend(server(&agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
         }
         Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
         Ok(lock) => {
             findings.push(Finding::good("data folder", format!("{} is free to use", data.display())));
             drop(lock);
-            match with_store(&args.store, async |store: &OpenStore| Ok(clickhouse(store).await)).await {
+            match with_store(&args.store, async |store: &OpenStore| Ok(clickhouse(store, args.stale_after).await)).await
+            {
                 Ok(more) => findings.extend(more),
                 Err(failure) => {
                     findings.push(Finding::bad("engine", failure.problem, failure.hint.unwrap_or_default()));
@@ -132,26 +137,36 @@ fn disk(data: &Path) -> Finding {
 }
 
 /// What a running server says of itself.
-fn server(agent: &ureq::Agent, url: &str) -> Finding {
+fn server(agent: &ureq::Agent, url: &str) -> Vec<Finding> {
     let remedy = "its log on stderr says more; --url names another address";
     let answer = agent.get(format!("{url}/readyz")).call();
     let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
     let body: Value = match text {
         Ok(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
-        Err(error) => return Finding::bad("server", format!("{url}: {error}"), remedy),
+        Err(error) => return vec![Finding::bad("server", format!("{url}: {error}"), remedy)],
+    };
+    let stale = body.get("stale_projects").and_then(Value::as_u64).unwrap_or(0);
+    let freshness = if stale == 0 {
+        Finding::good("freshness", "no project fell silent")
+    } else {
+        let remedy = "gemba_newest_row_age_seconds in /metrics names them by number, `gemba project list --json` the numbers; see \
+                      that their applications run and their keys hold";
+        Finding::bad(
+            "freshness",
+            format!("of {stale} projects nothing was stored for longer than --stale-after"),
+            remedy,
+        )
     };
     let is = |field: &str| body.get(field).and_then(Value::as_bool).unwrap_or(false);
     let problem = body.get("store_problem").filter(|problem| !problem.is_null());
     if is("ready") && is("accepts_data") && problem.is_none() {
-        return Finding::good(
-            "server",
-            format!("{url} takes data and stores it; {} records pending", body["pending_records"]),
-        );
+        let found = format!("{url} takes data and stores it; {} records pending", body["pending_records"]);
+        return vec![Finding::good("server", found), freshness];
     }
-    Finding::bad("server", format!("{url} says {body}"), remedy)
+    vec![Finding::bad("server", format!("{url} says {body}"), remedy), freshness]
 }
 
-async fn clickhouse(store: &OpenStore) -> Vec<Finding> {
+async fn clickhouse(store: &OpenStore, stale_after: Option<u64>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let remedy = "check --clickhouse, user and password; for the embedded engine the data folder's disk";
     let versions =
@@ -178,7 +193,15 @@ async fn clickhouse(store: &OpenStore) -> Vec<Finding> {
         Ok(0) => Finding::good("data", "no event yet"),
         Ok(seconds) => {
             let age = clock::now_ms() / 1_000 - i64::try_from(seconds).unwrap_or(i64::MAX);
-            Finding::good("data", format!("the latest event was received {age} s ago"))
+            let found = format!("the latest event was received {age} s ago");
+            let limit = stale_after.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
+            if limit.is_some_and(|limit| age > limit) {
+                let remedy =
+                    "start `gemba serve`, and see that applications send to it; --stale-after says what is too old";
+                Finding::bad("data", found, remedy)
+            } else {
+                Finding::good("data", found)
+            }
         }
         Err(_) => Finding::good("data", "no tables yet; the first `gemba serve` makes them"),
     });

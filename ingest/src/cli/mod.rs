@@ -21,6 +21,7 @@ mod rebuild;
 pub mod remote;
 mod restore;
 mod serve;
+mod set_aside;
 mod store;
 
 use crate::http::error::chain;
@@ -63,6 +64,9 @@ enum Command {
     Project(project::ProjectArgs),
     /// Remove everything kept of a person, and prove that it is gone
     Forget(forget::ForgetArgs),
+    /// List the records that were set aside, and take them in again
+    #[command(alias = "refused")]
+    SetAside(set_aside::SetAsideArgs),
     /// Bring the tables up to date, or back
     Migrate(migrate::MigrateArgs),
     /// Look for what is wrong, and say what to do
@@ -149,6 +153,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         },
         Command::Project(args) => project::run(&args),
         Command::Forget(args) => forget::run(&args),
+        Command::SetAside(args) => set_aside::run(&args),
         Command::Migrate(args) => block_on(migrate::run(args)),
         Command::Check(args) => block_on(check::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),

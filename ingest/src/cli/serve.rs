@@ -101,6 +101,10 @@ pub(super) struct ServeArgs {
     /// Do not record Gemba's own use in the project `gemba`
     #[arg(long, env = "GEMBA_NO_OWN_USE")]
     no_own_use: bool,
+    /// Tell of projects of which nothing was stored for so long, as 90s, 30m, 12h or 7d (`gemba_stale_projects`, `/readyz`,
+    /// the log, `gemba check`)
+    #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
+    stale_after: Option<u64>,
     /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start
     #[arg(long, env = "GEMBA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
@@ -137,6 +141,7 @@ impl ServeArgs {
                 path => format!("/{path}"),
             },
             limits: Limits { max_bodies_bytes, ..limits },
+            stale_after: self.stale_after.map(Duration::from_secs),
             drain_timeout: Duration::from_secs(self.drain_timeout),
             ..self.store.config()
         })

@@ -201,7 +201,7 @@ async fn texts(
     let mut conditions = Vec::new();
     let is_meant = Meant::new(ids, tombstone);
     for (table, key, text, more) in [
-        (SET_ASIDE, "cityHash64(body)", "body", received),
+        (SET_ASIDE, "cityHash64(body, context)", "concat(body, ' ', context)", received),
         (RESOURCES, "resource", "toJSONString(mapValues(attributes))", "1"),
     ] {
         let mut keys = Vec::new();

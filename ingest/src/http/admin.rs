@@ -4,10 +4,12 @@
 //! `GET`, `PUT` and `DELETE NAME/filter` say which events are left out of answers (internal users, bots),
 //! `DELETE NAME` removes the project and proves that nothing of it is left, `POST NAME/forget {"user"}` does the same for one
 //! person; `POST NAME/limits`, `NAME/retention` and `NAME/origins` set what their names say, `GET NAME/usage` tells what it sent.
+//! `GET NAME/set-aside` lists what was set aside and `POST NAME/set-aside/retry` takes it in again ([`aside`]).
 //! `POST /api/v1/backups {"name"}` saves all data while the server goes on taking more. What is done is done in
 //! [`acts`], under the record that `GET /api/v1/audit` lists.
 
 use super::acts::{self, recorded};
+use super::aside;
 use super::auth;
 use super::body;
 use super::cohorts;
@@ -117,6 +119,9 @@ pub async fn projects(app: &Arc<App>, rest: &str, request: Request) -> Result<Re
                 recorded(app, &actor, act, |app| acts::set_origins(app, name.clone(), origins.clone())).await?;
             Ok(json_response(StatusCode::OK, &answer))
         }
+        (method, _, verb) if verb == "set-aside" || verb.starts_with("set-aside/") => {
+            aside::answer(app, &actor, (method, &name, verb), request).await
+        }
         (Method::GET, _, "usage") => usage(app, &name, &request).await,
         (_, _, "usage") => Err(ApiError::method_not_allowed("GET")),
         (_, _, "rotate" | "forget" | "limits" | "retention" | "origins") => Err(ApiError::method_not_allowed("POST")),
@@ -201,7 +206,12 @@ async fn read<T: DeserializeOwned>(app: &App, request: Request, example: &str) -
 }
 
 /// The same; an empty body means `otherwise`.
-async fn read_or<T: DeserializeOwned>(app: &App, request: Request, example: &str, otherwise: T) -> Result<T, ApiError> {
+pub(super) async fn read_or<T: DeserializeOwned>(
+    app: &App,
+    request: Request,
+    example: &str,
+    otherwise: T,
+) -> Result<T, ApiError> {
     let bytes = bytes_of(app, request).await?;
     if bytes.is_empty() {
         return Ok(otherwise);

@@ -6,10 +6,10 @@
 
 use super::error::ApiError;
 use super::{App, books};
-use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Reproduced, Trust};
+use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Trust};
 use crate::clock;
 use crate::control::Project;
-use crate::pipeline::Held;
+use crate::pipeline::{Held, Waiting};
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
 use crate::store::{StoreError, funnel, removals};
@@ -215,8 +215,8 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     let mut given = given.clone();
     let mut view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
     // Values are checked before anything is waited for.
-    let server = |now_ms, pending_records| ServerParams { project: project.id.0, now_ms, pending_records };
-    query.bind(&given, &server(view.now_ms, 0))?;
+    let mut server = ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records: 0, booked_records: 0 };
+    query.bind(&given, &server)?;
     // What is pending and what is stored add up only while no insert is half done; books told during one would be wrong.
     // Held before the turn, since others would wait for the inserts as well.
     let held = if query.tells_pending() {
@@ -227,7 +227,12 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
         None
     };
     let turn = if held.is_some() { books::turn(app).await? } else { turn(app).await? };
-    let bound = query.bind(&given, &server(view.now_ms, pending_of(app, project)))?;
+    server.now_ms = view.now_ms;
+    if held.is_some() {
+        let Waiting { records, booked } = app.pipeline.waiting(project.id).await?;
+        (server.pending_records, server.booked_records) = (records, booked);
+    }
+    let bound = query.bind(&given, &server)?;
     let rows = async {
         match &view.split_by {
             None => run(app, project, query, &bound, &view, &view.population).await,
@@ -397,11 +402,6 @@ pub(super) fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i6
     now_ms.saturating_sub(i64::try_from(status.oldest_pending.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Records of the project that are acknowledged and not stored yet.
-pub(super) fn pending_of(app: &App, project: &Project) -> u64 {
-    app.pipeline.status().pending_by_project.get(&project.id.0).copied().unwrap_or(0)
-}
-
 pub(super) fn rfc3339(ms: i64) -> String {
     // Parameters are checked to lie between 1970 and 2262, which the timestamp can hold.
     jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
@@ -410,15 +410,20 @@ pub(super) fn rfc3339(ms: i64) -> String {
 /// What SDKs report as dropped and the server as rejected or set aside in a range. A `rejected` of an SDK is the
 /// server's own count seen from the other side, a missing identity or an ignored guard loses no record: neither counts.
 const KNOWN_LOSS: &str = "
-SELECT reason, sum(records) AS lost, any(all_records) AS received
+SELECT reason, sum(toInt64(records)) AS lost, any(all_records) AS received
 FROM
 (
-    SELECT reason, records FROM sdk_reports
+    SELECT reason, toInt64(records) AS records FROM sdk_reports
     WHERE project = {project:UInt32} AND kind = 'dropped' AND reason NOT IN ('rejected', 'no_context', 'guard_ignored')
         AND time >= {from:DateTime64(3)} AND time < {to:DateTime64(3)}
     UNION ALL
-    SELECT reason, records FROM ledger FINAL
+    SELECT reason, toInt64(records) AS records FROM ledger FINAL
     WHERE project = {project:UInt32} AND fate IN ('rejected', 'set_aside')
+        AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
+    UNION ALL
+    -- Set aside, and taken in since.
+    SELECT reason, -toInt64(records) AS records FROM retries FINAL
+    WHERE project = {project:UInt32}
         AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
 ) AS lost_records
 CROSS JOIN
@@ -427,7 +432,7 @@ CROSS JOIN
     WHERE project = {project:UInt32} AND fate = 'received'
         AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
 ) AS received_records
-GROUP BY reason";
+GROUP BY reason HAVING lost > 0";
 
 async fn known_loss(app: &App, project: &Project, range: Option<(i64, i64)>) -> Result<KnownLoss, StoreError> {
     let Some((from_ms, to_ms)) = range else { return Ok(KnownLoss::default()) };

@@ -4,12 +4,12 @@
 //! like any other ([`super::ask`]).
 
 use super::App;
-use super::ask::{Given, complete_until_ms, number, pending_of, stopping};
+use super::ask::{Given, complete_until_ms, number, stopping};
 use super::error::ApiError;
 use crate::answer::Reproduced;
 use crate::clock;
 use crate::control::Project;
-use crate::pipeline::{Held, HoldFor, NotHeld};
+use crate::pipeline::{Held, HoldFor, NotHeld, Waiting};
 use crate::store::select::{self, Limits};
 use gemba_queries::ServerParams;
 use http::StatusCode;
@@ -93,8 +93,13 @@ async fn removed_records(app: &App, project: &Project, held: Option<Held>) -> Re
         },
     };
     let _turn = turn(app).await?;
-    let pending_records = pending_of(app, project);
-    let server = ServerParams { project: project.id.0, now_ms: clock::now_ms(), pending_records };
+    let Waiting { records, booked } = app.pipeline.waiting(project.id).await?;
+    let server = ServerParams {
+        project: project.id.0,
+        now_ms: clock::now_ms(),
+        pending_records: records,
+        booked_records: booked,
+    };
     let bound = losses.bind(&Given::new(), &server)?;
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);

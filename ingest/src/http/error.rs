@@ -180,6 +180,10 @@ impl From<UnknownFormat> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        if let StoreError::TooHeavy { .. } = error {
+            let hint = "ask about a shorter range, or for fewer groups or rows";
+            return Self::new(StatusCode::UNPROCESSABLE_ENTITY, "question_too_heavy", error.to_string(), hint);
+        }
         if error.is_retryable() {
             let hint = "ClickHouse does not answer or is busy; try again";
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", error.to_string(), hint);

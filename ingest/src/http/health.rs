@@ -3,6 +3,7 @@
 use super::auth;
 use super::error::ApiError;
 use super::{App, Request, Response, body, json_response, response};
+use crate::freshness;
 use http::{Method, StatusCode};
 use serde_json::json;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub fn readyz(app: &App) -> Response {
         "store_problem": status.store_problem,
         "engine": app.engine.as_ref().map(|engine| json!({"restarts": engine.restarts()})),
         "pending_records": status.pending_records,
+        "stale_projects": freshness::stale(app).len(),
     });
     json_response(if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
 }

@@ -1,9 +1,10 @@
 //! `/metrics`: Prometheus text, every name beginning with `gemba_`.
 //!
 //! In: counters of the handlers, the pipeline's status, the process. Out: the text exposition format 0.0.4. The names
-//! are an interface: they are documented here, once, beside what they mean.
+//! are an interface: each is documented beside its name, and `DEPLOYMENT.md` holds the same as a table, which a test compares.
 
 use super::{App, Response, response};
+use crate::freshness::stale;
 use crate::outcome::{Fate, Reason, Tally};
 use http::StatusCode;
 use rustix::time::{ClockId, clock_gettime};
@@ -73,6 +74,7 @@ pub fn exposition(app: &App) -> Response {
     let mut out = Exposition::default();
     requests(&mut out, &app.counters);
     pipeline(&mut out, app);
+    freshness(&mut out, app);
     process(&mut out, app);
     response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out.text)
 }
@@ -119,6 +121,12 @@ fn pipeline(out: &mut Exposition, app: &App) {
     );
     others(out, &app.counters, status.refused_records);
     out.single("gemba_records_deduplicated_total", "counter", "Records that had come before.", fates.deduplicated);
+    out.single(
+        "gemba_records_retried_total",
+        "counter",
+        "Records that had been set aside and were taken in again; they count as received once more.",
+        fates.retried,
+    );
     out.single(
         "gemba_records_pending",
         "gauge",
@@ -177,6 +185,20 @@ fn pipeline(out: &mut Exposition, app: &App) {
         "gauge",
         "1 while ClickHouse takes data.",
         u8::from(status.store_problem.is_none()),
+    );
+}
+
+fn freshness(out: &mut Exposition, app: &App) {
+    let name = "gemba_newest_row_age_seconds";
+    out.metric(name, "gauge", "Time since the newest stored row of a project was received, by project number.");
+    for (project, age) in app.freshness.ages() {
+        out.sample(name, &format!("{{project=\"{project}\"}}"), age.as_secs_f64());
+    }
+    out.single(
+        "gemba_stale_projects",
+        "gauge",
+        "Projects whose newest row is older than --stale-after; 0 without it.",
+        stale(app).len(),
     );
 }
 

@@ -7,6 +7,7 @@
 
 pub mod acts;
 pub mod admin;
+mod aside;
 pub mod ask;
 pub mod auth;
 pub mod body;
@@ -28,6 +29,7 @@ pub mod tls;
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
 use crate::engine::Supervisor;
+use crate::freshness::Freshness;
 use crate::pipeline::Pipeline;
 use crate::quota::Quotas;
 use crate::store;
@@ -82,6 +84,10 @@ pub struct App {
     pub cors_origins: Vec<String>,
     /// Path that may stand before those of OTLP.
     pub otlp_prefix: String,
+    /// When the newest stored row of each project was received.
+    pub freshness: Freshness,
+    /// Age of it beyond which a project counts as fallen silent; `None` judges nobody.
+    pub stale_after: Option<Duration>,
     /// How much each project may send, and has sent.
     pub quotas: Quotas,
     /// Room for bodies in work.
@@ -116,6 +122,8 @@ impl App {
             questions: Semaphore::new(MAX_QUESTIONS),
             books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
+            freshness: Freshness::default(),
+            stale_after: config.stale_after,
             quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),

@@ -109,7 +109,8 @@ fn check(app: &App, project: &Project, question: &Question) -> Result<(), ApiErr
             let query = app.catalog.get(name).ok_or_else(|| unknown_query(app, name))?;
             let mut given = question.parameters.clone();
             given.retain(|name, _| !POPULATION_PARAMS.contains(&name.as_str()));
-            query.bind(&given, &ServerParams { project: project.id.0, now_ms, pending_records: 0 })?;
+            query
+                .bind(&given, &ServerParams { project: project.id.0, now_ms, pending_records: 0, booked_records: 0 })?;
             Ok(())
         }
         (None, Some(funnel)) => {

@@ -271,6 +271,11 @@ impl CutBook {
         self.next_cut
     }
 
+    /// Number of the next insert.
+    pub fn next_insert(&self) -> u64 {
+        self.next_insert
+    }
+
     /// Gives the blocks numbers never given before.
     pub fn number_blocks(&self, blocks: &mut [CutBlock]) {
         for (insert, block) in (self.next_insert..).zip(blocks) {

@@ -186,7 +186,7 @@ impl EntryHead {
 }
 
 fn fate(code: u8) -> Option<Fate> {
-    [Fate::Received, Fate::Rejected, Fate::SetAside, Fate::Ignored, Fate::Deduplicated]
+    [Fate::Received, Fate::Rejected, Fate::SetAside, Fate::Ignored, Fate::Deduplicated, Fate::Retried]
         .into_iter()
         .find(|fate| *fate as u8 == code)
 }

@@ -97,11 +97,13 @@ messages! {
     array_value [many("values", 1, ANY)]
     key_value_list [many("values", 1, ATTRIBUTE)]
     key_value [one("key", 1, Kind::Text), one("value", 2, ANY)]
-    resource [
+    /// What all records of a container have in common.
+    pub(super) resource [
         many("attributes", 1, ATTRIBUTE),
         one("droppedAttributesCount", 2, Kind::UInt64),
     ]
-    scope [
+    /// Who recorded them.
+    pub(super) scope [
         one("name", 1, Kind::Text),
         one("version", 2, Kind::Text),
         many("attributes", 3, ATTRIBUTE),

@@ -115,14 +115,16 @@ impl<'a> Record<'a> {
 }
 
 /// Reads an `ExportLogsServiceRequest`.
-pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
+pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malformed> {
     let mut record = Record::default();
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
         let resource = Resource::read(container, sink)?;
+        sink.around.resource = container;
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
             let scope = Scope::read(container)?;
+            sink.around.scope = container;
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 record.read(bytes, &scope)?;

@@ -9,6 +9,7 @@ use super::histogram::{Buckets, Explicit, Exponential};
 use super::json_schema::{exponential_point, histogram_point, record};
 use super::keys::{Key, KeySet};
 use super::resource::{Resource, Scope, put_pairs, sorted_pairs};
+use super::show::AroundPoint;
 use super::sink::{Fault, Sink, code, funnel_step, parse_fingerprint};
 use super::traces::{foreign_fingerprint, system};
 use super::value::{Value, utf8};
@@ -161,22 +162,27 @@ impl<'a> Point<'a> {
 }
 
 /// Reads an `ExportMetricsServiceRequest`.
-pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
+pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malformed> {
     let mut point = Point::default();
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
         let resource = Resource::read(container, sink)?;
+        sink.around.resource = container;
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
             let scope = Scope::read(container)?;
+            sink.around.scope = container;
             for field in Message::new(container) {
                 let (2, Field::Bytes(metric)) = field? else { continue };
                 let metric = Metric::read(metric)?;
-                sink.schema = match metric.kind {
-                    Kind::Histogram => histogram_point(),
-                    Kind::Exponential => exponential_point(),
-                    Kind::Sum | Kind::Other => record(Signal::Metrics),
+                let (schema, data) = match metric.kind {
+                    Kind::Histogram => (histogram_point(), "histogram"),
+                    Kind::Exponential => (exponential_point(), "exponentialHistogram"),
+                    Kind::Sum | Kind::Other => (record(Signal::Metrics), "sum"),
                 };
+                let Metric { name, unit, temporality, .. } = metric;
+                sink.schema = schema;
+                sink.around.metric = Some(AroundPoint { name, unit, data, temporality });
                 for field in Message::new(metric.data) {
                     let (1, Field::Bytes(bytes)) = field? else { continue };
                     point.read(metric.kind, bytes, &scope)?;

@@ -29,10 +29,12 @@ mod wire;
 
 pub(crate) use fingerprint::FingerprintCache;
 pub use response::{error_status, response, retry_status};
+pub(crate) use show::close as close_envelope;
 
 use crate::identity::{IdHasher, ProjectId};
 use crate::outcome::Tally;
 use crate::rows::{Opened, Partition, Rows};
+use show::Around;
 use sink::Sink;
 use std::fmt;
 
@@ -99,6 +101,16 @@ pub struct Origin<'a> {
     pub received_ms: i64,
     /// Hashes ids.
     pub ids: &'a IdHasher,
+}
+
+/// What becomes of every record of a body that is not stored yet, without keeping any rows.
+pub(crate) fn try_decode(
+    signal: Signal,
+    encoding: Encoding,
+    body: &[u8],
+    origin: &Origin<'_>,
+) -> Result<Tally, DecodeError> {
+    decode(signal, encoding, body, origin, &mut Rows::new())
 }
 
 /// Which records of a body become rows, for a replay that knows more than the first decoding did. Records are numbered
@@ -168,7 +180,8 @@ pub(crate) fn decode_chosen(
     let Opened { set, seen, fingerprints } = rows.open(partition);
     let schema = json_schema::record(signal);
     let choice = (!choice.is_all()).then_some(choice);
-    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, choice, tally: Tally::default() };
+    let around = Around::default();
+    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, around, choice, tally: Tally::default() };
     let outcome = match signal {
         Signal::Logs => logs::read(body, &mut sink),
         Signal::Traces => traces::read(body, &mut sink),

@@ -5,7 +5,7 @@
 use super::json_schema::Schema;
 use super::keys::{Key, Known};
 use super::resource::Resource;
-use super::show::show;
+use super::show::{Around, envelope, show};
 use super::value::{Value, ValueError};
 use super::wire::Malformed;
 use super::{Choice, Origin, Signal};
@@ -117,6 +117,8 @@ pub(super) struct Sink<'r> {
     pub(super) fingerprints: &'r mut FingerprintCache,
     /// Schema of the present record, to show it where it is set aside.
     pub(super) schema: Schema,
+    /// And what it lies in, so that it can be sent again.
+    pub(super) around: Around<'r>,
     /// Which records become rows; all of them as a rule.
     pub(super) choice: Option<Choice<'r>>,
     pub(super) tally: Tally,
@@ -176,6 +178,8 @@ impl Sink<'_> {
             self.tally.first_problem = Some(format!("{what} {}: {reason}: {detail}", self.tally.received));
         }
         if fate == Fate::SetAside {
+            let shown = show(self.schema, bytes);
+            let context = if shown.is_cut { String::new() } else { envelope(self.signal, &self.around) };
             self.set.set_aside.push(
                 true,
                 SetAsideRow {
@@ -185,7 +189,8 @@ impl Sink<'_> {
                     signal: self.signal.as_str(),
                     reason: reason.as_str(),
                     detail: detail.as_bytes(),
-                    body: show(self.schema, bytes).as_bytes(),
+                    body: shown.text.as_bytes(),
+                    context: context.as_bytes(),
                     received: self.origin.received_ms,
                 },
             );

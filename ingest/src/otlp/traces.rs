@@ -161,14 +161,16 @@ fn sampling_threshold(trace_state: &str) -> Option<u64> {
 }
 
 /// Reads an `ExportTraceServiceRequest`.
-pub(super) fn read(body: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
+pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malformed> {
     let mut span = Span::default();
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
         let resource = Resource::read(container, sink)?;
+        sink.around.resource = container;
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
             let scope = Scope::read(container)?;
+            sink.around.scope = container;
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 span.read(bytes, &scope)?;

@@ -143,7 +143,7 @@ impl Committer {
                 self.left.push_back(job);
                 continue;
             }
-            match self.take(&job.submission, received_ms) {
+            match self.take(&job.submission, job.retried.as_deref(), received_ms) {
                 Ok((receipt, head, position)) => {
                     waiting.push(Waiting { reply: job.reply, receipt, head, position });
                 }
@@ -173,7 +173,12 @@ impl Committer {
     }
 
     /// Decodes a request and adds it to the group.
-    fn take(&mut self, submission: &Submission, received_ms: i64) -> Result<(Receipt, EntryHead, u64), SubmitError> {
+    fn take(
+        &mut self,
+        submission: &Submission,
+        retried: Option<&str>,
+        received_ms: i64,
+    ) -> Result<(Receipt, EntryHead, u64), SubmitError> {
         let Submission { project, signal, encoding, ref body, .. } = *submission;
         let look_at_bodies = self.core.config.deduplicate_bodies;
         let key = RepeatKey::of(project, signal, submission.key.as_deref(), body, look_at_bodies);
@@ -217,6 +222,9 @@ impl Committer {
             raw = &[];
         } else {
             head.tally = LoggedTally::from(&tally);
+            if let Some(reason) = retried {
+                head.tally.others.push((Fate::Retried, reason.to_owned(), tally.received));
+            }
         }
         let position = self.log.append(&head, raw).map_err(|error| {
             tracing::error!(%error, "an entry cannot be logged");

@@ -237,6 +237,7 @@ impl Figures {
         self.fates.set_aside += of(Fate::SetAside);
         self.fates.ignored += of(Fate::Ignored);
         self.fates.deduplicated += of(Fate::Deduplicated);
+        self.fates.retried += of(Fate::Retried);
     }
 
     /// Notes that the entry at `position` was received at `received_ms`, for the age of what is pending.

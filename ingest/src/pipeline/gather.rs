@@ -15,6 +15,9 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+/// Word for records that had been set aside before; they are counted in the table `retries`.
+pub(super) const RETRIED: &str = "retried";
+
 /// Key of a row of the table `ledger` inside one cut.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LedgerKey {
@@ -113,12 +116,14 @@ fn fate_name(fate: Fate) -> &'static str {
         Fate::SetAside => "set_aside",
         Fate::Ignored => "ignored",
         Fate::Deduplicated => "deduplicated",
+        Fate::Retried => RETRIED,
     }
 }
 
 /// Records of an entry that became rows.
 pub(super) fn kept(head: &EntryHead) -> u64 {
-    head.tally.received.saturating_sub(head.tally.others.iter().map(|(_, _, records)| records).sum())
+    let ended = head.tally.others.iter().filter(|(fate, ..)| *fate != Fate::Retried);
+    head.tally.received.saturating_sub(ended.map(|(_, _, records)| records).sum())
 }
 
 /// Decodes a body into `rows`. A panic of the decoder, which would be a mistake in it, costs this request and not the

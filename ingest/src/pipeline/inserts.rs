@@ -127,12 +127,16 @@ pub(super) fn counted_blocks(rows: &Rows) -> Vec<CutBlock> {
 
 /// Stores a cut whose rows are at hand, or sets it apart.
 pub(super) async fn store(core: &Arc<Core>, mut cut: Cut, gathered: Gathered, read_log: &ReadLog) {
-    // All of it counted as waiting here, what turns out to be another node's as well.
-    let kept = gathered.kept.clone();
+    // All of it counts as waiting until it is known what is another node's.
+    let mut kept = gathered.kept.clone();
     let gathered = match claim(core, &mut cut, gathered, read_log).await {
         Ok(gathered) => gathered,
         Err(error) => return refused::set_apart(core, cut, Some(kept), error).await,
     };
+    if gathered.kept != kept {
+        core.figures().pending.stored(&less(&kept, &gathered.kept));
+        kept.clone_from(&gathered.kept);
+    }
     let Gathered { rows, ledger, received_ms, .. } = gathered;
     let rows = Arc::new(rows);
     let blocks = 0..cut.blocks.len();
@@ -217,15 +221,37 @@ pub(super) async fn store_missing(core: &Arc<Core>, cut: &mut Cut, read_log: &Re
     store_blocks(core, cut, missing, &Arc::new(rows), (&ledger, received_ms)).await
 }
 
-/// Stores a cut without the records that ClickHouse refuses, which are set aside with it.
+/// What `before` holds beyond `after`.
+fn less(before: &ByProject, after: &ByProject) -> ByProject {
+    let left = |project: &u32| after.get(project).copied().unwrap_or(0);
+    before.iter().map(|(project, records)| (*project, records.saturating_sub(left(project)))).collect()
+}
+
+/// Stores a cut without the records that ClickHouse refuses, which are set aside with it; `kept` is what the cut holds of what
+/// is pending.
 pub(super) async fn store_without(
     core: &Arc<Core>,
     cut: &mut Cut,
     refused: Vec<Refusal>,
+    kept: Option<&mut ByProject>,
     read_log: &ReadLog,
 ) -> Result<(), StoreError> {
+    let known = cut.refused_records();
     cut.refused = refused;
     let gathered = gather_again(core, cut, read_log).await;
+    {
+        let mut figures = core.figures();
+        let newly = cut.refused_records() - known;
+        figures.fates.set_aside += newly;
+        figures.refused_records += newly;
+        match kept {
+            Some(kept) => {
+                figures.pending.stored(&less(kept, &gathered.kept));
+                kept.clone_from(&gathered.kept);
+            }
+            None => figures.pending.lessen_cut(cut.first, &gathered.kept),
+        }
+    }
     store_anew(core, cut, gathered).await
 }
 
@@ -417,11 +443,26 @@ async fn write_ledger(
 ) -> Result<(), StoreError> {
     let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return Ok(()) };
     let log = core.log_id;
-    let values: Vec<String> = ledger
+    let (retried, ended): (Vec<_>, Vec<_>) = ledger.iter().partition(|(key, _)| key.fate == gather::RETRIED);
+    if !retried.is_empty() {
+        let values: Vec<String> = retried
+            .iter()
+            .map(|(LedgerKey { project, signal, reason, .. }, Counted { records, .. })| {
+                let received = format!("fromUnixTimestamp64Milli({received_ms})");
+                format!("({project},{log},{cut},'{signal}','{}',{records},{received})", word(reason))
+            })
+            .collect();
+        let sql = format!(
+            "INSERT INTO retries (project, log, cut, signal, reason, records, received) \
+             SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
+            values.join(",")
+        );
+        until_done(core, || core.store.execute(&sql)).await?;
+    }
+    let values: Vec<String> = ended
         .iter()
         .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes })| {
-            // Reasons are words of a closed set; the filter keeps it so whatever a log holds.
-            let reason: String = reason.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            let reason = word(reason);
             let received = format!("fromUnixTimestamp64Milli({received_ms})");
             format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{bytes},{received})")
         })
@@ -432,6 +473,11 @@ async fn write_ledger(
         values.join(",")
     );
     until_done(core, || core.store.execute(&sql)).await
+}
+
+/// A reason: one of a closed set of words, and the filter keeps it so whatever a log holds.
+fn word(reason: &str) -> String {
+    reason.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
 }
 
 /// Reads a cut's entries from the log and decodes them again.
@@ -474,6 +520,7 @@ pub(super) fn add_next(
     };
     if lost.binary_search(&position).is_ok() {
         let repeated = gather::kept(&head);
+        head.tally.others.retain(|(fate, ..)| *fate != Fate::Retried);
         head.tally.others.push((Fate::Deduplicated, Reason::Repeat.as_str().to_owned(), repeated));
     } else if !head.is_repeat {
         let refusal = refused.binary_search_by_key(&position, |refusal| refusal.position).ok();

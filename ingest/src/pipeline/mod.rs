@@ -18,6 +18,7 @@
 //! 3. Memory is bounded whatever ClickHouse does: rows beyond the bound are dropped and read from the log again.
 //! 4. Segments of the log go only after all their entries are stored and synced by ClickHouse.
 
+mod books;
 mod claims;
 mod committer;
 mod core;
@@ -30,16 +31,18 @@ mod refused;
 mod types;
 mod writer;
 
+pub use books::Waiting;
 pub use hold::{Held, HoldFor, NotHeld};
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
-    Submission, SubmitError,
+    Submission, SubmitError, Unsettled,
 };
 
 use crate::identity::IdHasher;
 use crate::log::cuts::CutBook;
 use crate::log::repeats::Repeats;
 use crate::log::{Known, Log};
+use crate::rows::Table;
 use crate::store;
 use committer::Committer;
 use core::{Core, Figures};
@@ -125,8 +128,22 @@ impl Pipeline {
     /// [`SubmitError`]; nothing of the request is stored then, save that a request whose sync failed may turn out to be
     /// known when it is sent again after a restart.
     pub async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+        self.push(submission, None).await
+    }
+
+    /// Makes records durable that had been set aside for `reason`, as [`Self::submit`] does with new ones; the books count
+    /// them once. Its key must be of the kind that holds for ever, since it is all that keeps a repeat from being stored
+    /// twice.
+    ///
+    /// # Errors
+    /// Those of [`Self::submit`].
+    pub async fn submit_again(&self, submission: Submission, reason: &str) -> Result<Receipt, SubmitError> {
+        self.push(submission, Some(reason.into())).await
+    }
+
+    async fn push(&self, submission: Submission, retried: Option<Box<str>>) -> Result<Receipt, SubmitError> {
         let (reply, answer) = oneshot::channel();
-        let mut job = Job { submission, reply };
+        let mut job = Job { submission, retried, reply };
         let deadline = tokio::time::Instant::now() + self.core.config.max_queue_wait;
         loop {
             let room = self.core.queue.room();
@@ -162,6 +179,27 @@ impl Pipeline {
         })
         .await
         .is_ok_and(|outcome| outcome.is_some())
+    }
+
+    /// Whether other nodes may store into the same ClickHouse.
+    pub fn shares_store(&self) -> bool {
+        self.core.config.shares_store
+    }
+
+    /// The log, and its cuts that are not proven to be stored.
+    pub fn open_cuts(&self) -> (u32, Vec<u64>) {
+        (self.core.log_id, self.core.peek(|book| book.open_cuts().map(|cut| cut.number).collect()))
+    }
+
+    /// Which rows of `set_aside` may still be replaced. Those of this log that are not named stay as they are.
+    pub fn unsettled(&self) -> Unsettled {
+        let log = self.core.log_id;
+        self.core.peek(|book| {
+            let open = book.open_cuts().flat_map(|cut| &cut.blocks);
+            let blocks = open.chain(book.ghosts().iter().map(|ghost| &ghost.block));
+            let aside = blocks.filter(|block| block.table == Table::SetAside.name());
+            Unsettled { log, inserts: aside.map(|block| block.insert).collect(), from: book.next_insert() }
+        })
     }
 
     /// Waits until no insert is under way, and lets none begin for as long as the answer is held: what is stored stays as

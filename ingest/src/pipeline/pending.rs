@@ -52,6 +52,16 @@ impl Pending {
         }
     }
 
+    /// Notes that a cut found open at the start holds no more than `kept`.
+    pub(super) fn lessen_cut(&mut self, first: u64, kept: &ByProject) {
+        if let Some(before) = self.found_in_cuts.insert(first, kept.clone()) {
+            self.stored(&before);
+            for (project, records) in kept {
+                self.add(ProjectId(*project), *records);
+            }
+        }
+    }
+
     /// All of it.
     pub(super) fn records(&self) -> u64 {
         self.by_project.values().sum()
@@ -117,6 +127,8 @@ mod tests {
         assert_eq!(*pending.by_project(), ByProject::from([(1, 12), (2, 4)]));
         pending.stored(&ByProject::from([(1, 5), (2, 3)]));
         assert_eq!((pending.records(), pending.by_project().get(&1)), (8, Some(&7)));
+        pending.lessen_cut(40, &ByProject::from([(1, 6)]));
+        assert_eq!(pending.by_project().get(&1), Some(&6));
         pending.stored_cut(40);
         pending.stored_cut(40);
         assert_eq!(*pending.by_project(), ByProject::from([(2, 1)]));

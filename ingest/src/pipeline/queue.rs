@@ -13,6 +13,8 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) submission: Submission,
+    /// Its records were set aside before, for this reason.
+    pub(super) retried: Option<Box<str>>,
     pub(super) reply: oneshot::Sender<Result<Receipt, SubmitError>>,
 }
 

@@ -101,20 +101,14 @@ pub(super) async fn mend(
 
 /// Tries to store a cut that was refused.
 async fn store(core: &Arc<Core>, apart: &mut SetApart, read_log: &ReadLog, turn: &Semaphore) -> Result<(), StoreError> {
-    let SetApart { cut, error, is_searched, .. } = apart;
+    let SetApart { cut, kept, error, is_searched, .. } = apart;
     if error.obstacle() == Obstacle::Rows && !std::mem::replace(is_searched, true) {
         let refused = find(core, cut, read_log).await?;
         if !refused.is_empty() {
             let records: usize = refused.iter().map(|refusal| refusal.records.len()).sum();
             tracing::error!(cut = cut.number, records, "records that ClickHouse refuses are set aside");
             let _turn = turn.acquire().await;
-            let known = cut.refused_records();
-            let outcome = inserts::store_without(core, cut, refused, read_log).await;
-            let mut figures = core.figures();
-            let newly = cut.refused_records() - known;
-            figures.fates.set_aside += newly;
-            figures.refused_records += newly;
-            return outcome;
+            return inserts::store_without(core, cut, refused, kept.as_mut(), read_log).await;
         }
         tracing::error!(cut = cut.number, "no record of it is refused alone: somebody must look at the table");
     }

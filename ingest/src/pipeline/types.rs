@@ -157,6 +157,19 @@ pub struct FateCounts {
     pub ignored: u64,
     /// Came before.
     pub deduplicated: u64,
+    /// Of those received: were set aside before and were taken in once more.
+    pub retried: u64,
+}
+
+/// Rows of `set_aside` that may still be written anew under another number, because their cut is not proven to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsettled {
+    /// The log of this pipeline, the upper 24 bits of `batch`.
+    pub log: u32,
+    /// Numbers of inserts, the lower 40 bits of `batch`.
+    pub inserts: Vec<u64>,
+    /// The first number that was not given yet; it and all later ones are unsettled as well.
+    pub from: u64,
 }
 
 /// Inserts of blocks since the pipeline was started.

@@ -429,6 +429,7 @@ table! {
         reason: LowCardinality = "LowCardinality(String)",
         detail: Text = "String",
         body: Text = "String",
+        context: Text = "String",
         received: Fixed<i64> = "DateTime64(3, 'UTC')",
     }
 }

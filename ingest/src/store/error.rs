@@ -23,6 +23,14 @@ pub enum StoreError {
         /// ClickHouse's text, cut to 2,000 bytes.
         message: String,
     },
+    /// A read query came to one of its own limits; asking the same again cannot help.
+    #[error("the question came to its limit of {limit}")]
+    TooHeavy {
+        /// ClickHouse's error code.
+        code: u32,
+        /// Of what.
+        limit: &'static str,
+    },
     /// The answer could not be read, or the request could not be built: a mistake on our side.
     #[error("the answer of clickhouse does not fit the question")]
     Unexpected(#[source] clickhouse::error::Error),
@@ -134,7 +142,7 @@ impl StoreError {
             Self::Refused { code, .. } if PASSING_CODES.contains(code) => Obstacle::Passing,
             Self::Refused { code, .. } if STORE_CODES.contains(code) => Obstacle::Store,
             Self::Refused { code, .. } if TABLE_CODES.contains(code) => Obstacle::Table,
-            Self::Refused { .. } => Obstacle::Rows,
+            Self::Refused { .. } | Self::TooHeavy { .. } => Obstacle::Rows,
             Self::Unexpected(_) | Self::Answer(_) => Obstacle::Store,
         }
     }
@@ -147,10 +155,24 @@ impl StoreError {
         self.obstacle() == Obstacle::Passing
     }
 
+    /// The same, of a read query: a limit that passes for an insert, since another moment may be better, is the query's own.
+    #[must_use]
+    pub(super) fn of_question(self) -> Self {
+        let Self::Refused { code, ref message } = self else { return self };
+        let limit = match code {
+            159 => "time",
+            // Where it is the memory of the whole server, others take it, and another moment may be better.
+            241 if !message.contains("(total)") => "memory",
+            396 => "rows in the answer",
+            _ => return self,
+        };
+        Self::TooHeavy { code, limit }
+    }
+
     /// ClickHouse's error code, where it answered with one.
     pub fn code(&self) -> Option<u32> {
         match self {
-            Self::Refused { code, .. } => Some(*code),
+            Self::Refused { code, .. } | Self::TooHeavy { code, .. } => Some(*code),
             _ => None,
         }
     }

@@ -61,6 +61,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0005_operations.up.sql"),
         down: include_str!("../../schema/0005_operations.down.sql"),
     },
+    Migration {
+        number: 6,
+        name: "retries",
+        up: include_str!("../../schema/0006_retries.up.sql"),
+        down: include_str!("../../schema/0006_retries.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.

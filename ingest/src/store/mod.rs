@@ -4,6 +4,7 @@
 //! Where ClickHouse runs (embedded engine, server, cluster) is known only by the address given to [`Client::new`].
 
 pub mod archive;
+pub mod aside;
 pub mod audit;
 mod client;
 mod error;

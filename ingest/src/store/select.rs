@@ -50,7 +50,7 @@ pub struct SelectedColumn {
 /// Runs `query`. Waits at most [`Limits::max_seconds`] for ClickHouse and some seconds for the connection.
 ///
 /// # Errors
-/// See [`StoreError`]; a limit that was reached is not retryable.
+/// See [`StoreError`]; a limit that was reached is [`StoreError::TooHeavy`].
 pub async fn select(client: &Client, query: &BoundQuery, limits: Limits) -> Result<Selection, StoreError> {
     let mut request = client
         .raw()
@@ -67,6 +67,10 @@ pub async fn select(client: &Client, query: &BoundQuery, limits: Limits) -> Resu
     for (name, value) in &query.params {
         request = request.param(name, value);
     }
-    let bytes = request.fetch_bytes("JSONCompact")?.collect().await?;
+    let answer = match request.fetch_bytes("JSONCompact") {
+        Ok(mut cursor) => cursor.collect().await,
+        Err(error) => Err(error),
+    };
+    let bytes = answer.map_err(|error| StoreError::from(error).of_question())?;
     serde_json::from_slice(&bytes).map_err(|error| StoreError::Answer(error.to_string()))
 }

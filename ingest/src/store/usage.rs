@@ -37,19 +37,20 @@ pub async fn days(store: &Client, project: ProjectId, since_ms: i64) -> Result<V
     Ok(store.raw().query_raw(&sql).fetch_all::<Day>().await?)
 }
 
-/// New records of every project since the beginnings of a day and of a month.
+/// New records, repeats and records taken in again left out, of every project since the beginnings of a day and of a month.
 ///
 /// # Errors
 /// Those of ClickHouse.
 pub async fn used(store: &Client, day_ms: i64, month_ms: i64) -> Result<Vec<(ProjectId, Used)>, StoreError> {
     let new = |condition: &str| {
-        format!(
-            "sumIf(records, fate = 'received' AND {condition}) - sumIf(records, fate = 'deduplicated' AND {condition})"
-        )
+        format!("sumIf(records, is_received AND {condition}) - sumIf(records, NOT is_received AND {condition})")
     };
     let sql = format!(
-        "SELECT project, toUInt64(greatest(0, {})), toUInt64(greatest(0, {})) FROM ledger FINAL \
-         WHERE received >= fromUnixTimestamp64Milli({month_ms}) GROUP BY project",
+        "SELECT project, toUInt64(greatest(0, {})), toUInt64(greatest(0, {})) FROM \
+         (SELECT project, fate = 'received' AS is_received, records, received FROM ledger FINAL \
+         WHERE fate IN ('received', 'deduplicated') AND received >= fromUnixTimestamp64Milli({month_ms}) \
+         UNION ALL SELECT project, 0 AS is_received, records, received FROM retries FINAL \
+         WHERE received >= fromUnixTimestamp64Milli({month_ms})) GROUP BY project",
         new(&format!("received >= fromUnixTimestamp64Milli({day_ms})")),
         new("1")
     );

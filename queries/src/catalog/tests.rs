@@ -14,7 +14,7 @@ fn problem(head_more: &str, body: &str) -> Problem {
 }
 
 fn server() -> ServerParams {
-    ServerParams { project: 7, now_ms: 1_772_366_400_000, pending_records: 3 }
+    ServerParams { project: 7, now_ms: 1_772_366_400_000, pending_records: 3, booked_records: 0 }
 }
 
 fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -211,7 +211,7 @@ async fn saved(client: &Client, watch: &Watch<'_>, runs: usize) {
             values.insert("from".to_owned(), time(to - days * DAY_MS));
             values.insert("to".to_owned(), time(to));
             values.insert("tz".to_owned(), "Asia/Kathmandu".to_owned());
-            let server = ServerParams { project: 1, now_ms: to, pending_records: 0 };
+            let server = ServerParams { project: 1, now_ms: to, pending_records: 0, booked_records: 0 };
             let bound = query.bind(&values, &server).unwrap();
             let limits = Limits { max_memory_bytes: 4 << 30, ..Limits::default() };
             let found = select::select(client, &bound, limits).await.unwrap();

@@ -1,0 +1,269 @@
+//! Records that were set aside: what they are, why, and which can be taken in again.
+//!
+//! In: a project, always; so nothing of another one can be read or removed. Out: equal rows of one insert as one [`Item`],
+//! with an id that is made of what they hold, so that it names the same rows for everybody and for ever.
+
+use super::{Client, StoreError};
+use crate::identity::ProjectId;
+use crate::pipeline::Unsettled;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+
+/// Most items of one list.
+pub const MAX_LISTED: u32 = 1_000;
+/// Items read whole at a time. Chosen: a record and what it lies in are 64 KiB each at most, so these are 25 MiB at worst.
+const PAGE_ITEMS: usize = 200;
+/// Characters of a record that a list shows.
+const SHOWN: usize = 1_000;
+
+/// Names equal rows of one insert.
+const ID: &str = "lower(hex(sipHash128(s.batch, s.signal, s.reason, s.detail, s.body, s.context)))";
+/// Names what a record is, wherever it is stored.
+const CONTENT: &str = "cityHash64(s.signal, s.body, s.context)";
+
+/// Which records are meant; all of the project where nothing is given.
+#[derive(Debug, Clone, Default)]
+pub struct Which {
+    /// Ids, each 32 hexadecimal digits.
+    pub ids: Vec<String>,
+    /// A reason, one of our words.
+    pub reason: Option<String>,
+    /// Items that come behind the one of this id in the order of the list, which is how one reads on.
+    pub after: Option<String>,
+}
+
+impl Which {
+    fn sql(&self, project: ProjectId) -> String {
+        let mut sql = format!("s.project = {project}");
+        // Hexadecimal digits and words of a closed set, checked where they came in; the filters keep it so whatever comes.
+        if !self.ids.is_empty() {
+            let ids: Vec<String> = self.ids.iter().map(|id| format!("'{}'", hexadecimal(id))).collect();
+            write!(sql, " AND {ID} IN ({})", ids.join(", ")).unwrap_or_default();
+        }
+        if let Some(reason) = &self.reason {
+            let reason: String = reason.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            write!(sql, " AND s.reason = '{reason}'").unwrap_or_default();
+        }
+        sql
+    }
+
+    /// What items must be besides, once their rows are brought together.
+    fn having(&self, project: ProjectId) -> String {
+        self.after.as_deref().map(hexadecimal).map_or_else(String::new, |after| {
+            let of =
+                format!("SELECT min(s.received) FROM set_aside AS s WHERE s.project = {project} AND {ID} = '{after}'");
+            format!("HAVING (min(s.received), id) < (({of}), '{after}')")
+        })
+    }
+}
+
+fn hexadecimal(id: &str) -> String {
+    id.chars().filter(char::is_ascii_hexdigit).collect()
+}
+
+/// Equal records that were set aside by one insert.
+#[derive(Debug, Clone, Serialize, Deserialize, clickhouse::Row)]
+pub struct Item {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// When they were received, RFC 3339 in UTC.
+    pub received: String,
+    /// `logs`, `traces` or `metrics`.
+    pub signal: String,
+    /// Why they were set aside.
+    pub reason: String,
+    /// The same in words.
+    pub detail: String,
+    /// How many there are.
+    pub records: u64,
+    /// Bytes of the text of one.
+    pub bytes: u64,
+    /// The beginning of its text, OTLP JSON.
+    pub body: String,
+    /// Whether it was kept whole, so that it can be taken in again.
+    #[serde(deserialize_with = "flag")]
+    pub can_be_retried: bool,
+}
+
+/// ClickHouse answers comparisons as numbers.
+fn flag<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(u8::deserialize(deserializer)? != 0)
+}
+
+/// How many records of a reason there are.
+#[derive(Debug, Clone, Serialize, Deserialize, clickhouse::Row)]
+pub struct Count {
+    /// The reason.
+    pub reason: String,
+    /// Records.
+    pub records: u64,
+}
+
+/// The newest items that are meant, `limit` at most.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn list(store: &Client, project: ProjectId, which: &Which, limit: u32) -> Result<Vec<Item>, StoreError> {
+    let limit = limit.min(MAX_LISTED);
+    let sql = format!(
+        "SELECT {ID} AS id, concat(replaceOne(toString(min(s.received)), ' ', 'T'), 'Z') AS received, \
+         toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, any(s.detail) AS detail, \
+         count() AS records, any(length(s.body)) AS bytes, any(substringUTF8(s.body, 1, {SHOWN})) AS body, \
+         any(s.context) != '' AS can_be_retried \
+         FROM set_aside AS s WHERE {} GROUP BY id {} ORDER BY min(s.received) DESC, id DESC LIMIT {limit}",
+        which.sql(project),
+        which.having(project)
+    );
+    store.rows(&sql).await
+}
+
+/// All reasons of a project with what was set aside for them.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn counts(store: &Client, project: ProjectId) -> Result<Vec<Count>, StoreError> {
+    let sql = format!(
+        "SELECT toString(s.reason) AS reason, count() AS records FROM set_aside AS s WHERE s.project = {project} \
+         GROUP BY reason ORDER BY records DESC, reason"
+    );
+    store.rows(&sql).await
+}
+
+/// An item as it is taken in again.
+#[derive(Debug, Clone, Deserialize, clickhouse::Row)]
+pub struct Whole {
+    /// Its id.
+    pub id: String,
+    /// Its value of `batch`.
+    pub batch: u64,
+    /// Its signal.
+    pub signal: String,
+    /// Its reason.
+    pub reason: String,
+    /// OTLP JSON of one of its records.
+    pub body: String,
+    /// The request around it; empty where it was not kept whole.
+    pub context: String,
+    /// How many equal records there are.
+    pub records: u64,
+    /// Names what it is, wherever it is stored.
+    pub content: u64,
+}
+
+/// Some items, read whole.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// In the order of their ids.
+    pub items: Vec<Whole>,
+    /// Where the next page begins, if there is one.
+    pub after: Option<String>,
+}
+
+/// The items that are meant and stay as they are, in the order of their ids and from `after` on. Of what other logs set aside
+/// nothing can be known here, so it is left out unless `of_all_logs`.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn settled(
+    store: &Client,
+    project: ProjectId,
+    which: &Which,
+    (unsettled, of_all_logs): (&Unsettled, bool),
+    after: Option<String>,
+) -> Result<Page, StoreError> {
+    let Unsettled { log, inserts, from } = unsettled;
+    let mut changing = vec![from.to_string()];
+    changing.extend(inserts.iter().map(u64::to_string));
+    let others = if of_all_logs { "1" } else { "0" };
+    let behind = hexadecimal(after.as_deref().unwrap_or_default());
+    let sql = format!(
+        "SELECT {ID} AS id, any(s.batch) AS batch, toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
+         any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
+         FROM set_aside AS s WHERE {} AND if(bitShiftRight(s.batch, 40) = {log}, \
+         bitAnd(s.batch, {mask}) < {from} AND bitAnd(s.batch, {mask}) NOT IN ({}), {others}) \
+         AND {ID} > '{behind}' GROUP BY id ORDER BY id LIMIT {PAGE_ITEMS}",
+        which.sql(project),
+        changing.join(", "),
+        mask = (1_u64 << 40) - 1
+    );
+    let items: Vec<Whole> = store.rows(&sql).await?;
+    let after = items.last().filter(|_| items.len() == PAGE_ITEMS).map(|item| item.id.clone());
+    Ok(Page { items, after })
+}
+
+/// Records that are meant and that another log set aside.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn of_other_logs(
+    store: &Client,
+    project: ProjectId,
+    which: &Which,
+    unsettled: &Unsettled,
+) -> Result<u64, StoreError> {
+    let own = unsettled.log;
+    let sql = format!(
+        "SELECT count() FROM set_aside AS s WHERE {} AND bitShiftRight(s.batch, 40) != {own}",
+        which.sql(project)
+    );
+    store.number(&sql).await
+}
+
+/// Removes the rows of items, and returns when they are gone from every part.
+///
+/// # Errors
+/// Those of ClickHouse; removing again goes on.
+pub async fn remove(store: &Client, project: ProjectId, items: &[&Whole]) -> Result<(), StoreError> {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let batches: Vec<String> = items.iter().map(|item| item.batch.to_string()).collect();
+    let ids = Which { ids: items.iter().map(|item| item.id.clone()).collect(), ..Which::default() };
+    store
+        .execute(&format!(
+            "ALTER TABLE set_aside DELETE WHERE {} AND batch IN ({}) SETTINGS mutations_sync = 2",
+            ids.sql(project).replace("s.", ""),
+            batches.join(", ")
+        ))
+        .await
+}
+
+/// Records that are the same as those of these items, set aside anew since a time of receipt.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn refused_again(
+    store: &Client,
+    project: ProjectId,
+    items: &[&Whole],
+    since_ms: i64,
+) -> Result<u64, StoreError> {
+    if items.is_empty() {
+        return Ok(0);
+    }
+    let contents: Vec<String> = items.iter().map(|item| item.content.to_string()).collect();
+    let sql = format!(
+        "SELECT count() FROM set_aside AS s WHERE s.project = {project} AND s.received >= fromUnixTimestamp64Milli({since_ms}) \
+         AND {CONTENT} IN ({})",
+        contents.join(", ")
+    );
+    store.number(&sql).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_asked_for_names_one_project_and_leaves_the_statement_whole() {
+        let which = Which {
+            ids: vec!["ab'); DROP TABLE events --".into()],
+            reason: Some("x' OR project = 2 OR '".into()),
+            after: None,
+        };
+        let sql = which.sql(ProjectId(7));
+        assert!(sql.starts_with("s.project = 7 AND "), "{sql}");
+        assert_eq!(sql.matches('\'').count(), 4, "{sql}");
+        assert!(!sql.contains("DROP") && !sql.contains("OR project"), "{sql}");
+    }
+}

@@ -1,0 +1,97 @@
+//! What a question may take, on the real engine: time, memory, size of the answer, nothing but reading, two at a time.
+//!
+//! Each claim also asks the same within the limit, so that it would not hold without it.
+
+use gemba_ingest::store::select::{Limits, Selection, select};
+use gemba_ingest::store::{Client, StoreError};
+use gemba_queries::BoundQuery;
+use gemba_tests::client::{bare, send};
+use gemba_tests::database::Engine;
+use gemba_tests::server::Server;
+
+/// ClickHouse's codes (src/Common/ErrorCodes.cpp).
+const TIMEOUT_EXCEEDED: u32 = 159;
+const READONLY: u32 = 164;
+const MEMORY_LIMIT_EXCEEDED: u32 = 241;
+const TOO_MANY_ROWS_OR_BYTES: u32 = 396;
+
+async fn ask(store: &Client, sql: &str, limits: Limits) -> Result<Selection, StoreError> {
+    let bound = BoundQuery { sql: sql.to_owned(), params: Vec::new(), range_ms: None };
+    select(store, &bound, limits).await
+}
+
+async fn refusal(store: &Client, sql: &str, limits: Limits) -> u32 {
+    let error = ask(store, sql, limits).await.expect_err(sql);
+    let is_limit = matches!(error, StoreError::TooHeavy { .. });
+    assert!(is_limit == !error.is_retryable() && is_limit == (error.code() != Some(READONLY)), "{error:?}");
+    error.code().unwrap_or_else(|| panic!("{sql}: {error:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_ends_at_its_time_its_memory_and_the_size_of_its_answer_and_changes_nothing() {
+    let engine = Engine::start();
+    let store = engine.database("limits").await;
+    let usual = Limits::default();
+
+    let slow = "SELECT count() FROM numbers(25) WHERE sleepEachRow(0.1) = 0";
+    assert_eq!(refusal(&store, slow, Limits { max_seconds: 1, ..usual }).await, TIMEOUT_EXCEEDED);
+    assert_eq!(ask(&store, slow, usual).await.unwrap().rows.len(), 1);
+
+    let large = "SELECT length(groupArray(number)) FROM numbers(10000000)";
+    assert_eq!(refusal(&store, large, Limits { max_memory_bytes: 20 << 20, ..usual }).await, MEMORY_LIMIT_EXCEEDED);
+    assert_eq!(ask(&store, large, usual).await.unwrap().rows[0][0], 10_000_000);
+
+    let long = "SELECT number FROM numbers(101)";
+    assert_eq!(refusal(&store, long, Limits { max_result_rows: 100, ..usual }).await, TOO_MANY_ROWS_OR_BYTES);
+    assert_eq!(ask(&store, long, Limits { max_result_rows: 101, ..usual }).await.unwrap().rows.len(), 101);
+
+    store.execute("CREATE TABLE kept (n UInt64) ENGINE = MergeTree ORDER BY n").await.unwrap();
+    store.execute("INSERT INTO kept SETTINGS async_insert = 0 VALUES (1)").await.unwrap();
+    for sql in [
+        "INSERT INTO kept SELECT 2",
+        "ALTER TABLE kept DELETE WHERE 1",
+        "TRUNCATE TABLE kept",
+        "DROP TABLE kept",
+        "CREATE TABLE other (n UInt64) ENGINE = Memory",
+        "OPTIMIZE TABLE kept FINAL",
+    ] {
+        assert_eq!(refusal(&store, sql, usual).await, READONLY, "{sql}");
+    }
+    assert_eq!(store.number("SELECT sum(n) FROM kept").await.unwrap(), 1);
+    assert_eq!(store.number("SELECT count() FROM system.tables WHERE database = 'limits'").await.unwrap(), 1);
+    engine.stop().await;
+}
+
+/// A question that takes about two seconds, as a team may write one.
+const HEAVY: &str = "-- title: Heavy
+-- question: Does this take long?
+-- grain: one row
+-- column n: count | rows | exact
+-- caveats: none.
+SELECT count() AS n FROM numbers(20) WHERE sleepEachRow(0.1) = 0
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_questions_run_at_a_time_and_all_others_wait_for_their_turn_and_are_answered() {
+    const ASKED: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("heavy.sql"), HEAVY).unwrap();
+    let server = Server::start_with(|config| config.queries = Some(folder.path().to_owned())).await;
+    let asking: Vec<_> = (0..ASKED)
+        .map(|_| {
+            let request = bare("GET", &server.url("/api/v1/queries/heavy"), Some(&server.keys.read));
+            tokio::spawn(async move { send(request).await })
+        })
+        .collect();
+    let running = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' AND query NOT LIKE '%system.processes%'";
+    let mut most = 0;
+    while asking.iter().any(|one| !one.is_finished()) {
+        most = most.max(server.number(running).await);
+    }
+    for one in asking {
+        let answer = one.await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.json()["rows"][0][0], 20);
+    }
+    assert_eq!(most, 2, "as many as may run side by side, and never more");
+}

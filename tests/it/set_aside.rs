@@ -1,0 +1,197 @@
+//! Records that were set aside: an operator sees what they are and takes them in again, once, whatever is repeated or
+//! killed, and within one project.
+
+use crate::books::books;
+use gemba_tests::binary;
+use gemba_tests::client::{bare, post, send};
+use gemba_tests::export::{event, logs, now_ns};
+use gemba_tests::project::Project;
+use gemba_tests::server::Server;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use serde_json::{Value, json};
+use std::process::Command;
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// The list of a project, or what came of a retry.
+async fn ask(server: &Server, project: &str, body: Option<Value>) -> Value {
+    let url = server.url(&format!("/api/v1/projects/{project}/set-aside"));
+    let answer = match body {
+        None => send(bare("GET", &url, Some(&server.keys.admin))).await,
+        Some(body) => {
+            send(post(&format!("{url}/retry"), &server.keys.admin, "application/json", body.to_string())).await
+        }
+    };
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+/// Events that a constraint on the table refuses while it is there.
+async fn refused(server: &Server, ids: &[&str]) -> u64 {
+    let constraint = "ALTER TABLE events ADD CONSTRAINT sane CHECK strings['id'] NOT LIKE 'bad%'";
+    server.running.app().store.execute(constraint).await.unwrap();
+    let records: Vec<_> = ids.iter().map(|id| event(now_ns(), "cart", &[("id", id), ("user.id", "ann")])).collect();
+    let sent = post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, logs("shop", records));
+    assert_eq!(send(sent).await.status, 200);
+    server.flush().await;
+    ids.iter().filter(|id| id.starts_with("bad")).count() as u64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_clickhouse_refused_is_listed_and_taken_in_again_once_and_the_books_balance() {
+    let server = Server::start().await;
+    // Two are equal, save that nothing tells them apart: they are one item of two records.
+    let at = now_ns();
+    let twin = || event(at, "cart", &[("id", "bad-twin"), ("user.id", "ann")]);
+    let set_aside = refused(&server, &["good-1", "bad-1", "good-2", "bad-2"]).await;
+    let sent = post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, logs("shop", vec![twin(), twin()]));
+    assert_eq!(send(sent).await.status, 200);
+    server.flush().await;
+
+    let list = ask(&server, "default", None).await;
+    assert_eq!(list["records"], set_aside + 2, "{list:#}");
+    assert_eq!(list["by_reason"], json!([{"reason": "refused_by_store", "records": 4}]));
+    let items = list["items"].as_array().unwrap();
+    let mut records: Vec<_> = items.iter().map(|item| item["records"].as_u64().unwrap()).collect();
+    records.sort_unstable();
+    assert_eq!(records, [1, 1, 2]);
+    for item in items {
+        assert_eq!((&item["signal"], &item["can_be_retried"]), (&json!("logs"), &json!(true)), "{item:#}");
+        assert!(item["detail"].as_str().unwrap().contains("sane"), "{item:#}");
+        assert!(item["body"].as_str().unwrap().contains("bad-") && item["received"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(item["bytes"].as_u64().unwrap() as usize, item["body"].as_str().unwrap().len());
+    }
+    let before = books(&server).await;
+    assert_eq!((before["received"], before["stored"], before["set_aside"], before["unexplained"]), (6, 2, 4, 0));
+
+    // Nothing was mended: they are refused once more, and nothing is lost or counted twice.
+    let again = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!(
+        (&again["retried"], &again["refused_again"], &again["left"]),
+        (&json!(4), &json!(4), &json!(0)),
+        "{again:#}"
+    );
+    assert_eq!(books(&server).await, before);
+    assert_eq!(ask(&server, "default", None).await["records"], 4);
+
+    server.running.app().store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
+    let one = ask(&server, "default", None).await["items"][0]["id"].as_str().unwrap().to_owned();
+    let first = ask(&server, "default", Some(json!({"ids": [one]}))).await;
+    let rest = ask(&server, "default", Some(json!({"reason": "refused_by_store"}))).await;
+    assert_eq!(first["retried"].as_u64().unwrap() + rest["retried"].as_u64().unwrap(), 4, "{first:#} {rest:#}");
+    let nothing = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&nothing["retried"], &nothing["repeated"]), (&json!(0), &json!(0)), "{nothing:#}");
+    let after = books(&server).await;
+    assert_eq!((after["received"], after["stored"], after["unexplained"]), (6, 6, 0), "{after:?}");
+    assert!(!after.contains_key("set_aside"), "{after:?}");
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
+    // With all that came with them: the resource's service, the person, the attributes.
+    let whole = "SELECT count() FROM events WHERE project = 1 AND service = 'shop' AND name = 'cart' AND unit != 0 \
+                 AND strings['id'] LIKE 'bad-%'";
+    assert_eq!(server.number(whole).await, 4);
+    let metrics = send(bare("GET", &server.url("/metrics"), None)).await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("gemba_records_retried_total 8\n"), "{metrics}");
+    assert!(metrics.contains("gemba_records_stored"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_nothing_when_it_is_sent_again() {
+    let server = Server::start().await;
+    refused(&server, &["good-1", "bad-1", "bad-2"]).await;
+    let store = server.running.app().store.clone();
+    store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
+    // What is there after the records are stored and before their rows are removed: the rows are put back as they were.
+    store.execute("CREATE TABLE kept AS set_aside ENGINE = Memory").await.unwrap();
+    store.execute("INSERT INTO kept SELECT * FROM set_aside").await.unwrap();
+    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 2);
+    store.execute("INSERT INTO set_aside SELECT * FROM kept").await.unwrap();
+    // Over a restart, so that only what is on the disk can tell.
+    let server = server.restart().await;
+    let again = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&again["retried"], &again["repeated"]), (&json!(0), &json!(2)), "{again:#}");
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 3);
+    let terms = books(&server).await;
+    assert_eq!((terms["stored"], terms["unexplained"]), (3, 0), "{terms:?}");
+    assert!(!terms.contains_key("set_aside"), "{terms:?}");
+}
+
+/// A record whose attribute is not valid UTF-8, as protobuf; a client library does not let one make it.
+fn invalid_utf8() -> Vec<u8> {
+    let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
+    let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };
+    let record = LogRecord { attributes: vec![attribute], ..event(now_ns(), "cart", &[("user.id", "ann")]) };
+    let record = LogRecord { event_name: "cart".into(), ..record };
+    let mut body = logs("shop", vec![record]);
+    let at = body.windows(4).position(|bytes| bytes == b"caf?").unwrap();
+    body[at + 3] = 0xe9;
+    body
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_a_rule_set_aside_are_listed_and_taken_in_where_they_can_be_within_their_project() {
+    let server = Server::start().await;
+    let other = Project::create(server.running.url(), &server.keys, "other").await;
+    let large = "x".repeat(2 << 20);
+    let too_large = logs("shop", vec![event(now_ns(), "cart", &[("note", &large)])]);
+    let nameless = logs("shop", vec![event(now_ns(), "gemba.feature.used", &[])]);
+    let own = &server.keys.ingest;
+    for (key, body) in [(own, invalid_utf8()), (own, too_large), (own, nameless), (&other.ingest_key, invalid_utf8())] {
+        let answer = send(post(&server.url("/v1/logs"), key, PROTOBUF, body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    server.flush().await;
+    let list = ask(&server, "default", None).await;
+    let mut found: Vec<_> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (item["reason"].as_str().unwrap().to_owned(), item["can_be_retried"].as_bool().unwrap()))
+        .collect();
+    found.sort();
+    let expected = [("invalid_utf8", true), ("missing_attribute", true), ("too_large", false)];
+    assert_eq!(found, expected.map(|(reason, can)| (reason.to_owned(), can)), "{list:#}");
+    // Another project's ids name nothing here.
+    let foreign = ask(&server, "other", None).await["items"][0]["id"].as_str().unwrap().to_owned();
+    let nothing = ask(&server, "default", Some(json!({"ids": [foreign]}))).await;
+    assert_eq!((&nothing["retried"], &nothing["left"]), (&json!(0), &json!(0)), "{nothing:#}");
+
+    let program = |arguments: &[&str]| {
+        let url = server.running.url();
+        let mut command = Command::new(binary::gemba());
+        command.arg("set-aside").args(arguments).args(["--url", url, "--token", &server.keys.admin]);
+        command.output().unwrap()
+    };
+    let listed = program(&["list"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains("records set aside in project default: 3") && listed.contains("not kept whole"),
+        "{listed}"
+    );
+    assert!(!listed.contains(&foreign), "{listed}");
+    let done = program(&["retry", "--json"]);
+    assert_eq!(done.status.code(), Some(1), "two stay, which is no success: {done:?}");
+    let done: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&done["retried"], &done["left"]), (&json!(1), &json!(2)), "{done:#}");
+    let problems = done["problems"].to_string();
+    assert!(problems.contains("not kept whole") && problems.contains("gemba.feature.name"), "{problems}");
+    let stored =
+        "SELECT count() FROM events WHERE project = 1 AND strings['place'] = 'caf\u{fffd}' AND service = 'shop'";
+    assert_eq!(server.number(stored).await, 1);
+    let terms = books(&server).await;
+    assert_eq!(
+        (terms["received"], terms["stored"], terms["set_aside"], terms["unexplained"]),
+        (3, 1, 2, 0),
+        "{terms:?}"
+    );
+    assert_eq!(ask(&server, "other", None).await["records"], 1);
+
+    for (query, field) in [("limit=0", "limit"), ("reason=a'b", "reason"), ("after=1", "after"), ("who=me", "who")] {
+        let url = server.url(&format!("/api/v1/projects/default/set-aside?{query}"));
+        let answer = send(bare("GET", &url, Some(&server.keys.admin))).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains(field), "{answer:?}");
+    }
+}
