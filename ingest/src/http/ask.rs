@@ -6,7 +6,7 @@
 
 use super::error::ApiError;
 use super::{App, books};
-use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Reproduced, Trust};
+use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Trust};
 use crate::clock;
 use crate::control::Project;
 use crate::pipeline::Held;
