@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Answers of `losses` that are looked at while data come in.
 const LOOKS: usize = 8;
@@ -93,45 +94,71 @@ async fn the_books_are_told_while_a_backup_keeps_the_inserts_still() {
     assert_eq!(books(&server).await["pending"], 0);
 }
 
+/// A server with an insert under way that does not end until the proxy lets it go.
+struct Stuck {
+    server: Server,
+    proxy: Arc<Proxy>,
+    engine: gemba_ingest::engine::Supervisor,
+    _folder: TempDir,
+}
+
+impl Stuck {
+    /// A question about the books waits so long at most.
+    async fn start(hold_timeout: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = engine::start(&folder.path().join("engine"));
+        let (proxy, address) = Proxy::start(engine.url().strip_prefix("http://").unwrap()).await;
+        let password = engine.password().to_owned();
+        let server = Server::start_with(|config| {
+            let (url, user, database) = (format!("http://{address}"), "default".to_owned(), "default".to_owned());
+            config.clickhouse = Some(ClickHouseTarget { url, user, password, database });
+            config.limits.hold_timeout = hold_timeout;
+        })
+        .await;
+        proxy.holds.store(true, Ordering::SeqCst);
+        assert_eq!(server.send_logs(logs("shop", vec![event(now_ns(), "cart", &[])])).await.status, 200);
+        tokio::time::timeout(Duration::from_mins(1), proxy.held.notified()).await.expect("an insert of events");
+        Self { server, proxy, engine, _folder: folder }
+    }
+
+    async fn stop(self) {
+        self.proxy.let_go.notify_one();
+        self.server.flush().await;
+        assert_eq!(self.server.number("SELECT count() FROM events").await, 1);
+        assert!(self.server.running.stop().await);
+        self.engine.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn an_insert_that_does_not_end_is_told_and_keeps_no_other_question_waiting() {
-    let folder = tempfile::tempdir().unwrap();
-    let engine = engine::start(&folder.path().join("engine"));
-    let (proxy, address) = Proxy::start(engine.url().strip_prefix("http://").unwrap()).await;
-    let password = engine.password().to_owned();
-    let server = Server::start_with(|config| {
-        let (url, user, database) = (format!("http://{address}"), "default".to_owned(), "default".to_owned());
-        config.clickhouse = Some(ClickHouseTarget { url, user, password, database });
-        config.limits.hold_timeout = Duration::from_secs(3);
-    })
-    .await;
-    proxy.holds.store(true, Ordering::SeqCst);
-    assert_eq!(server.send_logs(logs("shop", vec![event(now_ns(), "cart", &[])])).await.status, 200);
-    tokio::time::timeout(Duration::from_mins(1), proxy.held.notified()).await.expect("an insert of events");
+async fn questions_about_the_books_that_wait_for_an_insert_keep_no_other_question_waiting() {
+    let stuck = Stuck::start(Duration::from_hours(1)).await;
+    let server = &stuck.server;
     {
-        let waiting = async {
-            let refused = tokio::join!(ask(&server, "losses"), ask(&server, "losses"), ask(&server, "losses"));
-            [refused.0, refused.1, refused.2]
-        };
+        let waiting = async { tokio::join!(ask(server, "losses"), ask(server, "losses"), ask(server, "losses")) };
         tokio::pin!(waiting);
-        // They wait for the insert; a question that needs no books is answered meanwhile.
         tokio::select! {
             biased;
-            refused = &mut waiting => panic!("an ordinary question waits with them: {refused:?}"),
-            answer = ask(&server, "feature_usage?from=now%20-%201d") => assert_eq!(answer.status, 200, "{:?}", answer.body),
-        }
-        for refused in waiting.await {
-            assert_eq!(refused.status, 503, "{:?}", refused.body);
-            let error = &refused.json()["error"];
-            assert_eq!(error["code"], "inserts_under_way", "{error}");
-            assert!(error["message"].as_str().unwrap().contains("an insert is under way and does not end"), "{error}");
+            told = &mut waiting => panic!("told while an insert is under way: {told:?}"),
+            answer = ask(server, "feature_usage?from=now%20-%201d") => assert_eq!(answer.status, 200, "{:?}", answer.body),
         }
     }
-    proxy.let_go.notify_one();
-    server.flush().await;
-    assert_eq!(books(&server).await["stored"], 1);
-    assert!(server.running.stop().await);
-    engine.stop().await;
+    stuck.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_that_does_not_end_is_told() {
+    let stuck = Stuck::start(Duration::from_millis(200)).await;
+    let server = &stuck.server;
+    let (one, other) = tokio::join!(ask(server, "losses"), ask(server, "losses"));
+    for refused in [one, other] {
+        assert_eq!(refused.status, 503, "{:?}", refused.body);
+        let error = &refused.json()["error"];
+        assert_eq!(error["code"], "inserts_under_way", "{error}");
+        assert!(error["message"].as_str().unwrap().contains("an insert is under way and does not end"), "{error}");
+        assert!(!error["hint"].as_str().unwrap().is_empty(), "{error}");
+    }
+    stuck.stop().await;
 }
 
 /// A request with two events and one record of a person's properties: rows of two tables.
