@@ -1,10 +1,11 @@
 //! The static side of a macro: what a call site records, under which keys, from which line of code.
 //!
-//! Each use of `feature!`, `attempt!`, `step!` and `funnel!` makes one static here and registers it at link time, so
+//! Each use of `feature!`, `attempt!`, `step!`, `feature_flag!` and `funnel!` makes one static here and registers it at link time, so
 //! that the catalogue knows what a build declares even if it never runs. A record carries only the address.
 
 mod counts;
 
+use crate::privacy;
 use counts::Counts;
 use gemba_conventions::DropReason;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +30,8 @@ pub enum CallsiteKind {
     Attempt,
     /// A step of a funnel; the step comes with each record.
     Step,
+    /// Evaluations of a feature flag.
+    Flag,
     /// Who somebody is, or properties of a user or a tenant.
     Identity,
 }
@@ -65,7 +68,7 @@ impl Callsite {
         Self { kind, name, was, keys, file, line, place: AtomicU32::new(0), counted: Counts::new() }
     }
 
-    /// The feature's name; empty for a step, whose name comes with the record.
+    /// The feature's name or the flag's key; empty for a step, whose name comes with the record.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -81,6 +84,15 @@ impl Callsite {
     /// Keys of the attributes, in the order of the values.
     pub(crate) fn keys(&self) -> &'static [&'static str] {
         self.keys
+    }
+
+    /// Whether the value under this key may leave the process. What a flag came to is the record itself and no attribute of
+    /// the application's choice, so only a denial keeps it here.
+    pub(crate) fn lets_go_of(&self, key: &str) -> bool {
+        match self.kind {
+            CallsiteKind::Flag => !privacy::is_denied(key),
+            _ => privacy::may_leave(key),
+        }
     }
 
     pub(crate) fn file(&self) -> &'static str {

@@ -50,7 +50,7 @@
 //! # Modules
 //!
 //! On the caller's thread: `macros` → `event` → `local` (one thread's end of a `pipeline::ring`), with `callsite`, `value`,
-//! `context`, `scope`, `attempt`, `funnel`, `identity`, `clock`, `state`. Behind the rings: `pipeline`. `config` and `guard`
+//! `context`, `scope`, `attempt`, `flag`, `funnel`, `identity`, `clock`, `state`. Behind the rings: `pipeline`. `config` and `guard`
 //! start and stop it.
 
 mod attempt;
@@ -60,6 +60,7 @@ mod clock;
 mod config;
 mod context;
 mod event;
+mod flag;
 mod funnel;
 mod guard;
 mod hex;
@@ -112,6 +113,7 @@ pub mod __private {
         CALLSITES, CallsiteKind, FUNNELS, begin, has_repeated, inert, is_valid_name, key, linkme, reached, recording,
         used, value,
     };
+    pub use crate::flag::{evaluated, flag_key, is_valid_flag, text};
     pub use crate::identity::{tenant_set, user_set};
     pub use crate::verdict::judge;
 }

@@ -29,14 +29,16 @@ pub(crate) enum RecordKind {
     Ended = 2,
     /// A funnel step was reached: address of its declaration, then the values.
     Step = 3,
+    /// A feature flag was evaluated: the call site's values, all texts.
+    Evaluated = 4,
     /// Somebody was recognised: user, session, anonymous id.
-    Identify = 4,
+    Identify = 5,
     /// Properties of a user: the id, then the values.
-    UserSet = 5,
+    UserSet = 6,
     /// Properties of a tenant: the id, then the values.
-    TenantSet = 6,
+    TenantSet = 7,
     /// A request was answered, or not: start in wall time, status and ending, span, parent span, method.
-    Served = 7,
+    Served = 8,
 }
 
 /// The writing end of this thread's ring and its current context.
@@ -131,7 +133,7 @@ pub(crate) fn is_own_thread() -> bool {
 /// Whether people outside the sample are left out of records of this kind: what they did, never who they are, nor how the
 /// service did, which its figures need in full.
 pub(crate) fn is_sampled(kind: u8) -> bool {
-    kind <= RecordKind::Step as u8
+    kind <= RecordKind::Evaluated as u8
 }
 
 /// The uncommon part: the thread has no ring yet, the reader has to be looked at, or the record must be dropped.

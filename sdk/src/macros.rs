@@ -277,6 +277,66 @@ macro_rules! __step {
     }};
 }
 
+/// Records that a feature flag was evaluated: who saw which variant, as OpenTelemetry's event `feature_flag.evaluation`.
+///
+/// It is the exposure of an experiment: the person of the [scope](crate::scope()) around it saw this variant, and the question
+/// `experiment_results` tells whether those who did reach a goal more often. So it belongs where the variant comes to matter,
+/// not where flags are loaded.
+///
+/// The key is that of the flag's provider, checked at compile time: at most 256 bytes without control characters and without
+/// space at its ends. Behind the variant may stand, in any order and each once, all of them text or an option of one:
+///
+/// | name | attribute | meaning |
+/// |---|---|---|
+/// | `reason` | `feature_flag.result.reason` | why: `static`, `default`, `targeting_match`, `split`, `cached`, `disabled`, `unknown`, `stale` or `error` |
+/// | `provider` | `feature_flag.provider.name` | who evaluated it |
+/// | `context` | `feature_flag.context.id` | for whom, hashed where [users are](crate::Config::hash_users); needed only if it is not the scope's user |
+/// | `set`, `version` | `feature_flag.set.id`, `feature_flag.version` | which rules |
+/// | `error` | `error.type` | kind of the error, never a message |
+///
+/// A variant that is `None` leaves the record without one; it is no exposure then.
+///
+/// ```
+/// # struct Details { variant: Option<String>, reason: &'static str }
+/// # let details = Details { variant: Some("blue".to_owned()), reason: "split" };
+/// let events = gemba::testing::captured(|| {
+///     gemba::scope().user("u-7").run(|| {
+///         gemba::feature_flag!("buy-button", variant = details.variant, reason = details.reason, provider = "flagd");
+///         let is_new = true;
+///         gemba::feature_flag!("new-checkout", variant = if is_new { "on" } else { "off" });
+///     });
+/// });
+/// assert_eq!((events.len(), events[0].user.as_str()), (2, "u-7"));
+/// assert_eq!(events[0].attribute("feature_flag.result.variant"), Some(&gemba::testing::Attribute::Text("blue".into())));
+/// ```
+#[macro_export]
+macro_rules! feature_flag {
+    ($key:literal, variant = $variant:expr $(, $name:ident = $value:expr)* $(,)?) => {{
+        const _: () = ::core::assert!(
+            $crate::__private::is_valid_flag($key),
+            "the key of a feature flag is text of 1 to 256 bytes, without control characters and without space at its ends"
+        );
+        $crate::__callsite!(
+            Flag, $key, ::core::option::Option::None,
+            [
+                $crate::__private::flag_key("variant")
+                $(, $crate::__private::flag_key(::core::stringify!($name)))*
+            ]
+        );
+        if let ::core::option::Option::Some(state) = $crate::__private::recording() {
+            $crate::__private::evaluated(
+                state, &__GEMBA_CALLSITE,
+                &($crate::__private::text(&$variant), $($crate::__private::text(&$value),)*)
+            );
+        }
+    }};
+    ($($other:tt)*) => {
+        ::core::compile_error!(
+            "expected a literal key and what it came to: feature_flag!(\"new-checkout\", variant = \"on\", reason = \"split\")"
+        )
+    };
+}
+
 /// Records properties of a user, such as the plan or the day of sign-up: `user_set!(user_id, plan = "pro")`.
 ///
 /// ```

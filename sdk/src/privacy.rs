@@ -38,12 +38,20 @@ pub(crate) struct KeyRules {
 
 impl KeyRules {
     fn allow(&self, key: &str) -> bool {
-        let names = |entry: &String| match entry.strip_suffix('*') {
-            Some(beginning) => key.starts_with(beginning),
-            None => entry == key,
-        };
-        (self.allowed.is_empty() || self.allowed.iter().any(names)) && !self.denied.iter().any(names)
+        (self.allowed.is_empty() || names(&self.allowed, key)) && !self.deny(key)
     }
+
+    fn deny(&self, key: &str) -> bool {
+        names(&self.denied, key)
+    }
+}
+
+/// Whether one of the entries stands for this key.
+fn names(entries: &[String], key: &str) -> bool {
+    entries.iter().any(|entry| match entry.strip_suffix('*') {
+        Some(beginning) => key.starts_with(beginning),
+        None => entry == key,
+    })
 }
 
 static PRIVACY: OnceLock<Privacy> = OnceLock::new();
@@ -67,6 +75,16 @@ fn hash_key() -> [u8; 16] {
 /// Whether an attribute of the application under this key may leave the process.
 pub(crate) fn may_leave(key: &str) -> bool {
     PRIVACY.get().is_none_or(|privacy| privacy.keys.allow(key))
+}
+
+/// Whether an attribute under this key may not leave the process, whatever else is allowed.
+pub(crate) fn is_denied(key: &str) -> bool {
+    PRIVACY.get().is_some_and(|privacy| privacy.keys.deny(key))
+}
+
+/// Whether users and anonymous ids leave as keyed hashes only.
+pub(crate) fn hashes_users() -> bool {
+    PRIVACY.get().is_some_and(|privacy| privacy.hashes_users)
 }
 
 /// Whether only a share of the people is recorded.
@@ -93,7 +111,7 @@ fn point_of(key: &[u8; 16], person: &str) -> f64 {
 pub(crate) fn write_id(part: Part, id: &dyn fmt::Display, out: &mut impl Write) {
     let is_hashed = match part {
         Part::Session => true,
-        Part::User => PRIVACY.get().is_some_and(|privacy| privacy.hashes_users),
+        Part::User => hashes_users(),
         Part::Tenant | Part::Route => false,
     };
     // `out` is bounded memory and never fails by itself; a failing `Display` leaves what it wrote.

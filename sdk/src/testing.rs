@@ -7,7 +7,7 @@ use crate::callsite::StepDeclaration;
 use crate::local::RecordKind;
 use crate::pipeline::drain::{self, Ending, Record};
 use crate::value::{self, Read};
-use crate::{clock, privacy, scope, state};
+use crate::{clock, flag, scope, state};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,9 +25,10 @@ pub use gemba_conventions::{EventKind, Outcome};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Event {
-    /// A feature used, started or ended, a step, or `Event` for identity records.
+    /// A feature used, started or ended, a step, or `Event` for identity records and evaluated flags.
     pub kind: EventKind,
-    /// The feature's name; `FUNNEL.STEP` for a step; `gemba.identify` and the like for identity records.
+    /// The feature's name; `FUNNEL.STEP` for a step; `gemba.identify` and the like for identity records,
+    /// `feature_flag.evaluation` for a flag, whose key is the first attribute.
     pub name: String,
     /// When it happened.
     pub time: SystemTime,
@@ -208,6 +209,7 @@ fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Endin
     }
     let context = record.context();
     let mut values = record.values;
+    let evaluated;
     let mut event = Event {
         kind: EventKind::Used,
         name: record.callsite.name().to_owned(),
@@ -245,6 +247,13 @@ fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Endin
         let step: &StepDeclaration = drain::static_ref(value::take_word(&mut values)?)?;
         event.kind = EventKind::Step;
         event.name = format!("{}.{}", step.funnel(), step.step());
+    } else if record.kind == RecordKind::Evaluated as u8 {
+        event.kind = EventKind::Event;
+        let key = Attribute::Text(std::mem::take(&mut event.name));
+        gemba_conventions::event::FLAG_EVALUATION.clone_into(&mut event.name);
+        event.attributes.push((gemba_conventions::attribute::FLAG_KEY, key));
+        evaluated = flag::as_it_may_leave(record.callsite, values);
+        values = &evaluated;
     } else if record.kind == RecordKind::Identify as u8 {
         event.kind = EventKind::Event;
         gemba_conventions::event::IDENTIFY.clone_into(&mut event.name);
@@ -267,7 +276,7 @@ fn event_of(record: &Record<'_>, ending: impl FnOnce(&mut &[u8]) -> Option<Endin
     for key in record.callsite.keys() {
         let attribute = match value::take(&mut values)? {
             Read::Absent => continue,
-            _ if !privacy::may_leave(key) => continue,
+            _ if !record.callsite.lets_go_of(key) => continue,
             Read::Integer(value) => Attribute::Integer(value),
             Read::Unsigned(value) => Attribute::Unsigned(value),
             Read::Float(value) => Attribute::Float(value),

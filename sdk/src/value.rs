@@ -257,6 +257,23 @@ impl<T: Value> sealed::Encode for Option<T> {
 }
 impl<T: Value> Value for Option<T> {}
 
+/// A text, or an option of one, where numbers would not be understood.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no text",
+    label = "not a text",
+    note = "what an evaluation of a feature flag says is text, or an Option of one: for a bool give \"on\" or \"off\""
+)]
+pub trait Text: Value {}
+
+impl Text for str {}
+impl Text for String {}
+impl Text for Cow<'_, str> {}
+impl<T: Text + ?Sized> Text for &T {}
+impl<T: Text + ?Sized> Text for Box<T> {}
+impl<T: Text + ?Sized> Text for Rc<T> {}
+impl<T: Text + ?Sized> Text for Arc<T> {}
+impl<T: Text> Text for Option<T> {}
+
 /// Eight bytes without a type: ids, ticks and addresses that lead a record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Word(pub(crate) u64);
@@ -370,6 +387,15 @@ pub(crate) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<Read<&'a [u8]>> {
         }
         _ => return None,
     })
+}
+
+/// Appends a text as it lies in a ring.
+pub(crate) fn push_text(out: &mut Vec<u8>, text: &str) {
+    // A text that came out of a ring, or a hash: far below 4 GiB.
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    out.push(TEXT);
+    out.extend(length.to_ne_bytes());
+    out.extend(text.as_bytes());
 }
 
 /// Takes eight bytes off `bytes`.

@@ -33,6 +33,7 @@ fn record(owned: &String) {
     gemba::feature!("alloc.used", n = 3, ratio = 0.5, ok = true, text = owned, none = None::<u8>);
     gemba::scope().user(7).session("s-1").tenant("acme").run(|| {
         gemba::feature!("alloc.scoped", n = 3);
+        gemba::feature_flag!("alloc-flag", variant = owned, reason = "split", provider = "flagd", context = Some("7"));
         gemba::attempt!("alloc.tried", n = 1).complete();
         gemba::attempt!("alloc.ran").run(|| ());
     });

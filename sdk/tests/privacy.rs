@@ -52,6 +52,11 @@ fn child() {
             gemba::step!(Visit::Desk, kind = "walk", mail = "a@b.c");
             gemba::user_set!("u-7", kind = "pro", mail = "a@b.c");
         }
+        "flags" => {
+            let config = config.hash_key("shared").hash_users(true).allow_attributes(["ignored"]);
+            let _gemba = config.deny_attributes(["feature_flag.set.id"]).start().unwrap();
+            evaluate();
+        }
         "consent" => change_minds(config),
         "spool" => withdraw_from_disk(config),
         "sample" => {
@@ -62,6 +67,25 @@ fn child() {
         other => panic!("{other}"),
     }
     print_figures();
+}
+
+/// Evaluates one flag inside an attempt and one of nobody.
+fn evaluate() {
+    gemba::scope().user("u-7").run(|| {
+        gemba::attempt!("shop.visit").run(|| {
+            gemba::feature_flag!(
+                "Buy button",
+                variant = String::from("blue"),
+                reason = Some("split"),
+                provider = "flagd",
+                context = "u-7",
+                set = "shop",
+                version = None::<&str>,
+                error = "type_mismatch",
+            );
+        });
+    });
+    gemba::feature_flag!("Buy button", variant = "red", context = None::<&str>, reason = "static");
 }
 
 /// Consent is withheld at first, given, and withdrawn.
@@ -132,6 +156,7 @@ fn visit() {
                 // A scope inside that adds nothing about who it is belongs to the same person.
                 gemba::scope().route("/desk").run(|| gemba::feature!("visit.inside"));
             });
+            gemba::feature_flag!("visit-desk", variant = "on");
         });
     }
     for _ in 0..10 {
@@ -156,6 +181,42 @@ fn attributes_leave_by_the_rules_for_their_keys() {
     let told = String::from_utf8_lossy(&output.stderr);
     let line = format!("gemba: recording privacy-test 1 to http://{}", server.address);
     assert_eq!(told.matches(&line).count(), 1, "{told}");
+}
+
+#[test]
+fn an_evaluated_flag_says_what_it_came_to_and_names_nobody() {
+    let server = Server::start(Vec::new(), ok());
+    let output = child_of("flags", server.address).env("GEMBA_ALLOW_ATTRIBUTES", "kind").output().unwrap();
+    let figures = figures_of(&output);
+    let records = stored(&server.requests());
+    let [inside, nobody] = named(&records, "feature_flag.evaluation")[..] else { panic!("two evaluations") };
+    let told = |record: &LogRecord| -> BTreeMap<String, String> {
+        let own = record.attributes.iter().filter(|pair| pair.key != "gemba.seq" && pair.key != "gemba.attempt.id");
+        own.map(|pair| (pair.key.clone(), text(&record.attributes, &pair.key).to_owned())).collect()
+    };
+    let expected = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    // As the scope's user leaves, so does the same id as the flag's context.
+    let user = text(&inside.attributes, "user.id");
+    assert!(user.len() == 32 && !user.contains("u-7"), "{user}");
+    assert!(attribute(&inside.attributes, "gemba.attempt.id").is_some());
+    let whole = [
+        ("feature_flag.key", "Buy button"),
+        ("feature_flag.result.variant", "blue"),
+        ("feature_flag.result.reason", "split"),
+        ("feature_flag.provider.name", "flagd"),
+        ("feature_flag.context.id", user),
+        ("error.type", "type_mismatch"),
+        ("gemba.feature.name", "shop.visit"),
+        ("user.id", user),
+    ];
+    assert_eq!(told(inside), expected(&whole));
+    let short = [("feature_flag.key", "Buy button"), ("feature_flag.result.variant", "red")];
+    assert_eq!(told(nobody), expected(&[short.as_slice(), &[("feature_flag.result.reason", "static")]].concat()));
+    let catalog = named(&records, "gemba.catalog");
+    assert!(catalog.iter().all(|record| text(&record.attributes, "gemba.catalog.name") != "Buy button"), "no feature");
+    assert_eq!(figures.get("recorded"), figures.get("delivered"));
 }
 
 #[test]
@@ -184,7 +245,9 @@ fn withdrawn_consent_empties_the_disk_too() {
 /// Events of each user, those of nobody under an empty name.
 fn events_of(records: &[LogRecord]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for name in ["gemba.feature.used", "gemba.feature.started", "gemba.feature.ended", "gemba.funnel.step"] {
+    let kinds = ["used", "started", "ended"].map(|kind| format!("gemba.feature.{kind}"));
+    let others = ["gemba.funnel.step", "feature_flag.evaluation"];
+    for name in kinds.iter().map(String::as_str).chain(others) {
         for record in named(records, name) {
             let user = match attribute(&record.attributes, "user.id") {
                 Some(Value::StringValue(user)) => user.clone(),
@@ -214,7 +277,7 @@ fn a_sample_holds_all_or_nothing_of_a_person_and_the_same_people_in_every_proces
     assert_eq!(first.remove(""), Some(10), "nobody is in every sample");
     // Binomial with 200 and 1/2: 100 expected, six standard deviations are 42.
     assert!((58..=142).contains(&first.len()), "{}", first.len());
-    assert!(first.values().all(|events| *events == 4), "{first:?}");
-    assert_eq!(figures.get("left_out"), u64::from(PEOPLE) * 4 - first.len() as u64 * 4);
+    assert!(first.values().all(|events| *events == 5), "{first:?}");
+    assert_eq!(figures.get("left_out"), u64::from(PEOPLE) * 5 - first.len() as u64 * 5);
     assert_eq!(figures.get("recorded"), figures.get("delivered"));
 }

@@ -18,6 +18,13 @@ fn nothing_is_evaluated_while_nothing_records() {
         }
     );
     attempt.complete();
+    gemba::feature_flag!(
+        "off-flag",
+        variant = {
+            evaluated += 1;
+            "on"
+        }
+    );
     assert_eq!(evaluated, 0);
     assert_eq!(gemba::stats(), gemba::Stats::default());
     assert_eq!(gemba::flush(std::time::Duration::ZERO), Err(gemba::FlushError::Closed));

@@ -158,6 +158,16 @@ pub mod attribute {
     pub const FLAG_KEY: &str = "feature_flag.key";
     /// OpenTelemetry, in development: the variant a flag was evaluated to.
     pub const FLAG_VARIANT: &str = "feature_flag.result.variant";
+    /// OpenTelemetry, in development: why a flag was evaluated so: `static`, `targeting_match`, `split`, `default`, ...
+    pub const FLAG_REASON: &str = "feature_flag.result.reason";
+    /// OpenTelemetry, in development: who evaluates the flag.
+    pub const FLAG_PROVIDER: &str = "feature_flag.provider.name";
+    /// OpenTelemetry, in development: whom or what the flag was evaluated for; often a user.
+    pub const FLAG_CONTEXT: &str = "feature_flag.context.id";
+    /// OpenTelemetry, in development: the set of flags it belongs to.
+    pub const FLAG_SET: &str = "feature_flag.set.id";
+    /// OpenTelemetry, in development: version of the rules it was evaluated by.
+    pub const FLAG_VERSION: &str = "feature_flag.version";
     /// Deprecated name of [`FLAG_VARIANT`].
     pub const FLAG_VARIANT_OLD: &str = "feature_flag.variant";
     /// OpenTelemetry, stable: type of an exception, on the span event or log record `exception`.

@@ -11,9 +11,9 @@ use super::encode::{self, Attributes, Buffer, Cursor, Key, LOG_ATTRIBUTES};
 use super::outbox::Outbox;
 use crate::callsite::{Callsite, StepDeclaration};
 use crate::context::{ContextId, Resolved, Retired};
+use crate::flag;
 use crate::hex;
 use crate::local::RecordKind;
-use crate::privacy;
 use crate::value::{self, Read};
 use gemba_conventions::{attribute, event};
 use std::collections::BTreeMap;
@@ -28,10 +28,19 @@ static ATTEMPT_ID: Key = Key::new(attribute::ATTEMPT_ID);
 static DURATION_NS: Key = Key::new(attribute::DURATION_NS);
 static START_TIME: Key = Key::new(attribute::START_TIME);
 
+/// Event name of a record, and the key its call site's name goes under.
+type Naming = (&'static str, &'static str);
+
+const FEATURE_USED: Naming = (event::FEATURE_USED, attribute::FEATURE_NAME);
+const FEATURE_STARTED: Naming = (event::FEATURE_STARTED, attribute::FEATURE_NAME);
+const FEATURE_ENDED: Naming = (event::FEATURE_ENDED, attribute::FEATURE_NAME);
+const FLAG_EVALUATED: Naming = (event::FLAG_EVALUATION, attribute::FLAG_KEY);
+
 /// What is kept of a call site.
 #[derive(Debug)]
 struct Site {
-    /// Severity, event name and feature of a record, by kind: used, started, ended. Empty until the first of its kind.
+    /// Severity, event name and the call site's own name, by kind: used or evaluated, started, ended. Empty until the first
+    /// of its kind.
     heads: [Vec<u8>; 3],
     /// None: what is under it may not leave the process.
     keys: Vec<Option<Key>>,
@@ -93,7 +102,7 @@ impl Records {
         if kind == RecordKind::Used as u8 {
             let (site, kept) = look_up(&mut self.sites, &mut self.contexts, record);
             let (room, order) = (site.room + values.len(), record.seq);
-            let (head, keys) = site.head(0, record.callsite, event::FEATURE_USED);
+            let (head, keys) = site.head(0, record.callsite, FEATURE_USED);
             let who = kept.since_attempt();
             outbox.record(record.time_ns, head.len() + who.len() + room, |out| {
                 out.encoded(head);
@@ -104,7 +113,7 @@ impl Records {
             let Some(attempt) = value::take_word(&mut values) else { return };
             let (site, kept) = look_up(&mut self.sites, &mut self.contexts, record);
             let (room, order) = (site.room + ATTEMPT_ID.room() + 16 + values.len(), record.seq);
-            let (head, keys) = site.head(1, record.callsite, event::FEATURE_STARTED);
+            let (head, keys) = site.head(1, record.callsite, FEATURE_STARTED);
             let who = kept.identity();
             outbox.record(record.time_ns, head.len() + who.len() + room, |out| {
                 out.encoded(head);
@@ -117,7 +126,7 @@ impl Records {
             ended(&mut self.scratch, &ending);
             let (site, kept) = look_up(&mut self.sites, &mut self.contexts, record);
             let room = ATTEMPT_ID.room() + 16 + DURATION_NS.room() + START_TIME.room() + SEQ.room();
-            let (head, _) = site.head(2, record.callsite, event::FEATURE_ENDED);
+            let (head, _) = site.head(2, record.callsite, FEATURE_ENDED);
             let (who, how) = (kept.identity(), self.scratch.as_slice());
             outbox.record(record.time_ns, head.len() + who.len() + how.len() + room, |out| {
                 out.encoded(head);
@@ -138,6 +147,16 @@ impl Records {
                 out.encoded(head);
                 out.encoded(&kept.bytes);
                 rest(out, &site.keys, order, values);
+            });
+        } else if kind == RecordKind::Evaluated as u8 {
+            let values = flag::as_it_may_leave(record.callsite, values);
+            let (site, kept) = look_up(&mut self.sites, &mut self.contexts, record);
+            let (room, order) = (site.room + values.len(), record.seq);
+            let (head, keys) = site.head(0, record.callsite, FLAG_EVALUATED);
+            outbox.record(record.time_ns, head.len() + kept.bytes.len() + room, |out| {
+                out.encoded(head);
+                out.encoded(&kept.bytes);
+                rest(out, keys, order, &values);
             });
         } else if kind == RecordKind::Served as u8 {
             #[cfg(feature = "tower")]
@@ -209,7 +228,7 @@ fn place(id: ContextId) -> usize {
 fn site<'a>(sites: &'a mut Vec<Site>, callsite: &'static Callsite) -> &'a mut Site {
     let place = callsite.place().unwrap_or_else(|| {
         // What may leave is settled at the start, before anything is sent.
-        let of = |key: &&'static str| privacy::may_leave(key).then(|| Key::new(key));
+        let of = |key: &&'static str| callsite.lets_go_of(key).then(|| Key::new(key));
         let keys: Vec<_> = callsite.keys().iter().map(of).collect();
         let room = SEQ.room() + keys.iter().flatten().map(Key::room).sum::<usize>();
         sites.push(Site { heads: [const { Vec::new() }; 3], keys, room });
@@ -225,12 +244,12 @@ fn site<'a>(sites: &'a mut Vec<Site>, callsite: &'static Callsite) -> &'a mut Si
 impl Site {
     /// The beginning of a record of this kind, and the keys.
     #[inline]
-    fn head(&mut self, kind: usize, callsite: &Callsite, event_name: &str) -> (&[u8], &[Option<Key>]) {
+    fn head(&mut self, kind: usize, callsite: &Callsite, (event_name, key): Naming) -> (&[u8], &[Option<Key>]) {
         let Some(head) = self.heads.get_mut(kind) else { return (&[], &[]) };
         if head.is_empty() {
             let mut out = Buffer::new();
             encode::named(&mut out, event_name);
-            Attributes::new(&mut out, LOG_ATTRIBUTES).text(attribute::FEATURE_NAME, callsite.name());
+            Attributes::new(&mut out, LOG_ATTRIBUTES).text(key, callsite.name());
             *head = out.into_bytes();
         }
         (head, &self.keys)

@@ -37,6 +37,18 @@ use super::wrap;
 /// Counts the queries of one connection.
 ///
 /// For a connection that exists: `connection.set_instrumentation(Timed::new(dialect))`, which replaces the one it had.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use diesel::prelude::*;
+/// use gemba::{diesel::Timed, query::Dialect};
+/// let mut connection = SqliteConnection::establish(":memory:")?;
+/// connection.set_instrumentation(Timed::new(Dialect::Sqlite));
+/// diesel::sql_query("CREATE TABLE card (id INTEGER PRIMARY KEY)").execute(&mut connection)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Timed {
     dialect: Dialect,
@@ -49,6 +61,12 @@ pub struct Timed {
 
 impl Timed {
     /// An instrumentation for a connection to a database of this dialect.
+    ///
+    /// # Examples
+    /// ```
+    /// let timed = gemba::diesel::Timed::new(gemba::query::Dialect::MySql);
+    /// # drop(timed);
+    /// ```
     pub const fn new(dialect: Dialect) -> Self {
         Self { dialect, code: Code { file: "", line: 0 }, running: None, text: String::new() }
     }
@@ -140,6 +158,17 @@ impl Instrumentation for Timed {
 ///
 /// # Errors
 /// Diesel's, when another thread panicked while it set a default instrumentation.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use diesel::prelude::*;
+/// gemba::diesel::install(gemba::query::Dialect::Sqlite)?;
+/// let connection = SqliteConnection::establish(":memory:")?;
+/// # drop(connection);
+/// # Ok(())
+/// # }
+/// ```
 pub fn install(dialect: Dialect) -> Result<(), Error> {
     // Diesel takes a plain function, which cannot hold the dialect.
     let make: fn() -> Option<Box<dyn Instrumentation>> = match dialect {
@@ -154,6 +183,18 @@ pub fn install(dialect: Dialect) -> Result<(), Error> {
 }
 
 /// Adds [`here`](Self::here) to every connection of diesel.
+///
+/// # Examples
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use diesel::prelude::*;
+/// use gemba::diesel::TimedExt as _;
+/// gemba::diesel::install(gemba::query::Dialect::Sqlite)?;
+/// let mut connection = SqliteConnection::establish(":memory:")?;
+/// diesel::sql_query("CREATE TABLE card (id INTEGER PRIMARY KEY)").execute(connection.here())?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait TimedExt: Connection + Sized {
     /// The connection, whose next query is counted under the line of this call. Without a [`Timed`] it changes nothing.
     #[track_caller]

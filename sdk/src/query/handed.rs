@@ -6,17 +6,17 @@
 //! Invariant: the pointer is null only while the owner is changing the value. Whoever took it out owns it alone.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::ptr;
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 /// The place of the value.
 #[derive(Debug)]
 pub(crate) struct Handed<T> {
     value: AtomicPtr<T>,
-    /// Something was changed since the value was last taken.
-    is_dirty: AtomicBool,
+    /// Changes so far, modulo 2^32. Only the owner writes it, so looking costs the owner no cache line.
+    changes: AtomicU32,
     /// The owner has ended.
     is_closed: AtomicBool,
 }
@@ -25,7 +25,7 @@ impl<T> Handed<T> {
     pub(crate) fn new(value: Box<T>) -> Self {
         Self {
             value: AtomicPtr::new(Box::into_raw(value)),
-            is_dirty: AtomicBool::new(false),
+            changes: AtomicU32::new(0),
             is_closed: AtomicBool::new(false),
         }
     }
@@ -40,8 +40,9 @@ impl<T> Handed<T> {
         // be met by a call inside a call, then nothing is changed.
         if let Some(value) = unsafe { value.as_mut() } {
             change(value);
-            // Release: who sees the mark sees that the value was taken out, and cannot take the one from before the change.
-            self.is_dirty.store(true, Ordering::Release);
+            let changes = self.changes.load(Ordering::Relaxed).wrapping_add(1);
+            // Release: who sees the count sees that the value was taken out, and cannot take the one from before the change.
+            self.changes.store(changes, Ordering::Release);
         }
         // Release: the change comes before the taker's look.
         self.value.store(value, Ordering::Release);
@@ -67,14 +68,9 @@ impl<T> Handed<T> {
         }
     }
 
-    /// Whether anything was changed since this was last asked; for the taker, before it takes.
-    pub(crate) fn take_dirty(&self) -> bool {
-        self.is_dirty.swap(false, Ordering::Acquire)
-    }
-
-    /// Says that something was changed: it could not be taken yet.
-    pub(crate) fn mark_dirty(&self) {
-        self.is_dirty.store(true, Ordering::Relaxed);
+    /// Changes so far, modulo 2^32: what is taken after this was asked holds all of them that were not taken before.
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The owner changes nothing any more.

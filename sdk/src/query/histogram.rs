@@ -55,6 +55,14 @@ const fn below() -> [u8; 128] {
 }
 
 /// The bucket of a duration; `None` for 0, which belongs to the zero bucket.
+///
+/// # Examples
+/// ```
+/// use gemba::query::bucket_index;
+/// assert_eq!(bucket_index(0), None);
+/// // 64 buckets for each doubling.
+/// assert_eq!(bucket_index(2_000).zip(bucket_index(1_000)).map(|(two, one)| two - one), Some(64));
+/// ```
 #[inline]
 pub fn bucket_index(ns: u64) -> Option<i16> {
     let zeros = ns.leading_zeros();
@@ -73,6 +81,13 @@ fn middle_ns(index: i16) -> f64 {
 }
 
 /// One histogram; empty it owns no memory.
+///
+/// # Examples
+/// ```
+/// let mut times = gemba::query::Histogram::new();
+/// times.record(2_000_000);
+/// assert_eq!((times.count(), times.max_ns()), (1, 2_000_000));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Histogram {
     /// Non-empty buckets in the order of their indices.
@@ -86,11 +101,24 @@ pub struct Histogram {
 
 impl Histogram {
     /// An empty histogram.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// assert_eq!((times.count(), times.heap_bytes()), (0, 0));
+    /// ```
     pub const fn new() -> Self {
         Self { buckets: Vec::new(), count: 0, zero_count: 0, sum_ns: 0, min_ns: 0, max_ns: 0 }
     }
 
     /// Adds one duration.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(1_500);
+    /// assert_eq!(times.sum_ns(), 1_500);
+    /// ```
     #[inline]
     pub fn record(&mut self, ns: u64) {
         match bucket_index(ns) {
@@ -116,6 +144,15 @@ impl Histogram {
     }
 
     /// Adds everything the other one holds.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(1_500);
+    /// let mut all = times.clone();
+    /// all.merge(&times);
+    /// assert_eq!((all.count(), all.sum_ns()), (2, 3_000));
+    /// ```
     pub fn merge(&mut self, other: &Self) {
         if other.count == 0 {
             return;
@@ -135,37 +172,99 @@ impl Histogram {
     }
 
     /// Durations recorded.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(0);
+    /// assert_eq!(times.count(), 1);
+    /// ```
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// Durations of 0 ns, which lie in no bucket.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(0);
+    /// assert_eq!((times.zero_count(), times.buckets().len()), (1, 0));
+    /// ```
     pub fn zero_count(&self) -> u64 {
         self.zero_count
     }
 
     /// Sum of the durations in nanoseconds; stops at `u64::MAX`, 584 years.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(u64::MAX);
+    /// times.record(1);
+    /// assert_eq!(times.sum_ns(), u64::MAX);
+    /// ```
     pub fn sum_ns(&self) -> u64 {
         self.sum_ns
     }
 
     /// Shortest duration in nanoseconds; 0 when empty.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// for ns in [30, 20] {
+    ///     times.record(ns);
+    /// }
+    /// assert_eq!(times.min_ns(), 20);
+    /// ```
     pub fn min_ns(&self) -> u64 {
         self.min_ns
     }
 
     /// Longest duration in nanoseconds; 0 when empty.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// for ns in [30, 20] {
+    ///     times.record(ns);
+    /// }
+    /// assert_eq!(times.max_ns(), 30);
+    /// ```
     pub fn max_ns(&self) -> u64 {
         self.max_ns
     }
 
     /// Non-empty buckets and their counts, in the order of their indices.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// for ns in [20, 20, 40] {
+    ///     times.record(ns);
+    /// }
+    /// let counts: Vec<u64> = times.buckets().iter().map(|(_, count)| *count).collect();
+    /// assert_eq!(counts, [2, 1]);
+    /// ```
     pub fn buckets(&self) -> &[(i16, u64)] {
         &self.buckets
     }
 
     /// The buckets as OTLP wants them: index of the first, then a count for every index up to the last, written to
     /// `counts`. At most 4,096 counts: the buckets of all durations there are.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// for ns in [1_000, 2_000] {
+    ///     times.record(ns);
+    /// }
+    /// let mut counts = Vec::new();
+    /// let first = times.dense(&mut counts);
+    /// assert_eq!(Some(first), gemba::query::bucket_index(1_000).map(i32::from));
+    /// assert_eq!((counts.len(), counts[0], counts[1], counts[64]), (65, 1, 0, 1));
+    /// ```
     pub fn dense(&self, counts: &mut Vec<u64>) -> i32 {
         counts.clear();
         let (Some((first, _)), Some((last, _))) = (self.buckets.first(), self.buckets.last()) else { return 0 };
@@ -183,6 +282,16 @@ impl Histogram {
 
     /// Estimate of the quantile `q` in [0, 1], in nanoseconds: the middle of the bucket that holds the value of that rank,
     /// kept between the smallest and the largest. `None` when empty.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// assert_eq!(times.quantile_ns(0.5), None);
+    /// (1..=100).for_each(|ms| times.record(ms * 1_000_000));
+    /// let median_ms = times.quantile_ns(0.5).unwrap() / 1e6;
+    /// // Half a bucket, 0.55 %.
+    /// assert!((median_ms / 50.0 - 1.0).abs() < 0.0055, "{median_ms}");
+    /// ```
     pub fn quantile_ns(&self, q: f64) -> Option<f64> {
         if self.count == 0 {
             return None;
@@ -202,6 +311,13 @@ impl Histogram {
     }
 
     /// Bytes on the heap.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut times = gemba::query::Histogram::new();
+    /// times.record(5);
+    /// assert!(times.heap_bytes() > 0);
+    /// ```
     pub fn heap_bytes(&self) -> usize {
         self.buckets.capacity() * size_of::<(i16, u64)>()
     }

@@ -53,6 +53,12 @@ pub struct QueryLayer {
 
 impl QueryLayer {
     /// A layer for an application whose queries go to a database of this dialect.
+    ///
+    /// # Examples
+    /// ```
+    /// let layer = gemba::query::QueryLayer::new(gemba::query::Dialect::MySql);
+    /// # drop(layer);
+    /// ```
     pub fn new(dialect: Dialect) -> Self {
         IS_LAYERED.store(true, Ordering::Relaxed);
         Self { dialect }

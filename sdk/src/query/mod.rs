@@ -4,6 +4,7 @@
 //! measure; a table per thread adds up; the SDK's own thread drains it. Queries are never sampled away: every one is
 //! counted, and what does not fit the bound of 2,000 fingerprints is counted as `other`.
 
+mod database;
 #[cfg(feature = "diesel")]
 pub mod diesel;
 pub(crate) mod drain;
@@ -13,6 +14,7 @@ mod histogram;
 pub(crate) mod known;
 #[cfg(feature = "tracing")]
 pub(crate) mod layer;
+mod named;
 #[cfg(feature = "rusqlite")]
 pub mod rusqlite;
 mod sample;
@@ -32,10 +34,12 @@ mod wrap;
 
 use std::time::Duration;
 
+pub use database::{Database, timed_text};
 pub use fingerprint::{Dialect, FINGERPRINT_VERSION, Fingerprint, fingerprint};
 pub use histogram::{Histogram, bucket_index};
+pub use named::{QUERIES, QueryHandle, QuerySite};
 pub use status::StatusCode;
-pub use timing::{Database, QUERIES, QueryEnd, QueryHandle, QueryOutput, QuerySite, Running, TimedQuery, timed_text};
+pub use timing::{QueryEnd, QueryOutput, Running, TimedQuery};
 
 #[cfg(feature = "tracing")]
 pub use layer::{QueryLayer, is_hidden};
@@ -43,6 +47,12 @@ pub use layer::{QueryLayer, is_hidden};
 pub(crate) use table::refused;
 
 /// Bounds of query recording; set before the first query.
+///
+/// # Examples
+/// ```
+/// let limits = gemba::query::Limits::default();
+/// assert_eq!((limits.max_fingerprints, limits.slow.as_millis()), (2_000, 200));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Fingerprints this process keeps, 2,000 by default; further ones are counted as `other`.

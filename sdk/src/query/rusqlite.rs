@@ -23,135 +23,35 @@
 //! # }
 //! ```
 
+mod ending;
+mod statement;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 
-use ::rusqlite::{
-    self as lite, Connection, Error, Params, Result, Row, Savepoint, Transaction, TransactionBehavior, ffi,
-};
+use ::rusqlite::{Connection, Error, Params, Result, Row, Savepoint, Transaction, TransactionBehavior};
 
-use super::Dialect;
-use super::status::{self, StatusCode};
-use super::table::Code;
-use super::timing::{self, Begin, Inside, QueryEnd, Running};
-use super::wrap;
+use ending::{count, first_row, only_row, refused, run, run_row};
 
-fn begin(sql: &str, code: Code) -> Begin {
-    wrap::begin(Dialect::Sqlite, sql, code)
-}
-
-/// How a statement with this error ended. SQLite's extended code is the status.
-fn failure(error: &Error) -> QueryEnd {
-    let kind = match error {
-        Error::NulError(_) | Error::InvalidQuery | Error::MultipleStatement => "invalid_query",
-        Error::ToSqlConversionFailure(_) | Error::InvalidParameterName(_) | Error::InvalidParameterCount(..) => {
-            status::ENCODE
-        }
-        // The rows are there; how many the caller wanted is no matter of the database.
-        Error::QueryReturnedNoRows => return QueryEnd::done(Some(0)),
-        Error::QueryReturnedMoreThanOneRow => return QueryEnd::done(Some(2)),
-        // The source, because a variant with the place in the text exists only with one of rusqlite's features.
-        _ => match std::error::Error::source(error).and_then(|source| source.downcast_ref::<ffi::Error>()) {
-            Some(error) => return of_sqlite(*error),
-            None => status::OTHER,
-        },
-    };
-    QueryEnd::failed(kind, None)
-}
-
-fn of_sqlite(error: ffi::Error) -> QueryEnd {
-    let kind = match error.extended_code {
-        ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
-            status::UNIQUE_VIOLATION
-        }
-        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => status::FOREIGN_KEY_VIOLATION,
-        ffi::SQLITE_CONSTRAINT_NOTNULL => status::NOT_NULL_VIOLATION,
-        ffi::SQLITE_CONSTRAINT_CHECK => status::CHECK_VIOLATION,
-        _ => status::DATABASE,
-    };
-    QueryEnd::failed(kind, StatusCode::new(&error.extended_code.to_string()))
-}
-
-fn end_of<T>(result: &Result<T>, rows: impl FnOnce(&T) -> Option<u64>) -> QueryEnd {
-    match result {
-        Ok(output) => QueryEnd::done(rows(output)),
-        Err(error) => failure(error),
-    }
-}
-
-/// Runs `work` as the statement with this text.
-fn run<T>(sql: &str, code: Code, rows: impl FnOnce(&T) -> Option<u64>, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    timing::run_with(begin(sql, code).begin(), work, |result| end_of(result, rows))
-}
-
-/// Counts a statement that SQLite refused to prepare.
-fn refused<T>(sql: &str, code: Code, result: Result<T>) -> Result<T> {
-    if let Err(error) = &result {
-        begin(sql, code).begin().end(failure(error));
-    }
-    result
-}
-
-/// Tells an error of the database from one of the caller's closure over a row.
-enum Failure<E> {
-    Database(Error),
-    Caller(E),
-}
-
-impl<E> From<Error> for Failure<E> {
-    fn from(error: Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// Runs a query for one row. What the caller's closure makes of the row is no failure of the query.
-fn run_row<T, E: From<Error>>(
-    sql: &str,
-    code: Code,
-    work: impl FnOnce() -> std::result::Result<T, Failure<E>>,
-) -> std::result::Result<T, E> {
-    let judge = |result: &std::result::Result<T, Failure<E>>| match result {
-        Ok(_) | Err(Failure::Caller(_)) => QueryEnd::done(Some(1)),
-        Err(Failure::Database(error)) => failure(error),
-    };
-    timing::run_with(begin(sql, code).begin(), work, judge).map_err(|failed| match failed {
-        Failure::Database(error) => error.into(),
-        Failure::Caller(error) => error,
-    })
-}
-
-/// Gives the first row to `f`.
-fn first_row<T, E>(
-    mut rows: lite::Rows<'_>,
-    f: impl FnOnce(&Row<'_>) -> std::result::Result<T, E>,
-) -> std::result::Result<T, Failure<E>> {
-    let row = rows.next()?.ok_or(Error::QueryReturnedNoRows)?;
-    f(row).map_err(Failure::Caller)
-}
-
-/// Gives the only row to `f`; a second one is an error.
-fn only_row<T, E>(
-    mut rows: lite::Rows<'_>,
-    f: impl FnOnce(&Row<'_>) -> std::result::Result<T, E>,
-) -> std::result::Result<T, Failure<E>> {
-    let row = rows.next()?.ok_or(Error::QueryReturnedNoRows)?;
-    let output = f(row).map_err(Failure::Caller)?;
-    if rows.next()?.is_some() {
-        return Err(Error::QueryReturnedMoreThanOneRow.into());
-    }
-    Ok(output)
-}
-
-fn caller(location: &'static Location<'static>) -> Code {
-    location.into()
-}
-
-fn count(rows: usize) -> Option<u64> {
-    u64::try_from(rows).ok()
-}
+pub use statement::{MappedRows, Rows, Statement};
 
 /// What leads to a connection: itself, a transaction, a savepoint, or a reference to one of them.
+///
+/// # Examples
+/// ```
+/// use gemba::rusqlite::{Connected, Timed};
+/// fn count_cards(db: &Timed<impl Connected>) -> rusqlite::Result<i64> {
+///     db.query_row("SELECT count(*) FROM card", [], |row| row.get(0))
+/// }
+/// # fn main() -> rusqlite::Result<()> {
+/// let mut db = Timed::new(rusqlite::Connection::open_in_memory()?);
+/// db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY)")?;
+/// assert_eq!(count_cards(&db)?, 0);
+/// assert_eq!(count_cards(&db.transaction()?)?, 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Connected {
     /// The connection, not counted.
     fn connection(&self) -> &Connection;
@@ -190,6 +90,17 @@ impl<C: Connected + ?Sized> Connected for &mut C {
 /// A connection, transaction or savepoint whose statements are all counted. A pooled one: `Timed::new(&*pooled)`.
 ///
 /// Methods are rusqlite's of the same name; the rest of them is reached through `Deref`, uncounted.
+///
+/// # Examples
+/// ```
+/// # fn main() -> rusqlite::Result<()> {
+/// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+/// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+/// let titles: i64 = db.query_row("SELECT count(title) FROM card", [], |row| row.get(0))?;
+/// assert_eq!((titles, db.last_insert_rowid()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Timed<C> {
     inner: C,
 }
@@ -216,11 +127,33 @@ impl<C> DerefMut for Timed<C> {
 
 impl<C> Timed<C> {
     /// Wraps a connection.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY)")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn new(connection: C) -> Self {
         Self { inner: connection }
     }
 
     /// The connection, no longer counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let connection: rusqlite::Connection = db.into_inner();
+    /// # drop(connection);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_inner(self) -> C {
         self.inner
     }
@@ -232,30 +165,88 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs one statement; answers the rows it changed.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// assert_eq!(db.execute("UPDATE card SET title = ?1 WHERE id = ?2", ("other", 1))?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn execute<P: Params>(&self, sql: &str, params: P) -> Result<usize> {
-        run(sql, caller(Location::caller()), |rows| count(*rows), || self.connection().execute(sql, params))
+        run(sql, Location::caller(), |rows| count(*rows), || self.connection().execute(sql, params))
     }
 
     /// Runs several statements, counted as one text; its rows are not known.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// db.execute_batch("DELETE FROM card; VACUUM")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn execute_batch(&self, sql: &str) -> Result<()> {
-        run(sql, caller(Location::caller()), |()| None, || self.connection().execute_batch(sql))
+        run(sql, Location::caller(), |()| None, || self.connection().execute_batch(sql))
     }
 
     /// Runs a query and gives its first row to `f`.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let title: String = db.query_row("SELECT title FROM card WHERE id = ?1", [1], |row| row.get(0))?;
+    /// assert_eq!(title, "first");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_row<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&self, sql: &str, params: P, f: F) -> Result<T> {
         self.query_row_and_then(sql, params, f)
     }
 
     /// Runs a query and gives its only row to `f`.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let title: String = db.query_one("SELECT title FROM card WHERE id = ?1", [1], |row| row.get(0))?;
+    /// assert_eq!(title, "first");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_one<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&self, sql: &str, params: P, f: F) -> Result<T> {
-        run_row(sql, caller(Location::caller()), || only_row(self.connection().prepare(sql)?.query(params)?, f))
+        run_row(sql, Location::caller(), || only_row(self.connection().prepare(sql)?.query(params)?, f))
     }
 
     /// As [`query_row`](Self::query_row), for a closure with an error of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// # #[derive(Debug)]
+    /// # struct Trouble;
+    /// # impl From<rusqlite::Error> for Trouble { fn from(_: rusqlite::Error) -> Self { Trouble } }
+    /// let id = db.query_row_and_then("SELECT title FROM card", [], |row| {
+    ///     row.get::<_, String>(0)?.parse::<u64>().map_err(|_| Trouble)
+    /// });
+    /// assert!(id.is_err(), "`first` is no number, which is no failure of the query");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_row_and_then<T, E, P, F>(&self, sql: &str, params: P, f: F) -> std::result::Result<T, E>
     where
@@ -263,41 +254,101 @@ impl<C: Connected> Timed<C> {
         F: FnOnce(&Row<'_>) -> std::result::Result<T, E>,
         E: From<Error>,
     {
-        run_row(sql, caller(Location::caller()), || first_row(self.connection().prepare(sql)?.query(params)?, f))
+        run_row(sql, Location::caller(), || first_row(self.connection().prepare(sql)?.query(params)?, f))
     }
 
     /// Prepares a statement; each of its runs is counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let mut insert = db.prepare("INSERT INTO card (title) VALUES (?1)")?;
+    /// for title in ["second", "third"] {
+    ///     insert.execute([title])?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn prepare<'c>(&'c self, sql: &str) -> Result<Statement<'c>> {
-        let prepared = refused(sql, caller(Location::caller()), self.connection().prepare(sql))?;
-        Ok(Statement { inner: Prepared::Own(prepared), sql: sql.into() })
+        let prepared = refused(sql, Location::caller(), self.connection().prepare(sql))?;
+        Ok(Statement::own(prepared, sql))
     }
 
     /// Prepares a statement, or finds it in the connection's cache.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let cards: i64 = db.prepare_cached("SELECT count(*) FROM card")?.query_row([], |row| row.get(0))?;
+    /// assert_eq!(cards, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn prepare_cached<'c>(&'c self, sql: &str) -> Result<Statement<'c>> {
-        let prepared = refused(sql, caller(Location::caller()), self.connection().prepare_cached(sql))?;
-        Ok(Statement { inner: Prepared::Cached(prepared), sql: sql.into() })
+        let prepared = refused(sql, Location::caller(), self.connection().prepare_cached(sql))?;
+        Ok(Statement::cached(prepared, sql))
     }
 }
 
 impl<C: Connected> Timed<C> {
     /// As [`transaction`](Timed::transaction), through a shared connection; a nested one fails when it begins.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let transaction = db.unchecked_transaction()?;
+    /// transaction.execute("DELETE FROM card", [])?;
+    /// transaction.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn unchecked_transaction(&self) -> Result<Timed<Transaction<'_>>> {
         let work = || self.connection().unchecked_transaction();
-        run("BEGIN DEFERRED", caller(Location::caller()), |_| None, work).map(Timed::new)
+        run("BEGIN DEFERRED", Location::caller(), |_| None, work).map(Timed::new)
     }
 }
 
 impl Timed<Connection> {
     /// Begins a transaction whose statements are counted, `BEGIN` and `COMMIT` among them.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let transaction = db.transaction()?;
+    /// transaction.execute("DELETE FROM card", [])?;
+    /// transaction.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn transaction(&mut self) -> Result<Timed<Transaction<'_>>> {
         self.transaction_with_behavior(TransactionBehavior::Deferred)
     }
 
     /// As [`transaction`](Self::transaction), with rusqlite's choice of locks.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    /// transaction.execute("DELETE FROM card", [])?;
+    /// transaction.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn transaction_with_behavior(&mut self, behavior: TransactionBehavior) -> Result<Timed<Transaction<'_>>> {
         let sql = match behavior {
@@ -305,267 +356,142 @@ impl Timed<Connection> {
             TransactionBehavior::Exclusive => "BEGIN EXCLUSIVE",
             _ => "BEGIN DEFERRED",
         };
-        let code = caller(Location::caller());
+        let code = Location::caller();
         run(sql, code, |_| None, || self.inner.transaction_with_behavior(behavior)).map(Timed::new)
     }
 
     /// Begins a savepoint whose statements are counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let savepoint = db.savepoint()?;
+    /// savepoint.execute("DELETE FROM card", [])?;
+    /// savepoint.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn savepoint(&mut self) -> Result<Timed<Savepoint<'_>>> {
-        run("SAVEPOINT", caller(Location::caller()), |_| None, || self.inner.savepoint()).map(Timed::new)
+        run("SAVEPOINT", Location::caller(), |_| None, || self.inner.savepoint()).map(Timed::new)
     }
 }
 
 impl Timed<Transaction<'_>> {
     /// Commits: where SQLite writes to its disk.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let transaction = db.transaction()?;
+    /// transaction.execute("DELETE FROM card", [])?;
+    /// transaction.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn commit(self) -> Result<()> {
-        run("COMMIT", caller(Location::caller()), |()| None, || self.inner.commit())
+        run("COMMIT", Location::caller(), |()| None, || self.inner.commit())
     }
 
     /// Rolls back.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let transaction = db.transaction()?;
+    /// transaction.execute("DELETE FROM card", [])?;
+    /// transaction.rollback()?;
+    /// assert!(db.prepare("SELECT id FROM card")?.exists([])?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn rollback(self) -> Result<()> {
-        run("ROLLBACK", caller(Location::caller()), |()| None, || self.inner.rollback())
+        run("ROLLBACK", Location::caller(), |()| None, || self.inner.rollback())
     }
 
     /// Begins a savepoint inside the transaction.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let mut transaction = db.transaction()?;
+    /// let savepoint = transaction.savepoint()?;
+    /// savepoint.execute("DELETE FROM card", [])?;
+    /// savepoint.commit()?;
+    /// transaction.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn savepoint(&mut self) -> Result<Timed<Savepoint<'_>>> {
-        run("SAVEPOINT", caller(Location::caller()), |_| None, || self.inner.savepoint()).map(Timed::new)
+        run("SAVEPOINT", Location::caller(), |_| None, || self.inner.savepoint()).map(Timed::new)
     }
 }
 
 impl Timed<Savepoint<'_>> {
     /// Commits the savepoint.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let savepoint = db.savepoint()?;
+    /// savepoint.execute("DELETE FROM card", [])?;
+    /// savepoint.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn commit(self) -> Result<()> {
-        run("RELEASE", caller(Location::caller()), |()| None, || self.inner.commit())
+        run("RELEASE", Location::caller(), |()| None, || self.inner.commit())
     }
 
     /// Begins a savepoint inside the savepoint.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let mut outer = db.savepoint()?;
+    /// outer.savepoint()?.commit()?;
+    /// outer.commit()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn savepoint(&mut self) -> Result<Timed<Savepoint<'_>>> {
-        run("SAVEPOINT", caller(Location::caller()), |_| None, || self.inner.savepoint()).map(Timed::new)
+        run("SAVEPOINT", Location::caller(), |_| None, || self.inner.savepoint()).map(Timed::new)
     }
 
     /// Rolls back to the savepoint.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> rusqlite::Result<()> {
+    /// # let mut db = gemba::rusqlite::Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// # db.execute_batch("CREATE TABLE card (id INTEGER PRIMARY KEY, title TEXT); INSERT INTO card (title) VALUES ('first')")?;
+    /// let mut savepoint = db.savepoint()?;
+    /// savepoint.execute("DELETE FROM card", [])?;
+    /// savepoint.rollback()?;
+    /// savepoint.commit()?;
+    /// assert!(db.prepare("SELECT id FROM card")?.exists([])?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn rollback(&mut self) -> Result<()> {
-        run("ROLLBACK TO", caller(Location::caller()), |()| None, || self.inner.rollback())
-    }
-}
-
-/// A prepared statement, by itself or in the cache of its connection.
-enum Prepared<'c> {
-    Own(lite::Statement<'c>),
-    Cached(lite::CachedStatement<'c>),
-}
-
-/// A prepared statement whose runs are counted, each under the line that runs it.
-///
-/// Methods are rusqlite's of the same name; the rest of them is reached through `Deref`, uncounted.
-pub struct Statement<'c> {
-    inner: Prepared<'c>,
-    sql: Box<str>,
-}
-
-impl fmt::Debug for Statement<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text may hold values.
-        f.debug_struct("Statement").finish_non_exhaustive()
-    }
-}
-
-impl<'c> Deref for Statement<'c> {
-    type Target = lite::Statement<'c>;
-
-    fn deref(&self) -> &Self::Target {
-        match &self.inner {
-            Prepared::Own(statement) => statement,
-            Prepared::Cached(statement) => statement,
-        }
-    }
-}
-
-impl DerefMut for Statement<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match &mut self.inner {
-            Prepared::Own(statement) => statement,
-            Prepared::Cached(statement) => statement,
-        }
-    }
-}
-
-impl<'c> Statement<'c> {
-    /// The statement and its text.
-    fn parts(&mut self) -> (&mut lite::Statement<'c>, &str) {
-        let statement = match &mut self.inner {
-            Prepared::Own(statement) => statement,
-            Prepared::Cached(statement) => statement,
-        };
-        (statement, &self.sql)
-    }
-
-    /// Runs the statement; answers the rows it changed.
-    #[track_caller]
-    pub fn execute<P: Params>(&mut self, params: P) -> Result<usize> {
-        let (statement, sql) = self.parts();
-        run(sql, caller(Location::caller()), |rows| count(*rows), || statement.execute(params))
-    }
-
-    /// Runs an `INSERT`; answers the id of its row.
-    #[track_caller]
-    pub fn insert<P: Params>(&mut self, params: P) -> Result<i64> {
-        let (statement, sql) = self.parts();
-        run(sql, caller(Location::caller()), |_| Some(1), || statement.insert(params))
-    }
-
-    /// Whether the query has a row.
-    #[track_caller]
-    pub fn exists<P: Params>(&mut self, params: P) -> Result<bool> {
-        let (statement, sql) = self.parts();
-        run(sql, caller(Location::caller()), |exists| Some(u64::from(*exists)), || statement.exists(params))
-    }
-
-    /// Runs the query and gives its first row to `f`.
-    #[track_caller]
-    pub fn query_row<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&mut self, params: P, f: F) -> Result<T> {
-        let (statement, sql) = self.parts();
-        run_row(sql, caller(Location::caller()), || first_row(statement.query(params)?, f))
-    }
-
-    /// Runs the query and gives its only row to `f`.
-    #[track_caller]
-    pub fn query_one<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&mut self, params: P, f: F) -> Result<T> {
-        let (statement, sql) = self.parts();
-        run_row(sql, caller(Location::caller()), || only_row(statement.query(params)?, f))
-    }
-
-    /// Runs the statement with the parameters bound before; answers the rows it changed.
-    #[track_caller]
-    pub fn raw_execute(&mut self) -> Result<usize> {
-        let (statement, sql) = self.parts();
-        run(sql, caller(Location::caller()), |rows| count(*rows), || statement.raw_execute())
-    }
-
-    /// Runs the query with the parameters bound before.
-    #[track_caller]
-    pub fn raw_query(&mut self) -> Rows<'_> {
-        let (statement, sql) = self.parts();
-        let begin = begin(sql, caller(Location::caller()));
-        Rows { inner: statement.raw_query(), begin, running: None, read: 0 }
-    }
-
-    /// Runs the query; it begins with the first row asked for.
-    #[track_caller]
-    pub fn query<P: Params>(&mut self, params: P) -> Result<Rows<'_>> {
-        let (statement, sql) = self.parts();
-        let begin = begin(sql, caller(Location::caller()));
-        match statement.query(params) {
-            Ok(inner) => Ok(Rows { inner, begin, running: None, read: 0 }),
-            Err(error) => {
-                begin.begin().end(failure(&error));
-                Err(error)
-            }
-        }
-    }
-
-    /// Runs the query and maps its rows.
-    #[track_caller]
-    pub fn query_map<T, P: Params, F>(&mut self, params: P, f: F) -> Result<MappedRows<'_, F>>
-    where
-        F: FnMut(&Row<'_>) -> Result<T>,
-    {
-        Ok(self.query(params)?.mapped(f))
-    }
-
-    /// As [`query_map`](Self::query_map), for a closure with an error of its own.
-    #[track_caller]
-    pub fn query_and_then<T, E, P, F>(&mut self, params: P, f: F) -> Result<MappedRows<'_, F>>
-    where
-        P: Params,
-        E: From<Error>,
-        F: FnMut(&Row<'_>) -> std::result::Result<T, E>,
-    {
-        Ok(self.query(params)?.mapped(f))
-    }
-}
-
-/// The rows of a query, which is counted when they end, fail, or are dropped.
-pub struct Rows<'s> {
-    inner: lite::Rows<'s>,
-    begin: Begin,
-    /// Set from the first row on.
-    running: Option<Running>,
-    read: u64,
-}
-
-impl fmt::Debug for Rows<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("read", &self.read).finish_non_exhaustive()
-    }
-}
-
-impl<'s> Rows<'s> {
-    /// The next row.
-    #[expect(clippy::should_implement_trait, reason = "a row borrows from its rows, as in rusqlite")]
-    pub fn next(&mut self) -> Result<Option<&Row<'s>>> {
-        let begin = self.begin;
-        let running = self.running.get_or_insert_with(|| begin.begin());
-        running.resume();
-        let next = {
-            let _inside = running.query().map(Inside::enter);
-            self.inner.next()
-        };
-        match &next {
-            Ok(Some(_)) => {
-                self.read += 1;
-                running.keep_scope();
-                running.pause();
-            }
-            Ok(None) => running.end(QueryEnd::done(Some(self.read))),
-            Err(error) => running.end(QueryEnd { rows: Some(self.read), ..failure(error) }),
-        }
-        next
-    }
-
-    /// An iterator over what `f` makes of the rows.
-    pub fn mapped<F>(self, f: F) -> MappedRows<'s, F> {
-        MappedRows { rows: self, f }
-    }
-}
-
-impl Drop for Rows<'_> {
-    fn drop(&mut self) {
-        // The reader has seen enough, which is no failure.
-        if let Some(running) = &mut self.running
-            && self.read > 0
-        {
-            running.end(QueryEnd::done(Some(self.read)));
-        }
-    }
-}
-
-/// The mapped rows of a query.
-pub struct MappedRows<'s, F> {
-    rows: Rows<'s>,
-    f: F,
-}
-
-impl<F> fmt::Debug for MappedRows<'_, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.rows.fmt(f)
-    }
-}
-
-impl<T, E: From<Error>, F: FnMut(&Row<'_>) -> std::result::Result<T, E>> Iterator for MappedRows<'_, F> {
-    type Item = std::result::Result<T, E>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self.rows.next() {
-            Ok(row) => row.map(&mut self.f),
-            Err(error) => Some(Err(error.into())),
-        }
+        run("ROLLBACK TO", Location::caller(), |()| None, || self.inner.rollback())
     }
 }

@@ -70,6 +70,21 @@ fn dialect_of(backend: DbBackend) -> Dialect {
 }
 
 /// What leads to a connection: itself, a transaction, or a reference to one of them.
+///
+/// # Examples
+/// ```
+/// use gemba::sea_orm::{Connected, Timed};
+/// use sea_orm::ConnectionTrait as _;
+/// async fn clear<C: Connected>(db: &Timed<C>) -> Result<u64, sea_orm::DbErr> {
+///     Ok(db.execute_unprepared("DELETE FROM card").await?.rows_affected())
+/// }
+/// # async fn example(db: Timed<sea_orm::DatabaseConnection>) -> Result<(), sea_orm::DbErr> {
+/// use sea_orm::{TransactionSession as _, TransactionTrait as _};
+/// let transaction = db.begin().await?;
+/// clear(&transaction).await?;
+/// transaction.commit().await
+/// # }
+/// ```
 pub trait Connected: Send + Sync {
     /// Its type.
     type Connection: ConnectionTrait + Send + Sync;
@@ -103,6 +118,15 @@ impl<C: Connected + ?Sized> Connected for &C {
 }
 
 /// A connection or transaction whose statements are all counted.
+///
+/// # Examples
+/// ```
+/// # async fn example(db: gemba::sea_orm::Timed<sea_orm::DatabaseConnection>) -> Result<(), sea_orm::DbErr> {
+/// use sea_orm::ConnectionTrait as _;
+/// db.execute_unprepared("DELETE FROM card").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Timed<C> {
     inner: C,
@@ -125,16 +149,42 @@ impl<C> Deref for Timed<C> {
 
 impl<C> Timed<C> {
     /// Wraps a connection.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example() -> Result<(), sea_orm::DbErr> {
+    /// let db = gemba::sea_orm::Timed::new(sea_orm::Database::connect("sqlite::memory:").await?);
+    /// # drop(db);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn new(connection: C) -> Self {
         Self { inner: connection, code: Code { file: "", line: 0 } }
     }
 
     /// The connection, no longer counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn example(db: gemba::sea_orm::Timed<sea_orm::DatabaseConnection>) {
+    /// let connection: sea_orm::DatabaseConnection = db.into_inner();
+    /// # drop(connection);
+    /// # }
+    /// ```
     pub fn into_inner(self) -> C {
         self.inner
     }
 
     /// The same connection, whose statements are counted under this line of code: `.all(&db.here())`.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::sea_orm::Timed<sea_orm::DatabaseConnection>) -> Result<(), sea_orm::DbErr> {
+    /// use sea_orm::ConnectionTrait as _;
+    /// db.here().execute_unprepared("DELETE FROM card").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn here(&self) -> Timed<&C> {
         Timed { inner: &self.inner, code: Location::caller().into() }
@@ -187,6 +237,21 @@ impl<C: Connected> ConnectionTrait for Timed<C> {
 }
 
 /// The rows of a statement as they come, counted.
+///
+/// # Examples
+/// ```
+/// # async fn example(db: gemba::sea_orm::Timed<sea_orm::DatabaseConnection>) -> Result<(), sea_orm::DbErr> {
+/// use futures_core::Stream as _;
+/// use sea_orm::{Statement, StreamTrait as _};
+/// let all = Statement::from_string(sea_orm::DbBackend::Sqlite, "SELECT id FROM card");
+/// let mut rows: gemba::sea_orm::RowStream<'_> = db.stream_raw(all).await?;
+/// while let Some(row) = std::future::poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+///     let id: i64 = row?.try_get("", "id")?;
+///     # let _ = id;
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub type RowStream<'a> = Pin<Box<dyn futures_core::Stream<Item = Result<QueryResult, DbErr>> + Send + 'a>>;
 
 impl<C: Connected> StreamTrait for Timed<C>

@@ -92,17 +92,44 @@ fn kind_of(error: &Error) -> &'static str {
 /// A pool whose queries are all counted: pass `&db` where a `&Pool` goes.
 ///
 /// Gives the pool through `Deref`, for `begin`, `acquire` and the like.
+///
+/// # Examples
+/// ```
+/// # async fn example(db: gemba::sqlx::Timed<sqlx::SqlitePool>) -> Result<(), sqlx::Error> {
+/// let cards = sqlx::query("SELECT id FROM card").fetch_all(&db).await?;
+/// assert!(!db.is_closed());
+/// # drop(cards);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Timed<P> {
     inner: P,
 }
 
 impl<P> Timed<P> {
     /// Wraps a pool.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example() -> Result<(), sqlx::Error> {
+    /// let db = gemba::sqlx::Timed::new(sqlx::SqlitePool::connect("sqlite::memory:").await?);
+    /// # drop(db);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn new(pool: P) -> Self {
         Self { inner: pool }
     }
 
     /// The pool, no longer counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn example(db: gemba::sqlx::Timed<sqlx::SqlitePool>) {
+    /// let pool: sqlx::SqlitePool = db.into_inner();
+    /// # drop(pool);
+    /// # }
+    /// ```
     pub fn into_inner(self) -> P {
         self.inner
     }
@@ -110,6 +137,15 @@ impl<P> Timed<P> {
 
 impl<DB: Database> Timed<Pool<DB>> {
     /// An executor that knows this line of code: `.fetch_all(db.here())`.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::sqlx::Timed<sqlx::SqlitePool>) -> Result<(), sqlx::Error> {
+    /// let cards = sqlx::query("SELECT id FROM card").fetch_all(db.here()).await?;
+    /// # drop(cards);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn here(&self) -> TimedExecutor<&Pool<DB>> {
         TimedExecutor { inner: &self.inner, code: Location::caller().into() }
@@ -137,6 +173,15 @@ impl<P> Deref for Timed<P> {
 }
 
 /// Any executor, with its queries counted under one line of code; made by [`TimedExt::timed`] and [`Timed::here`].
+///
+/// # Examples
+/// ```
+/// # async fn example(db: gemba::sqlx::Timed<sqlx::SqlitePool>) -> Result<(), sqlx::Error> {
+/// let here: gemba::sqlx::TimedExecutor<&sqlx::SqlitePool> = db.here();
+/// sqlx::query("DELETE FROM card").execute(here).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct TimedExecutor<E> {
     inner: E,
@@ -144,6 +189,16 @@ pub struct TimedExecutor<E> {
 }
 
 /// Adds [`timed`](Self::timed) to every executor: `&pool`, `&mut connection`, `&mut *transaction`.
+///
+/// # Examples
+/// ```
+/// # async fn example(pool: sqlx::SqlitePool) -> Result<(), sqlx::Error> {
+/// use gemba::sqlx::TimedExt as _;
+/// let mut transaction = pool.begin().await?;
+/// sqlx::query("DELETE FROM card").execute((&mut *transaction).timed()).await?;
+/// transaction.commit().await
+/// # }
+/// ```
 pub trait TimedExt<'c>: Executor<'c> {
     /// Counts the query that goes through this executor, under the line of this call.
     #[track_caller]

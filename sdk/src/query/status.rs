@@ -24,6 +24,13 @@ const MAX_BYTES: usize = 8;
 
 impl StatusCode {
     /// The code with this text: 1 to 8 ASCII letters and digits. `None` for any other text.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::query::StatusCode;
+    /// assert!(StatusCode::new("23P01").is_some());
+    /// assert_eq!(StatusCode::new("no such table"), None);
+    /// ```
     pub fn new(code: &str) -> Option<Self> {
         let bytes = code.as_bytes();
         if bytes.len() > MAX_BYTES || !bytes.iter().all(u8::is_ascii_alphanumeric) {

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use super::Dialect;
 use super::known::{self, Known};
+use super::named::QuerySite;
 use super::status::StatusCode;
 use super::table::{self, Code, Measured};
 #[cfg(feature = "tracing")]
@@ -88,8 +89,15 @@ impl QueryEnd {
 
 /// Results that say how a query ended.
 ///
-/// Implemented for `Result`: `Err` failed, by the name of its type. For anything else use [`QueryHandle::timed_with`] or
-/// [`QueryHandle::start`].
+/// Implemented for `Result`: `Err` failed, by the name of its type. For anything else use
+/// [`QueryHandle::timed_with`](super::QueryHandle::timed_with) or [`QueryHandle::start`](super::QueryHandle::start).
+///
+/// # Examples
+/// ```
+/// use gemba::query::QueryOutput as _;
+/// let failed: Result<(), std::num::ParseIntError> = "x".parse::<u8>().map(drop);
+/// assert!(failed.query_end().error.is_some_and(|kind| kind.ends_with("ParseIntError")));
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how a query ended",
     note = "return a Result, or use `timed_with`, or `start` and `finish`"
@@ -112,6 +120,13 @@ impl From<&'static Location<'static>> for Code {
 }
 
 /// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it.
+///
+/// # Examples
+/// ```
+/// let running = gemba::query!("orders.by_user", Sqlite).start();
+/// // the work
+/// running.finish(None);
+/// ```
 #[derive(Debug)]
 #[must_use = "a query dropped at once counts as cancelled: call `finish`"]
 pub struct Running {
@@ -185,6 +200,15 @@ impl Running {
     }
 
     /// Ends the query as failed; `error` is a kind, never a message.
+    ///
+    /// # Examples
+    /// ```
+    /// let running = gemba::query!("orders.by_user", Sqlite).start();
+    /// match "x".parse::<u64>() {
+    ///     Ok(rows) => running.finish(Some(rows)),
+    ///     Err(_) => running.fail("decode"),
+    /// }
+    /// ```
     pub fn fail(mut self, error: &'static str) {
         self.end(QueryEnd::failed(error, None));
     }
@@ -231,226 +255,8 @@ pub(crate) fn record_ended(query: &'static Known, context: ContextId, elapsed_ns
     });
 }
 
-/// A named query declared in the code; made by [`query!`](crate::query!).
-#[derive(Debug)]
-pub struct QuerySite {
-    name: &'static str,
-    dialect: Dialect,
-    file: &'static str,
-    line: u32,
-    known: std::sync::OnceLock<&'static Known>,
-}
-
-impl QuerySite {
-    /// Describes the call site; used by the macro.
-    pub const fn new(name: &'static str, dialect: Dialect, (file, line): (&'static str, u32)) -> Self {
-        Self { name, dialect, file, line, known: std::sync::OnceLock::new() }
-    }
-
-    /// The query's name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// File of the code.
-    pub fn file(&self) -> &'static str {
-        self.file
-    }
-
-    /// Line of the code.
-    pub fn line(&self) -> u32 {
-        self.line
-    }
-
-    #[inline]
-    fn known(&self) -> &'static Known {
-        self.known.get_or_init(|| known::by_name(self.dialect, self.name))
-    }
-}
-
-/// Every named query of the build, in no particular order; filled by the linker.
-#[linkme::distributed_slice]
-pub static QUERIES: [&'static QuerySite];
-
-/// A named query, ready to be timed; see [`query!`](crate::query!).
-#[derive(Debug, Clone, Copy)]
-pub struct QueryHandle {
-    site: &'static QuerySite,
-}
-
-impl QueryHandle {
-    /// The handle of a call site; used by the macro.
-    pub const fn new(site: &'static QuerySite) -> Self {
-        Self { site }
-    }
-
-    fn code(self) -> Code {
-        Code { file: self.site.file, line: self.site.line }
-    }
-
-    /// Begins the query now; [`Running::finish`] ends it.
-    #[inline]
-    pub fn start(self) -> Running {
-        Running::begin(|| self.site.known(), self.code())
-    }
-
-    /// Runs `work` as the query.
-    ///
-    /// # Examples
-    /// ```
-    /// let total = gemba::query!("orders.total", Sqlite).run(|| "40".parse::<u32>());
-    /// assert_eq!(total, Ok(40));
-    /// ```
-    #[inline]
-    pub fn run<T: QueryOutput>(self, work: impl FnOnce() -> T) -> T {
-        run(self.start(), work)
-    }
-
-    /// Wraps `future` as the query: timed from its first poll until it is ready.
-    ///
-    /// # Examples
-    /// ```
-    /// # async fn fetch() -> Result<Vec<u32>, std::io::Error> { Ok(vec![1]) }
-    /// # async fn handler() -> Result<Vec<u32>, std::io::Error> {
-    /// gemba::query!("orders.by_user", Postgres).timed(fetch()).await
-    /// # }
-    /// ```
-    pub fn timed<F: Future>(self, future: F) -> TimedQuery<F>
-    where
-        F::Output: QueryOutput,
-    {
-        self.timed_with(future, F::Output::query_end)
-    }
-
-    /// As [`timed`](Self::timed), with a `judge` that knows the rows, or outputs that do not say themselves how it ended.
-    ///
-    /// # Examples
-    /// ```
-    /// use gemba::query::QueryEnd;
-    /// # async fn fetch() -> Vec<u32> { vec![1] }
-    /// # async fn handler() -> Vec<u32> {
-    /// gemba::query!("orders.by_user", Postgres)
-    ///     .timed_with(fetch(), |rows| QueryEnd { rows: Some(rows.len() as u64), ..QueryEnd::default() })
-    ///     .await
-    /// # }
-    /// ```
-    pub fn timed_with<F: Future, J: FnOnce(&F::Output) -> QueryEnd>(self, future: F, judge: J) -> TimedQuery<F, J> {
-        TimedQuery::new(future, judge, Begin { query: Subject::Site(self.site), code: self.code() })
-    }
-}
-
-/// Declares a named query and gives its [`QueryHandle`](crate::query::QueryHandle).
-///
-/// The name is checked at compile time like a feature's and is part of the catalogue, so that a query that never runs is
-/// known too. The second argument is the [`Dialect`](crate::query::Dialect) of its database.
-///
-/// ```
-/// let found = gemba::query!("users.by_email", Sqlite).run(|| Ok::<_, std::io::Error>(1));
-/// # drop(found);
-/// ```
-#[macro_export]
-macro_rules! query {
-    ($name:literal $(,)?) => {
-        $crate::query!($name, Generic)
-    };
-    ($name:literal, $dialect:ident $(,)?) => {{
-        $crate::__check_name!($name);
-        static __GEMBA_QUERY: $crate::query::QuerySite =
-            $crate::query::QuerySite::new($name, $crate::query::Dialect::$dialect, (::core::file!(), ::core::line!()));
-        $crate::__register_query!(__GEMBA_QUERY);
-        $crate::query::QueryHandle::new(&__GEMBA_QUERY)
-    }};
-    ($($other:tt)*) => {
-        ::core::compile_error!("expected a literal name and a dialect: query!(\"orders.by_user\", Postgres)")
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-#[cfg(not(feature = "off"))]
-macro_rules! __register_query {
-    ($site:ident) => {
-        #[$crate::__private::linkme::distributed_slice($crate::query::QUERIES)]
-        #[linkme(crate = $crate::__private::linkme)]
-        static __GEMBA_REGISTERED_QUERY: &$crate::query::QuerySite = &$site;
-    };
-}
-
-#[doc(hidden)]
-#[macro_export]
-#[cfg(feature = "off")]
-macro_rules! __register_query {
-    ($site:ident) => {};
-}
-
-/// A database whose queries are timed by hand: knows the dialect, nothing else.
-///
-/// # Examples
-/// ```
-/// use gemba::query::{Database, Dialect};
-/// # async fn fetch() -> Result<Vec<u32>, std::io::Error> { Ok(vec![1]) }
-/// # async fn handler() -> Result<(), std::io::Error> {
-/// let db = Database::new(Dialect::Postgres);
-/// let orders = db.timed("orders.by_user", fetch()).await?;
-/// let users = db.timed_text("SELECT name FROM users WHERE id = $1", fetch()).await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Database {
-    dialect: Dialect,
-}
-
-impl Database {
-    /// A database of this dialect.
-    pub const fn new(dialect: Dialect) -> Self {
-        Self { dialect }
-    }
-
-    /// Wraps `future` as the query of this name.
-    #[track_caller]
-    pub fn timed<F: Future>(self, name: &'static str, future: F) -> TimedQuery<F>
-    where
-        F::Output: QueryOutput,
-    {
-        let begin = Begin { query: Subject::Name(self.dialect, name), code: Location::caller().into() };
-        TimedQuery::new(future, F::Output::query_end, begin)
-    }
-
-    /// Wraps `future` as the query with this text. Its values are taken out; no literal leaves the process.
-    #[track_caller]
-    pub fn timed_text<F: Future>(self, sql: &str, future: F) -> TimedQuery<F>
-    where
-        F::Output: QueryOutput,
-    {
-        timed_text(self.dialect, sql, future)
-    }
-
-    /// Runs `work` as the query of this name.
-    #[track_caller]
-    pub fn run<T: QueryOutput>(self, name: &'static str, work: impl FnOnce() -> T) -> T {
-        run(Running::begin(|| known::by_name(self.dialect, name), Location::caller().into()), work)
-    }
-
-    /// Runs `work` as the query with this text.
-    #[track_caller]
-    pub fn run_text<T: QueryOutput>(self, sql: &str, work: impl FnOnce() -> T) -> T {
-        run(Running::begin(|| known::by_text(self.dialect, sql), Location::caller().into()), work)
-    }
-}
-
-/// Wraps `future` as the query with this text.
-#[track_caller]
-pub fn timed_text<F: Future>(dialect: Dialect, sql: &str, future: F) -> TimedQuery<F>
-where
-    F::Output: QueryOutput,
-{
-    let query = if state::is_recording() { Subject::Known(known::by_text(dialect, sql)) } else { Subject::Nothing };
-    TimedQuery::new(future, F::Output::query_end, Begin { query, code: Location::caller().into() })
-}
-
 /// Runs `work` inside the query.
-fn run<T: QueryOutput>(running: Running, work: impl FnOnce() -> T) -> T {
+pub(super) fn run<T: QueryOutput>(running: Running, work: impl FnOnce() -> T) -> T {
     run_with(running, work, T::query_end)
 }
 
@@ -495,6 +301,14 @@ impl Begin {
 
 pin_project! {
     /// A future that is a query.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::future::{Ready, ready};
+    /// type Answer = Ready<Result<u8, std::fmt::Error>>;
+    /// let timed: gemba::query::TimedQuery<Answer> = gemba::query!("orders.by_user", Postgres).timed(ready(Ok(1)));
+    /// # drop(timed);
+    /// ```
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct TimedQuery<F: Future, J = fn(&<F as Future>::Output) -> QueryEnd> {

@@ -25,23 +25,25 @@
 //! # }
 //! ```
 
+mod rows;
+mod statement;
+
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::Location;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use ::tokio_postgres::types::{BorrowToSql, ToSql, Type};
-use ::tokio_postgres::{self as postgres, Client, Error, GenericClient, Row, SimpleQueryMessage, Transaction};
-use futures_core::Stream;
-use pin_project_lite::pin_project;
+use ::tokio_postgres::{Client, Error, GenericClient, Row, SimpleQueryMessage, Transaction};
+use rows::READING;
+
+pub use rows::RowStream;
+pub use statement::{Query, Statement};
 
 use super::Dialect;
 use super::status::{self, StatusCode};
 use super::timing::{Begin, QueryEnd, TimedQuery};
-use super::wrap::{self, Reading, TimedStream};
+use super::wrap;
 
 /// How a query with this error ended.
 fn failure(error: &Error) -> QueryEnd {
@@ -71,79 +73,21 @@ fn begin(sql: &str, location: &'static Location<'static>) -> Begin {
     wrap::begin(Dialect::Postgres, sql, location)
 }
 
-/// A prepared statement that keeps its text; made by [`Timed::prepare`].
-///
-/// Its parameters and columns are reached through `Deref`.
-#[derive(Clone)]
-pub struct Statement {
-    inner: postgres::Statement,
-    sql: Arc<str>,
-}
-
-impl fmt::Debug for Statement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The text may hold values.
-        f.debug_struct("Statement").finish_non_exhaustive()
-    }
-}
-
-impl Deref for Statement {
-    type Target = postgres::Statement;
-
-    fn deref(&self) -> &postgres::Statement {
-        &self.inner
-    }
-}
-
-/// What a query is given by: a text, or a [`Statement`].
-pub trait Query: Sync {
-    /// What tokio-postgres executes.
-    type Executed: ?Sized + postgres::ToStatement + Sync + Send;
-
-    /// What tokio-postgres executes.
-    fn executed(&self) -> &Self::Executed;
-
-    /// The text.
-    fn sql(&self) -> &str;
-}
-
-impl Query for str {
-    type Executed = str;
-
-    fn executed(&self) -> &str {
-        self
-    }
-
-    fn sql(&self) -> &str {
-        self
-    }
-}
-
-impl Query for String {
-    type Executed = str;
-
-    fn executed(&self) -> &str {
-        self
-    }
-
-    fn sql(&self) -> &str {
-        self
-    }
-}
-
-impl Query for Statement {
-    type Executed = postgres::Statement;
-
-    fn executed(&self) -> &postgres::Statement {
-        &self.inner
-    }
-
-    fn sql(&self) -> &str {
-        &self.sql
-    }
-}
-
 /// What leads to a client: itself, a transaction, or a reference to one of them.
+///
+/// # Examples
+/// ```
+/// use gemba::tokio_postgres::{Connected, Timed};
+/// async fn count_cards(db: &Timed<impl Connected>) -> Result<i64, tokio_postgres::Error> {
+///     db.query_one("SELECT count(*) FROM card", &[]).await?.try_get(0)
+/// }
+/// # async fn example(mut db: Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+/// let before = count_cards(&db).await?;
+/// let inside = count_cards(&db.transaction().await?).await?;
+/// # assert_eq!(before, inside);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Connected: Sync {
     /// Its type.
     type Client: GenericClient + Sync;
@@ -179,6 +123,15 @@ impl<C: Connected + ?Sized> Connected for &C {
 /// A client or transaction whose queries are all counted. A pooled one: `Timed::new(&**pooled)`.
 ///
 /// Methods are tokio-postgres's of the same name; the rest of them is reached through `Deref`, uncounted.
+///
+/// # Examples
+/// ```
+/// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+/// db.execute("DELETE FROM card WHERE id = $1", &[&7_i64]).await?;
+/// assert!(!db.is_closed());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Timed<C> {
     inner: C,
 }
@@ -199,11 +152,27 @@ impl<C> Deref for Timed<C> {
 
 impl<C> Timed<C> {
     /// Wraps a client or transaction.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn example(client: tokio_postgres::Client) {
+    /// let db = gemba::tokio_postgres::Timed::new(client);
+    /// # drop(db);
+    /// # }
+    /// ```
     pub const fn new(client: C) -> Self {
         Self { inner: client }
     }
 
     /// The client or transaction, no longer counted.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) {
+    /// let client: tokio_postgres::Client = db.into_inner();
+    /// # drop(client);
+    /// # }
+    /// ```
     pub fn into_inner(self) -> C {
         self.inner
     }
@@ -216,12 +185,33 @@ type TypedParams<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 impl<C: Connected> Timed<C> {
     /// Prepares a statement that keeps its text.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let delete = db.prepare("DELETE FROM card WHERE id = $1").await?;
+    /// for id in 0..3_i64 {
+    ///     db.execute(&delete, &[&id]).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn prepare<'a>(&'a self, sql: &'a str) -> impl Future<Output = Result<Statement, Error>> + 'a {
         self.prepare_typed(sql, &[])
     }
 
     /// Prepares a statement with the types of its parameters.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// use tokio_postgres::types::Type;
+    /// let delete = db.prepare_typed("DELETE FROM card WHERE id = $1", &[Type::INT8]).await?;
+    /// db.execute(&delete, &[&7_i64]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn prepare_typed<'a>(
         &'a self,
@@ -231,7 +221,7 @@ impl<C: Connected> Timed<C> {
         let location = Location::caller();
         async move {
             match self.inner.connection().prepare_typed(sql, types).await {
-                Ok(inner) => Ok(Statement { inner, sql: sql.into() }),
+                Ok(inner) => Ok(Statement::new(inner, sql)),
                 Err(error) => {
                     begin(sql, location).begin().end(failure(&error));
                     Err(error)
@@ -241,6 +231,16 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a query; answers its rows.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let rows = db.query("SELECT title FROM card WHERE id < $1", &[&7_i64]).await?;
+    /// let titles: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    /// # drop(titles);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query<'a, T: Query + ?Sized>(
         &'a self,
@@ -252,6 +252,16 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a query with the types of its parameters, without preparing it; answers its rows.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// use tokio_postgres::types::Type;
+    /// let rows = db.query_typed("SELECT title FROM card WHERE id < $1", &[(&7_i64, Type::INT8)]).await?;
+    /// # drop(rows);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_typed<'a>(
         &'a self,
@@ -263,6 +273,15 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a query; answers its only row.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let cards: i64 = db.query_one("SELECT count(*) FROM card", &[]).await?.get(0);
+    /// # let _ = cards;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_one<'a, T: Query + ?Sized>(
         &'a self,
@@ -274,6 +293,15 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a query; answers its only row, if there is one.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let title: Option<String> = db.query_opt("SELECT title FROM card WHERE id = $1", &[&7_i64]).await?.map(|row| row.get(0));
+    /// # drop(title);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_opt<'a, T: Query + ?Sized>(
         &'a self,
@@ -285,6 +313,19 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a query; answers its rows as they come. The query ends with them, or when they are dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// use futures_core::Stream as _;
+    /// let mut rows = std::pin::pin!(db.query_raw("SELECT title FROM card WHERE id < $1", [7_i64]).await?);
+    /// while let Some(row) = std::future::poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+    ///     let title: String = row?.get(0);
+    ///     # drop(title);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn query_raw<'a, T, P, I>(
         &'a self,
@@ -299,10 +340,19 @@ impl<C: Connected> Timed<C> {
     {
         let begin = begin(query.sql(), Location::caller());
         let work = self.inner.connection().query_raw(query.executed(), params);
-        async move { Ok(RowStream { rows: wrap::start(begin, work, READING).await? }) }
+        async move { wrap::start(begin, work, READING).await.map(RowStream::new) }
     }
 
     /// Runs a statement; answers the rows it changed.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let deleted: u64 = db.execute("DELETE FROM card WHERE id < $1", &[&7_i64]).await?;
+    /// # let _ = deleted;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn execute<'a, T: Query + ?Sized>(
         &'a self,
@@ -314,6 +364,16 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs a statement with the types of its parameters, without preparing it; answers the rows it changed.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// use tokio_postgres::types::Type;
+    /// let deleted = db.execute_typed("DELETE FROM card WHERE id < $1", &[(&7_i64, Type::INT8)]).await?;
+    /// # let _ = deleted;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn execute_typed<'a>(
         &'a self,
@@ -325,6 +385,15 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs several statements, counted as one text; answers their rows as text.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let messages = db.simple_query("SELECT 1; SELECT 2").await?;
+    /// # drop(messages);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn simple_query<'a>(
         &'a self,
@@ -339,6 +408,14 @@ impl<C: Connected> Timed<C> {
     }
 
     /// Runs several statements, counted as one text; their rows are not known.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// db.batch_execute("CREATE TABLE card (id bigint PRIMARY KEY); CREATE TABLE page (id bigint PRIMARY KEY)").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn batch_execute<'a>(&'a self, sql: &'a str) -> impl Future<Output = Result<(), Error>> + 'a {
         let work = self.inner.connection().batch_execute(sql);
@@ -352,6 +429,16 @@ fn count(rows: &[Row]) -> Option<u64> {
 
 impl<C: GenericClient> Timed<C> {
     /// Begins a transaction, or a savepoint inside one, whose queries are counted, `BEGIN` and `COMMIT` among them.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(mut db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let transaction = db.transaction().await?;
+    /// transaction.execute("DELETE FROM card", &[]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn transaction(&mut self) -> impl Future<Output = Result<Timed<Transaction<'_>>, Error>> {
         let begin = begin("BEGIN", Location::caller());
@@ -362,6 +449,16 @@ impl<C: GenericClient> Timed<C> {
 
 impl<'c> Timed<Transaction<'c>> {
     /// Commits.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(mut db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let transaction = db.transaction().await?;
+    /// transaction.execute("DELETE FROM card", &[]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn commit(self) -> impl Future<Output = Result<(), Error>> + 'c {
         let begin = begin("COMMIT", Location::caller());
@@ -369,40 +466,19 @@ impl<'c> Timed<Transaction<'c>> {
     }
 
     /// Rolls back.
+    ///
+    /// # Examples
+    /// ```
+    /// # async fn example(mut db: gemba::tokio_postgres::Timed<tokio_postgres::Client>) -> Result<(), tokio_postgres::Error> {
+    /// let transaction = db.transaction().await?;
+    /// transaction.execute("DELETE FROM card", &[]).await?;
+    /// transaction.rollback().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn rollback(self) -> impl Future<Output = Result<(), Error>> + 'c {
         let begin = begin("ROLLBACK", Location::caller());
         TimedQuery::new(self.inner.rollback(), |done| end_of(done, |()| None), begin)
-    }
-}
-
-const READING: Reading<Row, Error> = Reading { rows: |_| 1, failure };
-
-pin_project! {
-    /// The rows of a query as they come; made by [`Timed::query_raw`].
-    pub struct RowStream {
-        #[pin]
-        rows: TimedStream<postgres::RowStream, Row, Error>,
-    }
-}
-
-impl fmt::Debug for RowStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowStream").finish_non_exhaustive()
-    }
-}
-
-impl RowStream {
-    /// Rows the statement changed or returned; known when the stream has ended.
-    pub fn rows_affected(&self) -> Option<u64> {
-        self.rows.inner().rows_affected()
-    }
-}
-
-impl Stream for RowStream {
-    type Item = Result<Row, Error>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.project().rows.poll_next(cx)
     }
 }

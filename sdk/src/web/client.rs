@@ -44,6 +44,15 @@ impl<S> tower_layer::Layer<S> for ClientLayer {
 }
 
 /// A client inside a [`ClientLayer`].
+///
+/// ```
+/// use gemba::web::{ClientLayer, ClientService};
+/// use tower_layer::Layer as _;
+/// # #[derive(Clone)] struct Client;
+/// # let client = Client;
+/// let client: ClientService<Client> = ClientLayer::new().layer(client);
+/// # drop(client);
+/// ```
 #[derive(Debug, Clone)]
 pub struct ClientService<S> {
     inner: S,

@@ -126,6 +126,15 @@ impl<S> tower_layer::Layer<S> for Layer {
 }
 
 /// A service inside a [`Layer`].
+///
+/// ```
+/// use gemba::web::{Layer, Service};
+/// use tower_layer::Layer as _;
+/// # struct Shop;
+/// # let shop = Shop;
+/// let service: Service<Shop> = Layer::new().layer(shop);
+/// # drop(service);
+/// ```
 #[derive(Clone)]
 pub struct Service<S> {
     inner: S,

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what goes wrong here ends the test")]
 
 mod diesel;
+mod diesel_postgres;
 mod rusqlite;
 mod sampling;
 mod sea_orm;

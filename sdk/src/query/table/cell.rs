@@ -20,8 +20,15 @@ impl Drop for Owner {
     }
 }
 
+/// A thread's table as the drain knows it.
+struct Listed {
+    table: Arc<Handed<Table>>,
+    /// Changes it had when it was last taken: with no more of them it holds nothing.
+    taken: u32,
+}
+
 /// All tables, of running threads and of ended ones not yet drained.
-static TABLES: Mutex<Vec<Arc<Handed<Table>>>> = Mutex::new(Vec::new());
+static TABLES: Mutex<Vec<Listed>> = Mutex::new(Vec::new());
 
 /// For queries that end while their thread's own table is gone already, in destructors of thread-locals.
 static LAST: Mutex<Option<Box<Table>>> = Mutex::new(None);
@@ -29,7 +36,8 @@ static LAST: Mutex<Option<Box<Table>>> = Mutex::new(None);
 thread_local! {
     static OWN: Owner = {
         let own = Arc::new(Handed::new(Box::default()));
-        TABLES.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&own));
+        let listed = Listed { table: Arc::clone(&own), taken: 0 };
+        TABLES.lock().unwrap_or_else(PoisonError::into_inner).push(listed);
         Owner(own)
     };
 }
@@ -49,15 +57,17 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
     let mut is_complete = true;
     let mut spare: Box<Table> = Box::default();
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    tables.retain(|table| {
+    tables.retain_mut(|Listed { table, taken: known }| {
         // Before the table is taken: an ended thread adds nothing any more.
         let is_closed = table.is_closed();
-        if !is_closed && !table.take_dirty() {
-            return true;
+        let changes = table.changes();
+        if changes == *known {
+            return !is_closed;
         }
         for _ in 0..LOOKS {
             match table.exchange(std::mem::take(&mut spare)) {
                 Ok(mut taken) => {
+                    *known = changes;
                     if !taken.is_empty() {
                         take(&mut taken);
                     }
@@ -71,7 +81,6 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
                 }
             }
         }
-        table.mark_dirty();
         is_complete = false;
         true
     });

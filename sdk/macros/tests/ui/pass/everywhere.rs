@@ -47,6 +47,8 @@ fn main() {
     // Nothing records, so the value is not evaluated and its `?` does not return.
     ::core::assert!(fallible("x").is_ok());
     ::gemba::step!(shop::Checkout::Payment, plan = "pro");
+    let chosen: ::core::option::Option<&str> = ::core::option::Option::None;
+    ::gemba::feature_flag!("New checkout", variant = "on", reason = chosen, provider = "flagd", context = "u-7",);
     let result: ::core::result::Result<(), ()> = ::gemba::attempt!("plain.attempt", n = 1).run(|| ::core::result::Result::Ok(()));
     ::core::assert!(result.is_ok());
     ::core::assert!(twice(&1) == (1, 1));
