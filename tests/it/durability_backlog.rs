@@ -211,7 +211,9 @@ async fn killed_with_a_backlog(nodes: usize) {
     let mut running = start(&site);
     site.engine.kill();
     for number in 0..LEFT {
-        running.iter_mut().for_each(|node| node.send(number));
+        for node in &mut running {
+            node.send(number);
+        }
         site.acknowledged.extend(submission(number, EVENTS, None).1);
     }
     site.engine.restart();
@@ -219,10 +221,14 @@ async fn killed_with_a_backlog(nodes: usize) {
         if round > 0 {
             running = start(&site);
             // Something new, so that there is something to be stored before the rest.
-            running.iter_mut().for_each(|node| node.send(LEFT + round));
+            for node in &mut running {
+                node.send(LEFT + round);
+            }
             site.acknowledged.extend(submission(LEFT + round, EVENTS, None).1);
         }
-        running.iter_mut().for_each(|node| node.kill_when_live(&format!("round {round}")));
+        for node in &mut running {
+            node.kill_when_live(&format!("round {round}"));
+        }
     }
     drop(running);
     let finish =
