@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod engine;
+mod funnel_table;
 pub mod http;
 pub mod identity;
 pub mod log;
