@@ -189,6 +189,32 @@ function Histogram({ buckets }) {
   </div>`;
 }
 
+/// How the times of a query's calls are spread: bars on an axis where each doubling is as long, their height the calls for such a
+/// length, so that wide and narrow ranges can be laid side by side. What has no lower bound begins half a doubling below its end.
+function Latency({ rows }) {
+  const shortest = Math.min(...rows.filter((row) => row.duration_ms_to > 0).map((row) => row.duration_ms_from || row.duration_ms_to / 2));
+  const least = Number.isFinite(shortest) ? shortest : 1;
+  const ends = rows.map((row) => { const to = row.duration_ms_to || least; return { row, from: Math.log2(row.duration_ms_from || to / Math.SQRT2), to: Math.log2(to) }; });
+  const first = Math.min(...ends.map((end) => end.from));
+  const length = Math.max(...ends.map((end) => end.to)) - first || 1;
+  const height = ({ row, from, to }) => row.calls / Math.max(to - from, 0.01);
+  const most = Math.max(...ends.map(height)) || 1;
+  const told = (row) => row.duration_ms_to === 0 ? "no measurable time" : `${duration(row.duration_ms_from)} to ${duration(row.duration_ms_to)}`;
+  const ticks = Array.from({ length: 31 }, (_, index) => 10 ** (index - 12)).filter((ms) => Math.log2(ms) >= first && Math.log2(ms) <= first + length);
+  return html`<div class="latency" role="img" aria-label=${rows.map((row) => `${told(row)}: ${row.calls} calls`).join(", ")}>
+      ${ends.map((end) => html`<i title=${`${told(end.row)}: ${count(end.row.calls)} calls, ${percent(end.row.share_up_to)} up to here`}
+        style=${`left:${((end.from - first) / length) * 100}%;width:${((end.to - end.from) / length) * 100}%;height:${(height(end) / most) * 100}%`}></i>`)}
+    </div>
+    <div class="ticks" aria-hidden="true">${ticks.map((ms) => html`<small style=${`left:${((Math.log2(ms) - first) / length) * 100}%`}>${duration(ms)}</small>`)}</div>
+    <details class="times"><summary>As a table</summary><${Table} rows=${rows} columns=${[
+      ["Longer than", (row) => duration(row.duration_ms_from), "number"], ["At most", (row) => duration(row.duration_ms_to), "number"], ["Calls", (row) => count(row.calls), "number"],
+      ["Share", (row) => percent(row.share), "number"], ["Up to here", (row) => percent(row.share_up_to), "number"], ["A call is told to", (row) => row.within_rate == null ? "–" : `± ${(row.within_rate * 100).toFixed(1)} %`, "number"],
+    ]} /></details>`;
+}
+
+/// The largest deviation of a call from the middle of its range, in words.
+const toldTo = (rows) => { const rates = rows.map((row) => row.within_rate).filter((rate) => rate != null); return rates.length ? `A call is told to ± ${(Math.max(...rates) * 100).toFixed(1)} %.` : ""; };
+
 // ---- The two ranked lists -------------------------------------------------------------------------------------------
 
 const Evidence = ({ items }) => html`<div class="evidence">${items.filter(([, value]) => value != null && value !== "–" && value !== "").map(([label, value]) => html`<span>${label} <b>${value}</b></span>`)}</div>`;
@@ -271,7 +297,7 @@ function People({ view }) {
     <//>
     <${Section} title="New, returning, lost" lead="Of each week's people: first ever, active the week before as well, back after a pause, and gone since the week before.">
       <${Answered} state=${lifecycle}>${(rows) => html`<${Table} rows=${rows.slice().reverse()} columns=${[
-        ["Week of", (row) => html`${row.period_day}${row.is_open ? " …" : ""}`, "name"], ["New", (row) => count(row.new), "number"],
+        ["Week of", (row) => html`${row.period_day}${row.is_open ? " …" : ""}`, "name"], ["Active", (row) => count(row.active), "number"], ["New", (row) => count(row.new), "number"],
         ["Returning", (row) => count(row.returning), "number"], ["Resurrected", (row) => count(row.resurrected), "number"], ["Dormant", (row) => count(row.dormant), "number"],
       ]} />`}<//>
     <//>
@@ -333,6 +359,7 @@ const before = (view) => { const length = Date.parse(view.to) - Date.parse(view.
 
 const WINDOWS = [["1800000", "30 minutes"], ["3600000", "1 hour"], [`${DAY_MS}`, "1 day"], [`${7 * DAY_MS}`, "7 days"], [`${14 * DAY_MS}`, "14 days"], [`${30 * DAY_MS}`, "30 days"]];
 const ORDERS = [["ordered", "in this order"], ["strict", "one right after the other"], ["any", "in any order"]];
+const INTERVALS = [["", "no"], ["hour", "by hour"], ["day", "by day"], ["week", "by week"], ["month", "by month"]];
 const UNITS = [["user", "people"], ["session", "sessions"], ["tenant", "tenants"]];
 
 const Choice = ({ label, value, options, onChange }) => html`<label><span>${label}</span><select value=${value} onChange=${(event) => onChange(event.target.value)}>
@@ -350,10 +377,10 @@ function Funnel({ view }) {
     for (const row of objects(declared.answer)) funnels.set(row.funnel, [...(funnels.get(row.funnel) ?? []), `step:${row.step}`]);
   }
   const first = funnels.keys().next().value;
-  const start = { name: first, steps: funnels.get(first) ?? [], window: `${DAY_MS}`, order: "ordered", unit: "user", breakdown: "", compare: false };
+  const start = { name: first, steps: funnels.get(first) ?? [], window: `${DAY_MS}`, order: "ordered", unit: "user", breakdown: "", interval: "", compare: false };
   const loaded = kept.answer?.funnel && {
     ...start, name: "", steps: kept.answer.funnel.steps.map((step) => step.event ?? ""), window: `${kept.answer.funnel.window_ms ?? 14 * DAY_MS}`,
-    order: kept.answer.funnel.order ?? "ordered", unit: kept.answer.funnel.count_by ?? "user", breakdown: kept.answer.funnel.breakdown ?? "", compare: false,
+    order: kept.answer.funnel.order ?? "ordered", unit: kept.answer.funnel.count_by ?? "user", breakdown: kept.answer.funnel.breakdown ?? "", interval: kept.answer.funnel.interval ?? "", compare: false,
   };
   const asked = own ?? loaded ?? start;
   const change = (fields) => setOwn({ ...asked, ...fields });
@@ -361,7 +388,7 @@ function Funnel({ view }) {
   const steps = asked.steps.filter((step, index) => step !== "" || index < 2);
   const question = {
     steps: steps.map((event) => (event === "" ? {} : { event })), window_ms: Number(asked.window), order: asked.order, count_by: asked.unit,
-    ...(asked.breakdown && { breakdown: asked.breakdown, breakdown_limit: 5 }),
+    ...(asked.breakdown && { breakdown: asked.breakdown, breakdown_limit: 5 }), ...(asked.interval && { interval: asked.interval }),
   };
   const ready = steps.length >= 2 && (declared.answer || declared.problem) && (!named || kept.answer || kept.problem);
   const body = ready && JSON.stringify({
@@ -388,6 +415,7 @@ function Funnel({ view }) {
         <${Choice} label="Count" value=${asked.unit} options=${UNITS} onChange=${(unit) => change({ unit })} />
         <label><span>Split by</span><input list="keys" value=${asked.breakdown} placeholder="release, user:plan …" onChange=${(event) => change({ breakdown: event.target.value.trim() })} /></label>
         <datalist id="keys">${["release", "service.name", "gemba.tenant"].map((each) => html`<option value=${each}></option>`)}</datalist>
+        <${Choice} label="Over time" value=${asked.interval} options=${INTERVALS} onChange=${(interval) => change({ interval })} />
         <label class="check"><input type="checkbox" checked=${asked.compare} onChange=${(event) => change({ compare: event.target.checked })} /> <span>Compare with the time before</span></label>
         <${Save} view=${view} what="funnel" question=${{ funnel: question }} disabled=${!body} />
       </form>
@@ -399,6 +427,8 @@ function Funnel({ view }) {
       ${funnel.answer && html`<${Steps} steps=${funnel.answer.steps} who=${who} />`}
       ${funnel.answer && funnel.answer.steps[0].count === 0 && html`<div class="empty">Nobody entered this funnel in this range.</div>`}
     <//>
+    ${funnel.answer?.over_time.length > 0 && html`<${OverTime} periods=${funnel.answer.over_time} who=${who} />`}
+    ${funnel.answer && asked.unit === "user" && html`<${KeepPeople} view=${view} steps=${funnel.answer.steps} funnel=${{ ...question, from: view.from, to: view.to, tz: view.tz, ...(view.cohort && { cohort: view.cohort }) }} />`}
     ${funnel.answer?.comparison && html`<${Section} title="Compared with the time before" lead="Shares of those who entered and whose end is known, with the 95 % interval of the difference (Newcombe).">
       <${Table} rows=${funnel.answer.comparison.steps.slice(1)} columns=${[
         ["Step", (row) => bare(row.label), "name"], ["Before", (row) => percent(row.from_first.base.rate), "number"], ["Now", (row) => percent(row.from_first.head.rate), "number"],
@@ -411,6 +441,30 @@ function Funnel({ view }) {
         ...funnel.answer.steps.map((step, index) => [bare(step.label), (row) => html`${count(row.steps[index].count)} <small>${index ? percent(row.steps[index].rate_from_first) : ""}</small>`, "number"]),
       ]} /><//>`}
     <${Trust} states=${[funnel]} />`;
+}
+
+/// Conversion by the period in which people began; who still has time is told, since they can still convert.
+const OverTime = ({ periods, who }) => html`<${Section} id="over-time" title="Over time" lead="By the period in which they began, through to the last step whenever they got there. The rate of a period may rise while some still have time.">
+  <${Chart} times=${periods.map((period) => Date.parse(period.start) / 1000)} values=${periods.map((period) => period.rate == null ? null : period.rate * 100)} label="through, %" />
+  <${Table} rows=${periods.slice().reverse()} columns=${[
+    ["Beginning", (row) => row.start.slice(0, 16).replace("T", " "), "name"], [`Began, ${who}`, (row) => count(row.counts[0]), "number"], ["Through", (row) => count(row.counts.at(-1)), "number"],
+    ["Rate", (row) => percent(row.rate), "number"], ["Still have time", (row) => count(row.open.reduce((sum, open) => sum + open, 0)), "number"],
+  ]} /><//>`;
+
+/// Keeps the people of a funnel as a cohort, to ask other questions about them.
+function KeepPeople({ view, steps, funnel }) {
+  const [name, setName] = useState("");
+  const [at, setAt] = useState("reached:0");
+  const [state, setState] = useState({});
+  const options = steps.flatMap((step, index) => [[`reached:${index}`, `who reached ${bare(step.label)}`], ...(index < steps.length - 1 ? [[`step:${index}`, `who were lost after ${bare(step.label)}`]] : [])]);
+  const keep = () => { const [field, step] = at.split(":"); return call(view.key, `/api/v1/cohorts/${encodeURIComponent(name)}`, { method: "PUT", body: JSON.stringify({ funnel, [field]: Number(step) }) }).then((answer) => setState({ answer }), (problem) => setState({ problem })); };
+  return html`<${Section} title="Keep these people" lead="As a cohort that every page can be narrowed to.">
+    <form class="builder" onSubmit=${(event) => { event.preventDefault(); keep(); }}>
+      <label><span>Cohort</span><input value=${name} placeholder="gave-up-at-payment" onInput=${(event) => { setName(event.target.value.trim()); setState({}); }} /></label>
+      <${Choice} label="of people" value=${at} options=${options} onChange=${setAt} />
+      <button class="primary" disabled=${!name}>Keep</button>
+      <span role="status">${state.answer && `${count(state.answer.members)} people, version ${state.answer.version}.`}${state.problem && html`<${Problem} problem=${state.problem} />`}</span>
+    </form><//>`;
 }
 
 const bare = (label) => label.replace(/^step:/, "");
@@ -464,7 +518,8 @@ function Saved({ view }) {
       ${!answer.answer && !answer.problem && html`<div class="empty" aria-busy="true">Asking …</div>`}
       ${answer.answer?.steps && html`<${Steps} steps=${answer.answer.steps} who="units" />`}
       ${answer.answer?.rows && html`<${Table} rows=${objects(answer.answer).slice(0, 100)} columns=${answer.answer.columns.map((column) => [column.name, (row) => cell(row[column.name]), typeof answer.answer.rows[0]?.[0] === "number" ? "number" : ""])} />`}
-      ${answer.answer && html`<p class="lead">As of ${answer.answer.as_of}.</p>`}
+      ${answer.answer?.over_time?.length > 0 && html`<${OverTime} periods=${answer.answer.over_time} who="units" />`}
+      ${answer.answer && html`<p class="lead">As of ${answer.answer.as_of}. <button type="button" onClick=${() => download(view.key, shown)}>Download as CSV</button></p>`}
     <//>`}
     <${Section} title="Cohorts" lead="Groups of people, chosen once, that other pages can be narrowed to. Made from ids, from what people did, or from those lost at a funnel's step.">
       ${cohorts.problem && html`<${Problem} problem=${cohorts.problem} />`}
@@ -477,6 +532,11 @@ function Saved({ view }) {
     <//>
     <${Trust} states=${[answer]} />`;
 }
+
+/// The answer of a saved question as a file.
+const download = (key, name) => fetch(`/api/v1/saved/${encodeURIComponent(name)}/answer?format=csv`, { headers: { authorization: `Bearer ${key}` } })
+  .then(async (response) => { if (!response.ok) throw new ApiProblem(response.status, await response.json().catch(() => null)); return response.blob(); })
+  .then((blob) => { const link = document.createElement("a"); link.href = URL.createObjectURL(blob); link.download = `${name}.csv`; link.click(); URL.revokeObjectURL(link.href); }, (problem) => alert(problem.message));
 
 const cell = (value) => value == null ? "–" : Array.isArray(value) ? value.join(", ") : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(3) : `${value}`;
 
@@ -501,6 +561,7 @@ function NewCohort({ view, onMade }) {
 function QueryDetail({ view, fingerprint }) {
   const time = useQuery(view, "query_over_time", { fingerprint, period: Date.parse(view.to) - Date.parse(view.from) <= 2 * DAY_MS ? "hour" : "day" });
   const detail = useQuery(view, "query_detail", { fingerprint });
+  const latency = useQuery(view, "query_latency", { fingerprint });
   const slow = useQuery(view, "slow_queries", { limit: "10000" });
   const known = slow.answer && objects(slow.answer).find((row) => row.fingerprint === fingerprint);
   const titles = { release: "Releases", feature: "Features", route: "Routes", code: "Code lines", error: "Errors" };
@@ -514,6 +575,7 @@ function QueryDetail({ view, fingerprint }) {
       <${Section} title="95th percentile, ms" lead="± 1.1 %, by period."><${Chart} times=${rows.map((row) => Date.parse(row.period) / 1000)} values=${rows.map((row) => row.duration_ms_p95)} label="95th percentile in ms" /><//>
       <${Section} title="Calls" lead="By period."><${Chart} times=${rows.map((row) => Date.parse(row.period) / 1000)} values=${rows.map((row) => row.calls)} label="calls" /><//>
     </div>`}<//>
+    <${Answered} state=${latency}>${(rows) => rows.length > 0 && html`<${Section} id="latency" title="How long calls take" lead=${`Calls by duration, each doubling as wide. ${toldTo(rows)}`}><${Latency} rows=${rows} /><//>`}<//>
     <${Answered} state=${detail}>${(rows) => html`<div class="pair">${Object.entries(titles).map(([part, title]) => {
       const parts = rows.filter((row) => row.part === part && (row.value !== "" || part !== "error"));
       return parts.length > 0 && html`<${Section} title=${title}><${Table} rows=${parts} columns=${[
@@ -521,7 +583,7 @@ function QueryDetail({ view, fingerprint }) {
         ["Time", (row) => html`${duration(row.duration_ms_total)}<${Bar} share=${row.share} bad />`, "number"], ["Average", (row) => duration(row.duration_ms_avg), "number"],
       ]} /><//>`;
     })}</div>`}<//>
-    <${Trust} states=${[time, detail, slow]} />`;
+    <${Trust} states=${[time, latency, detail, slow]} />`;
 }
 
 function Queries({ view }) {

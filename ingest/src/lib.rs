@@ -13,6 +13,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod freshness;
+mod funnel_table;
 pub mod http;
 pub mod identity;
 pub mod log;

@@ -18,7 +18,7 @@ use crate::http::{self, App, Listener, acts};
 use crate::log::LogError;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
-use crate::store::{Client, StoreConfig, StoreError, removals};
+use crate::store::{Client, StoreConfig, StoreError, own, removals};
 use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -233,6 +233,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     };
     let (store, engine) = connect(&config).await?;
     let control = Arc::new(prepare(&config.data, &store).await?);
+    own::check(&store, &catalog, clock::now_ms()).await.map_err(ServeError::Queries)?;
     let pipeline = Pipeline::start(pipeline_config(&config), store.clone(), control.id_hasher().clone());
     let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
     let app = Arc::new(App::new(&config, control, pipeline, store, engine, catalog));

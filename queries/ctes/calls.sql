@@ -22,11 +22,11 @@
             AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
             AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
     ),
-    -- Deltas as they came, and of each cumulative stream what was added within the time looked at.
-    points AS
+    -- Points that say what was added since the one before.
+    deltas AS
     (
         SELECT
-            fingerprint, service, release, system, feature, route, code, error_type, toString(source) AS origin,
+            fingerprint, service, release, system, feature, route, code, error_type, toString(source) AS origin, time,
             count AS calls, sum_ns, max_ns, buckets, bounds, bound_counts
         FROM query_histograms WHERE project = {project:UInt32}
             AND temporality = 'delta'
@@ -34,6 +34,14 @@
                 OR (if(instance = 0, resource, instance), system) NOT IN (named_by_spans))
             AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
             AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+    ),
+    -- Those, and of each cumulative stream what was added within the time looked at.
+    points AS
+    (
+        SELECT
+            fingerprint, service, release, system, feature, route, code, error_type, origin,
+            calls, sum_ns, max_ns, buckets, bounds, bound_counts
+        FROM deltas
         UNION ALL
         SELECT
             fingerprint, service, release, system, feature, route, code, error_type, origin,
@@ -115,7 +123,8 @@
             s.code AS code,
             if(s.unit = 0, r.unit, s.unit) AS unit,
             if(s.session = 0, r.session, s.session) AS session,
-            s.trace_id AS trace_id, s.failed AS failed, s.duration_ns AS duration_ns, toFloat64(s.weight) AS weight
+            s.trace_id AS trace_id, s.failed AS failed, s.duration_ns AS duration_ns, toFloat64(s.weight) AS weight,
+            s.time AS time
         FROM
         (
             SELECT q.*
@@ -136,14 +145,16 @@
         ASOF LEFT JOIN served AS r ON s.trace_id = r.trace_id AND s.service = r.service AND s.time >= r.time
     ),
     -- How many calls took between low and high nanoseconds. A bucket of scale 6 is 1.09 % wide; an explicit one is as
-    -- wide as its sender made it, the last one up to the longest call; a span is exact to 6 digits.
+    -- wide as its sender made it, the last one up to the longest call; a span is exact to 6 digits. The number is that of
+    -- the bucket of scale 6 (-2147483648: no time at all), none where the sender made the bounds.
     ranges AS
     (
         SELECT
             fingerprint, service, release,
             if(bucket = -2147483648, 0, exp2(bucket / 64) * 1e9) AS low,
             if(bucket = -2147483648, 0, exp2((bucket + 1) / 64) * 1e9) AS high,
-            toFloat64(n) AS calls
+            toFloat64(n) AS calls,
+            toNullable(toInt32(bucket)) AS number
         FROM
         (
             SELECT fingerprint, service, release, sumMap(p.buckets) AS merged
@@ -156,7 +167,8 @@
             fingerprint, service, release,
             lower_bound * 1e9 AS low,
             greatest(lower_bound, upper_bound) * 1e9 AS high,
-            toFloat64(n) AS calls
+            toFloat64(n) AS calls,
+            CAST(NULL, 'Nullable(Int32)') AS number
         FROM
         (
             SELECT
@@ -177,7 +189,8 @@
             fingerprint, service, release,
             toFloat64(round(duration_ns, toInt8(5 - floor(log10(greatest(duration_ns, 1)))))) AS low,
             low AS high,
-            sum(s.weight) AS calls
+            sum(s.weight) AS calls,
+            toNullable(if(low = 0, toInt32(-2147483648), toInt32(ceil(log2(low / 1e9) * 64) - 1))) AS number
         FROM spans AS s
         GROUP BY fingerprint, service, release, low
     )

@@ -14,31 +14,23 @@
 -- column duration_ms_p95: ms | 95th percentile | ± 1.1 %
 -- column duration_ms_max: ms | longest | exact
 -- caveats: Metrics that are sent as running totals, or with bounds of their own, are left out; slow_queries has them. A point
---   belongs to the period its interval ends in.
+--   belongs to the period its interval ends in. What counts is what counts in slow_queries: a process that sends metrics
+--   which name its queries is counted by them, and a query that several instrumentations saw in a trace once.
+-- ctes: calls
 WITH
     reinterpretAsUInt64(reverse(unhex({fingerprint:String}))) AS wanted,
-    counted AS
-    (
-        SELECT time, count AS calls, sum_ns, max_ns, buckets, if(instance = 0, resource, instance) AS process, system, namespace
-        FROM query_histograms WHERE project = {project:UInt32}
-            AND fingerprint = wanted AND temporality = 'delta' AND empty(bounds)
-            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
-            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
-    ),
     moments AS
     (
-        SELECT toDateTime64(time, 3, 'UTC') AS at, toFloat64(c.calls) AS calls, c.sum_ns AS sum_ns, c.max_ns AS max_ns, c.buckets AS buckets
-        FROM counted AS c
+        SELECT toDateTime64(time, 3, 'UTC') AS at, toFloat64(d.calls) AS calls, d.sum_ns AS sum_ns, d.max_ns AS max_ns, d.buckets AS buckets
+        FROM deltas AS d
+        WHERE fingerprint = wanted AND empty(bounds)
         UNION ALL
         SELECT
-            toDateTime64(time, 3, 'UTC') AS at, toFloat64(weight) AS calls, duration_ns * toFloat64(weight) AS sum_ns,
-            toFloat64(duration_ns) AS max_ns,
-            CAST(map(toInt32(ceil(log2(greatest(duration_ns, 1) / 1e9) * 64) - 1), toUInt64(round(weight))), 'Map(Int32, UInt64)') AS buckets
-        FROM query_samples WHERE project = {project:UInt32}
-            AND fingerprint = wanted AND source = 'span'
-            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
-            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
-            AND (if(instance = 0, resource, instance), system, namespace) NOT IN (SELECT process, system, namespace FROM counted)
+            toDateTime64(time, 3, 'UTC') AS at, s.weight AS calls, s.duration_ns * s.weight AS sum_ns,
+            toFloat64(s.duration_ns) AS max_ns,
+            CAST(map(toInt32(ceil(log2(greatest(s.duration_ns, 1) / 1e9) * 64) - 1), toUInt64(round(s.weight))), 'Map(Int32, UInt64)') AS buckets
+        FROM spans AS s
+        WHERE fingerprint = wanted
     ),
     by_period AS
     (

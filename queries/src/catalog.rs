@@ -3,7 +3,7 @@
 //! In: files, then names and values. Out: [`BoundQuery`]. Everything that can be wrong with a file is found here, when
 //! the catalogue is built, with file and line; what can be wrong with a value is a [`ParamError`].
 
-use crate::ctes;
+use crate::ctes::{self, Lines};
 use crate::error::{CatalogError, ParamError, Problem};
 use crate::funnel;
 use crate::header::{self, Entry, Header};
@@ -50,6 +50,8 @@ pub struct Catalog {
 pub struct Query {
     /// Its name, unique in the catalogue: the file name without `.sql`.
     pub name: String,
+    /// The file it was read from: a path as given, or `FOLDER/NAME.sql` of a built-in one.
+    pub file: String,
     /// Its purpose: one of [`FOLDERS`], or [`OWN_FOLDER`].
     pub folder: String,
     /// A few words.
@@ -69,6 +71,7 @@ pub struct Query {
     /// The statement, without the header, beginning with SELECT or WITH. Where the engine is not ClickHouse it only
     /// declares the types of parameters and columns and answers no row.
     pub sql: String,
+    lines: Lines,
 }
 
 /// Who computes the answer of a saved query.
@@ -80,15 +83,18 @@ pub enum Engine {
     Funnel,
     /// Two funnels and whether they differ by more than chance: `engine: funnel_comparison`.
     FunnelComparison,
+    /// A funnel period by period: `engine: funnel_over_time`.
+    FunnelOverTime,
     /// Trends and formulas over them: `engine: trends`. See [`crate::trends`].
     Trends,
 }
 
 impl Engine {
     /// The engines that are not ClickHouse: word in the header, the parameters each understands.
-    const OTHERS: [(&str, Self, &[&str]); 3] = [
+    const OTHERS: [(&str, Self, &[&str]); 4] = [
         ("funnel", Self::Funnel, &funnel::saved::PARAMS),
         ("funnel_comparison", Self::FunnelComparison, &funnel::saved::COMPARISON_PARAMS),
+        ("funnel_over_time", Self::FunnelOverTime, &funnel::saved::OVER_TIME_PARAMS),
         ("trends", Self::Trends, &trends::PARAMS),
     ];
 
@@ -196,7 +202,7 @@ impl Catalog {
         if let Some(taken) = self.queries.get(name) {
             return Err(at((1, Problem::Taken(name.to_owned(), taken.folder.clone()))));
         }
-        let query = Query::read(folder, name, text).map_err(at)?;
+        let query = Query::read(file, folder, name, text).map_err(at)?;
         self.queries.insert(name.to_owned(), query);
         Ok(())
     }
@@ -214,7 +220,7 @@ impl Catalog {
 
 impl Query {
     /// Reads a file; an error carries its line.
-    fn read(folder: &str, name: &str, text: &str) -> Result<Self, (usize, Problem)> {
+    fn read(file: &str, folder: &str, name: &str, text: &str) -> Result<Self, (usize, Problem)> {
         if text.len() > MAX_FILE_BYTES {
             return Err((1, Problem::TooLarge(MAX_FILE_BYTES)));
         }
@@ -222,7 +228,7 @@ impl Query {
         let assembled = ctes::assemble(&header, text)?;
         let mut tokens = tokens(&assembled.sql);
         for token in &mut tokens {
-            token.line = assembled.line(token.line);
+            token.line = assembled.lines.of(token.line);
         }
         check_statement(&tokens, header.lines)?;
         check_tables(&tokens)?;
@@ -232,6 +238,7 @@ impl Query {
         let Header { title, question, grain, caveats, .. } = header;
         Ok(Self {
             name: name.to_owned(),
+            file: file.to_owned(),
             folder: folder.to_owned(),
             title,
             question,
@@ -241,7 +248,34 @@ impl Query {
             caveats,
             engine,
             sql: assembled.sql,
+            lines: assembled.lines,
         })
+    }
+
+    /// What is wrong with the statement, found by whoever runs it at a line of it, from 1; told of the file it came from.
+    pub fn fault(&self, line: usize, problem: Problem) -> CatalogError {
+        CatalogError::File { file: self.file.clone(), line: self.lines.of(line), problem }
+    }
+
+    /// Checks the names of the columns that the statement answers against the header.
+    ///
+    /// # Errors
+    /// [`Problem::Columns`], at the first line of the statement.
+    pub fn check_columns(&self, answered: &[&str]) -> Result<(), CatalogError> {
+        let named: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        if named == answered {
+            return Ok(());
+        }
+        Err(self.fault(1, Problem::Columns(named.join(", "), answered.join(", "))))
+    }
+
+    /// The statement with some value for every parameter, to be looked at and not to be asked.
+    ///
+    /// # Errors
+    /// [`ParamError`] where a default does not fit.
+    pub fn example(&self, server: &ServerParams) -> Result<BoundQuery, ParamError> {
+        let needed = self.params.iter().filter(|param| param.default.is_none());
+        self.bind(&needed.map(|param| (param.name.clone(), param.example())).collect(), server)
     }
 
     /// Whether the answer holds what is pending in the server, and so must not be asked while an insert is half done.

@@ -14,6 +14,13 @@ const CTES: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/ctes.rs"
 pub(crate) struct Assembled {
     /// The statement.
     pub(crate) sql: String,
+    /// Where its lines come from.
+    pub(crate) lines: Lines,
+}
+
+/// Which line of a file each line of its statement comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lines {
     /// The line of the header that asks for them.
     asked: usize,
     /// How many lines of the file stand before the statement's first.
@@ -22,9 +29,9 @@ pub(crate) struct Assembled {
     shared: (usize, usize),
 }
 
-impl Assembled {
+impl Lines {
     /// The line of the file that a line of the statement comes from, both from 1; for a shared expression the line that asks for it.
-    pub(crate) fn line(&self, line: usize) -> usize {
+    pub(crate) fn of(&self, line: usize) -> usize {
         let (first, behind) = self.shared;
         match line {
             _ if line < first => line + self.skipped,
@@ -41,7 +48,8 @@ pub(crate) fn assemble(header: &Header<'_>, text: &str) -> Result<Assembled, (us
     let mut lines: Vec<&str> = text.lines().skip(skipped).collect();
     let Some((asked, names)) = &header.ctes else {
         let sql = lines.join("\n").trim_end().to_owned();
-        return Ok(Assembled { sql, asked: 0, skipped, shared: (usize::MAX, usize::MAX) });
+        let lines = Lines { asked: 0, skipped, shared: (usize::MAX, usize::MAX) };
+        return Ok(Assembled { sql, lines });
     };
     let mut shared: Vec<&str> = Vec::new();
     for name in names.split(',').map(str::trim) {
@@ -66,5 +74,5 @@ pub(crate) fn assemble(header: &Header<'_>, text: &str) -> Result<Assembled, (us
     lines.insert(place, &shared);
     let sql = lines.join("\n").trim_end().to_owned();
     let range = (place + 1, place + 1 + shared.lines().count());
-    Ok(Assembled { sql, asked: *asked, skipped, shared: range })
+    Ok(Assembled { sql, lines: Lines { asked: *asked, skipped, shared: range } })
 }

@@ -100,6 +100,12 @@ pub enum Problem {
     /// The body reads something that is no table of Gemba, no common table expression and no harmless function.
     #[error("{0} is no table of Gemba; known: {1}")]
     UnknownTable(String, String),
+    /// ClickHouse cannot make sense of the statement.
+    #[error("clickhouse refuses the statement: {0}")]
+    Refused(String),
+    /// The columns of the header are not those of the answer.
+    #[error("the header names the columns {0}, the statement answers {1}; both must be the same in the same order")]
+    Columns(String, String),
     /// A table is read without a filter by project.
     #[error(
         "table {0} must be read as FROM {0} [FINAL] [AS alias] WHERE project = {{project:UInt32}} [AND ..], with any \

@@ -120,6 +120,19 @@ impl Param {
         Some(Self { name, kind, meaning, default: Some(default.to_owned()), allowed })
     }
 
+    /// Some value it takes.
+    pub(crate) fn example(&self) -> String {
+        match (&self.allowed, self.kind) {
+            (Allowed::OneOf(words), _) => words.first().cloned().unwrap_or_default(),
+            (Allowed::Numbers(low, _), _) => low.to_string(),
+            (Allowed::TimeZone, _) => "UTC".to_owned(),
+            (_, Kind::Time) => "now".to_owned(),
+            (_, Kind::Bool) => "true".to_owned(),
+            (_, Kind::Unsigned(_) | Kind::Signed | Kind::Float) => "1".to_owned(),
+            (_, Kind::Text) => "x".to_owned(),
+        }
+    }
+
     /// The text ClickHouse reads for the value `given`.
     ///
     /// `now` is what `now` means, `tz` the zone a date without one is in.

@@ -26,7 +26,7 @@
 -- column time_to_finish_ms_p50: ms | median time of the completed ones, by nearest rank | exact
 -- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose
 --   process died stay open.
--- ctes: links, attempts
+-- ctes: links, attempt_events_of_release, attempts
 WITH
     by_unit AS
     (

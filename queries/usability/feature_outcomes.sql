@@ -17,7 +17,7 @@
 -- column time_to_end_ms_p90: ms | 90th percentile of it, by nearest rank | exact
 -- caveats: Completed means ended as the user wanted, so its time is the time to finish. feature_completion has the same as
 --   one row a feature.
--- ctes: links, attempts
+-- ctes: links, attempt_events_of_release, attempts
 WITH
     resolved AS
     (

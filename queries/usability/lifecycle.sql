@@ -6,6 +6,7 @@
 -- param tz
 -- param period: length of a period; weeks begin on Monday | default week | one of day, week, month
 -- column period_day: date | first day of the period | exact
+-- column active: count | people active in this period: new, returning and resurrected | exact
 -- column new: count | people whose first activity ever is in this period | exact
 -- column returning: count | people active in this period and in the one before | exact
 -- column resurrected: count | people active in this period, not in the one before, and before that | exact
@@ -76,6 +77,7 @@ WITH
     )
 SELECT
     day AS period_day,
+    new + returning + resurrected AS active,
     sum(c.new) AS new,
     sum(c.returning) AS returning,
     sum(c.resurrected) AS resurrected,

@@ -36,35 +36,18 @@
 --   the other steps; with fewer than three of a kind both; with fewer than three of both everything, and nothing is
 --   named with fewer than three in all. To be named, excess_low must reach min_excess and twice the
 --   spread (1.48 x the median absolute deviation) of the comparable rates.
--- ctes: links, funnel_levels, normal
+-- ctes: links, attempt_events, attempts, funnel_levels, normal
 WITH
     (toFloat64({to:DateTime64(3, 'UTC')}) - toFloat64({from:DateTime64(3, 'UTC')})) / 604800 AS weeks,
-    attempts AS
+    -- Attempts whose end is known. Neither finished nor unfinished: still open, stopped with its process, or dropped at
+    -- once by a fault in the application's code.
+    known AS
     (
-        SELECT
-            e.name AS name,
-            e.attempt AS attempt,
-            argMin(e.unit, (e.kind, e.time)) AS unit,
-            if(countIf(e.kind = 'started') > 0,
-                minIf(e.time, e.kind = 'started'),
-                min(e.time - toIntervalMillisecond(intDiv(e.duration_ns, 1000000)))) AS begun_at,
-            countIf(e.kind = 'ended') > 0 AS has_end,
-            toString(argMinIf(e.outcome, e.time, e.kind = 'ended')) AS outcome,
-            argMinIf(e.outcome_reason, e.time, e.kind = 'ended') AS reason,
-            argMinIf(e.duration_ns, e.time, e.kind = 'ended') AS duration_ns,
-            argMinIf(e.error_type, e.time, e.kind = 'ended') AS error
-        FROM events AS e WHERE project = {project:UInt32}
-            AND e.kind IN ('started', 'ended')
-            AND e.day >= toDate({from:DateTime64(3, 'UTC')} - toIntervalSecond(1))
-            AND e.time >= {from:DateTime64(3, 'UTC')} - toIntervalSecond(1)
-            AND (e.kind = 'ended' OR e.time < {to:DateTime64(3, 'UTC')})
-        GROUP BY name, attempt
-        HAVING begun_at >= {from:DateTime64(3, 'UTC')} AND begun_at < {to:DateTime64(3, 'UTC')}
-            -- Neither finished nor unfinished: still open, stopped with its process, or dropped at once by a fault in the
-            -- application's code.
-            AND (has_end OR begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30))
-            AND NOT (outcome = 'cancelled' AND reason = 'shutdown')
-            AND NOT (outcome = 'abandoned' AND reason = 'ignored')
+        SELECT name, attempt, unit, has_end, toString(t.outcome) AS outcome, duration_ns, error
+        FROM attempts AS t
+        WHERE (has_end OR begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30))
+            AND NOT (has_end AND t.outcome = 'cancelled' AND reason = 'shutdown')
+            AND NOT (has_end AND t.outcome = 'abandoned' AND reason = 'ignored')
     ),
     by_unit AS
     (
@@ -81,7 +64,7 @@ WITH
             countIf(has_end AND a.duration_ns >= 2000000000) AS long_ends,
             groupArrayIf(error, error != '') AS errors,
             groupArrayIf(a.duration_ns, has_end AND outcome != 'completed') AS durations_ns
-        FROM attempts AS a
+        FROM known AS a
         GROUP BY name, unit, nobody
     ),
     by_person AS

@@ -145,7 +145,10 @@ fn keep_questions(address: &str, key: &str) {
         &["query", "--saved", "kept-usage", "kind=feature"],
         &["funnel", "step:checkout.cart", "step:checkout.done", "--save", "kept-funnel", "--interval", "day"],
         &["query", "--saved", "kept-funnel"],
+        &["query", "--saved", "kept-funnel", "--format", "csv"],
         &["cohort", "put", "kept-people", "--request", request],
+        &["cohort", "put", "kept-buyers", "--funnel", "kept-funnel", "--reached", "1"],
+        &["cohort", "put", "kept-lost", "--funnel", "kept-funnel", "--lost", "0"],
         &["funnel", "step:checkout.cart", "step:checkout.done", "--cohort", "kept-people", "--dropped", "0"],
         &["query", "feature_usage", "cohort=kept-people"],
         &["cohort", "list"],
@@ -219,8 +222,16 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_answers() {
         ("saved", vec!["kept-usage".to_owned(), "kept-funnel".to_owned(), "kept-people".to_owned()]),
         ("funnel&saved=kept-funnel", vec!["checkout.cart".to_owned(), "checkout.done".to_owned()]),
         (
+            "funnel&saved=kept-funnel",
+            vec!["id=\"over-time\"".to_owned(), "Still have time".to_owned(), "Keep these people".to_owned()],
+        ),
+        (
             detail.as_str(),
             ["Median time", "Code lines", "Releases", "2.0.0", "database.rs:"].map(str::to_owned).to_vec(),
+        ),
+        (
+            detail.as_str(),
+            vec!["id=\"latency\"".to_owned(), "A call is told to ± 4.3 %".to_owned(), "class=\"ticks\"".to_owned()],
         ),
     ] {
         for text in shown {

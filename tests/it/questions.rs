@@ -153,6 +153,79 @@ async fn a_saved_question_has_versions_and_is_answered_as_it_was_known_at_an_ins
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_funnel_is_answered_in_every_format_also_saved_and_over_time() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    people(&shop).await;
+    let funnel = |more: Value| {
+        let mut asked = json!({"steps": [{"event": "look"}, {"event": "pay"}], "from": "2026-03-02", "to": "2026-03-04",
+            "window_ms": 3_600_000, "tz": "Asia/Kathmandu"});
+        for (key, value) in more.as_object().unwrap() {
+            asked[key] = value.clone();
+        }
+        asked
+    };
+    let lines = |answer: Answer| -> Vec<String> {
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        String::from_utf8(answer.body.to_vec()).unwrap().lines().map(str::to_owned).collect()
+    };
+    for (name, more, expected) in [
+        (
+            "steps",
+            json!({}),
+            [
+                "step,event,count,rate_from_first,rate_from_previous,lost,open,time_from_previous_ms_avg,\
+                 time_from_previous_ms_p50,time_from_previous_ms_p90",
+                "0,look,3,1.0,1.0,2,0,,,",
+            ],
+        ),
+        (
+            // A day there begins at 18:15 of the day before.
+            "over-time",
+            json!({"interval": "day"}),
+            [
+                "period,local_time,step,label,count,rate_from_first,lost,open",
+                "2026-03-01T18:15:00Z,2026-03-02 00:00,0,look,3,1.0,2,0",
+            ],
+        ),
+        (
+            "still-open",
+            json!({"interval": "day", "as_of": "2026-03-02T10:30:00Z"}),
+            [
+                "period,local_time,step,label,count,rate_from_first,lost,open",
+                "2026-03-01T18:15:00Z,2026-03-02 00:00,0,look,3,1.0,0,2",
+            ],
+        ),
+        (
+            "split",
+            json!({"breakdown": "user:plan"}),
+            [
+                "group,value,step,event,count,rate_from_first,rate_from_previous,lost,open,time_from_previous_ms_avg,\
+                 time_from_previous_ms_p50,time_from_previous_ms_p90",
+                "value,free,0,look,1,1.0,1.0,1,0,,,",
+            ],
+        ),
+    ] {
+        let asked = funnel(more);
+        let posted = request(&shop, Method::POST, "/api/v1/funnel?format=csv", &shop.read_key, &asked).await;
+        assert_eq!(posted.headers["content-type"], "text/csv; charset=utf-8");
+        let posted = lines(posted);
+        assert_eq!(posted[..2], expected, "{name}");
+        put(&shop, &format!("/api/v1/saved/{name}"), &json!({"funnel": asked})).await;
+        assert_eq!(lines(shop.get(&format!("/api/v1/saved/{name}/answer?format=csv")).await), posted, "{name}");
+        let objects = lines(shop.get(&format!("/api/v1/saved/{name}/answer?format=ndjson")).await);
+        assert_eq!(objects.len() + 1, posted.len(), "{name}");
+        assert!(objects.iter().all(|line| serde_json::from_str::<Value>(line).unwrap()["count"].is_u64()));
+        let table = lines(shop.get(&format!("/api/v1/saved/{name}/answer?format=table")).await);
+        assert!(table[0].contains("count"), "{table:?}");
+    }
+    for path in ["/api/v1/funnel?format=xml", "/api/v1/funnel?colour=red"] {
+        let answer = request(&shop, Method::POST, path, &shop.read_key, &funnel(json!({}))).await;
+        assert!(said(&answer).1.contains(["xml", "colour"][usize::from(path.ends_with("red"))]), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_asked_is_not_saved() {
     let server = Server::start().await;
     let shop = Project::default_of(server.running.url(), &server.keys);
@@ -203,6 +276,12 @@ async fn a_cohort_narrows_funnels_and_questions_about_people_and_holds_no_ids() 
     let funnel = json!({"steps": steps, "from": "2026-03-01", "to": "2026-04-01", "window_ms": 86_400_000});
     let lost = put(&shop, "/api/v1/cohorts/lost", &json!({"funnel": funnel, "step": 0})).await;
     assert_eq!(lost["members"], 2);
+    // Who reached a step went on or did not.
+    for (step, members) in [(0, 3), (1, 1)] {
+        let reached = put(&shop, "/api/v1/cohorts/reached", &json!({"funnel": funnel, "reached": step})).await;
+        assert_eq!((&reached["members"], &reached["chosen_by"]["reached"]), (&json!(members), &json!(step)));
+    }
+    assert_eq!(lookers(&shop, "cohort=reached").await, 1);
 
     let mut asked = funnel.clone();
     asked["cohort"] = json!("lost");
@@ -253,6 +332,12 @@ async fn mistakes_in_a_cohort_name_the_field() {
         (json!({"users": ["a"], "funnel": funnel}), "request"),
         (json!({"funnel": funnel}), "step"),
         (json!({"funnel": funnel, "step": 1}), "step"),
+        (json!({"funnel": funnel, "step": "0"}), "step"),
+        (json!({"funnel": funnel, "reached": 2}), "reached"),
+        (json!({"funnel": funnel, "reached": -1}), "reached"),
+        (json!({"funnel": funnel, "reached": 0, "step": 0}), "reached"),
+        (json!({"reached": 0}), "reached"),
+        (json!({"users": ["a"], "step": 0}), "step"),
         (json!({"funnel": {"steps": [{}], "window_ms": 1}, "step": 0}), "steps"),
         (json!({"did": {"event": "a", "at_least": -1}}), "did.at_least"),
         (json!({"did": {"event": "a", "at_least": 3, "at_most": 2}}), "did.at_least"),
@@ -376,6 +461,29 @@ async fn properties_and_variants_filter_and_split_wherever_people_are_asked() {
         (cell(&trend, ("value", "pro"), "result"), cell(&trend, ("group", "missing"), "result")),
         (json!(1.0), json!(1.0))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_from_sampled_rows_says_for_how_many_one_stands_and_how_exact_its_columns_are() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let store = &server.running.app().store;
+    // Two foreign spans, of which one stands for four calls.
+    let spans = "INSERT INTO query_samples (project, fingerprint, day, time, duration_ns, source, weight, system, instance) \
+                 VALUES (1, 7, '2026-03-02', '2026-03-02 10:00:00', 1000000, 'span', 4, 'mysql', 2), \
+                 (1, 7, '2026-03-02', '2026-03-02 10:00:00', 1000000, 'span', 1, 'mysql', 2)";
+    store.execute(spans).await.unwrap();
+    let slow = get(&shop, &format!("/api/v1/queries/slow_queries?{RANGE}")).await;
+    assert_eq!(slow["sampling_weight"], 4.0);
+    let place = |name: &str| slow["columns"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    assert_eq!(
+        (&place("calls")["error_percent"], &place("duration_ms_p95")["error_percent"]),
+        (&json!("0"), &json!("0.55"))
+    );
+    let latency = get(&shop, &format!("/api/v1/queries/query_latency?{RANGE}&fingerprint=0000000000000007")).await;
+    assert_eq!((&latency["rows"][0][2], &latency["sampling_weight"]), (&json!(5), &json!(4.0)));
+    let people = get(&shop, &format!("/api/v1/queries/feature_usage?{RANGE}")).await;
+    assert_eq!(people["sampling_weight"], Value::Null, "what was counted one by one is not sampled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,42 @@ async fn the_first_start_writes_credentials_for_their_owner_only_and_later_start
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_query_of_ones_own_is_looked_at_before_the_server_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let queries = tempfile::tempdir().unwrap();
+    let file = queries.path().join("ours.sql");
+    let head = "-- title: Ours\n-- question: How many?\n-- grain: one row\n-- param event: which | at most 256 bytes\n\
+                -- column uses: count | uses | exact\n";
+    let read = "FROM events WHERE project = {project:UInt32} AND name = {event:String}";
+    for (body, told) in [
+        (
+            format!("SELECT\n    count() AS uses\n{read} AND\n    AND 1"),
+            ":9: clickhouse refuses the statement: Syntax error",
+        ),
+        (format!("SELECT count(colour) AS uses {read}"), ":6: clickhouse refuses the statement: Unknown expression"),
+        (format!("SELECT count() AS used {read}"), ":6: the header names the columns uses, the statement answers used"),
+        ("SELECT count() AS uses FROM events".to_owned(), ":6: table events must be read as FROM events"),
+    ] {
+        std::fs::write(&file, format!("{head}{body}\n")).unwrap();
+        let arguments = ["--queries", queries.path().to_str().unwrap()];
+        let output = serve_command(folder.path(), &arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{body}");
+        let talk = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            talk.contains(&format!("{}{told}", file.display())) && talk.contains("\nhint: mend the file"),
+            "{talk}"
+        );
+    }
+    std::fs::write(&file, format!("{head}SELECT count() AS uses {read}\n")).unwrap();
+    let server = Process::start(folder.path(), &["--queries", queries.path().to_str().unwrap()]);
+    let keys = Keys::of(folder.path());
+    let url = format!("{}/api/v1/queries/ours?event=a", server.url);
+    let answer = send(bare("GET", &url, Some(&keys.read))).await;
+    assert_eq!(answer.json()["rows"], serde_json::json!([[0]]));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_serve_on_the_same_folder_is_refused_and_names_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let first = Process::start(folder.path(), &[]);

@@ -1,12 +1,9 @@
 //! `gemba funnel`: asks a funnel of a running server.
 
 use super::Failure;
-use super::query::{ReaderArgs, read_back};
-use crate::answer::{Answer, AnswerColumn, Format, Trust};
-use gemba_queries::funnel::StepAnswer;
-use gemba_queries::funnel::compare::StepComparison;
-use gemba_queries::funnel::saved;
-use serde::Deserialize;
+use super::query::{ReaderArgs, unreadable};
+use crate::answer::{Answer, Format};
+use crate::funnel_table;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::process::ExitCode;
@@ -66,54 +63,6 @@ pub(super) struct FunnelArgs {
     reader: ReaderArgs,
 }
 
-/// The parts of the server's answer that tables show.
-#[derive(Deserialize)]
-struct FunnelAnswer {
-    steps: Vec<StepAnswer>,
-    #[serde(default)]
-    breakdown: Vec<Group>,
-    #[serde(default)]
-    over_time: Vec<Period>,
-    dropped: Option<Vec<Dropped>>,
-    comparison: Option<Comparison>,
-    #[serde(flatten)]
-    trust: Trust,
-}
-
-#[derive(Deserialize)]
-struct Group {
-    value: Value,
-    steps: Vec<StepAnswer>,
-}
-
-#[derive(Deserialize)]
-struct Period {
-    start: String,
-    counts: Vec<u64>,
-    rate: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Dropped {
-    at_ms: i64,
-    unit: String,
-    open: bool,
-    id: Option<String>,
-    next: Option<Done>,
-    last: Option<Done>,
-}
-
-#[derive(Deserialize)]
-struct Done {
-    event: String,
-    at_ms: i64,
-}
-
-#[derive(Deserialize)]
-struct Comparison {
-    steps: Vec<StepComparison>,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -134,13 +83,12 @@ pub(super) fn run(args: &FunnelArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The server's answer as rows: what was asked for beyond the steps (differences, units that dropped, periods), else one a
-/// step, or one a group and step where it is split.
+/// The server's answer as rows.
 ///
 /// # Errors
 /// When the answer is none of this version.
 pub(super) fn table_of(value: Value) -> Result<Answer, Failure> {
-    read_back(value).map(table)
+    funnel_table::of(value).map_err(|error| unreadable(&error))
 }
 
 fn question(args: &FunnelArgs) -> Result<Value, Failure> {
@@ -185,81 +133,6 @@ fn question(args: &FunnelArgs) -> Result<Value, Failure> {
         question["compare"] = json!({ "from": from, "to": to });
     }
     Ok(question)
-}
-
-fn table(answer: FunnelAnswer) -> Answer {
-    if let Some(comparison) = &answer.comparison {
-        let columns = saved::COMPARISON_COLUMNS.map(|(name, kind)| column(name, kind, "")).to_vec();
-        return of_funnel(columns, saved::comparison_rows(&comparison.steps), answer.trust);
-    }
-    if let Some(dropped) = &answer.dropped {
-        return of_funnel(dropped_columns(), dropped.iter().map(dropped_cells).collect(), answer.trust);
-    }
-    if !answer.over_time.is_empty() {
-        let mut columns = vec![column("start", "String", "")];
-        columns.extend(answer.steps.iter().map(|step| column(&step.label, "UInt64", "")));
-        columns.push(column("rate", "Float64", ""));
-        let cells = |period: &Period| {
-            let counts = period.counts.iter().map(|count| json!(count));
-            [json!(period.start)].into_iter().chain(counts).chain([json!(period.rate)]).collect()
-        };
-        return of_funnel(columns, answer.over_time.iter().map(cells).collect(), answer.trust);
-    }
-    steps_table(answer)
-}
-
-fn column(name: &str, kind: &str, unit: &str) -> AnswerColumn {
-    AnswerColumn::new(name, kind, unit)
-}
-
-fn of_funnel(columns: Vec<AnswerColumn>, rows: Vec<Vec<Value>>, trust: Trust) -> Answer {
-    Answer { query: "funnel".to_owned(), columns, rows, trust }
-}
-
-fn dropped_columns() -> Vec<AnswerColumn> {
-    let text = ["unit", "at", "open", "next", "next_at", "last", "last_at"];
-    text.map(|name| column(name, "String", "")).to_vec()
-}
-
-fn dropped_cells(unit: &Dropped) -> Vec<Value> {
-    let time = |ms: i64| jiff::Timestamp::from_millisecond(ms).map_or(Value::Null, |at| json!(at.to_string()));
-    let event = |done: &Option<Done>| json!(done.as_ref().map(|done| &done.event));
-    let at = |done: &Option<Done>| done.as_ref().map_or(Value::Null, |done| time(done.at_ms));
-    vec![
-        json!(unit.id.as_ref().unwrap_or(&unit.unit)),
-        time(unit.at_ms),
-        json!(unit.open),
-        event(&unit.next),
-        at(&unit.next),
-        event(&unit.last),
-        at(&unit.last),
-    ]
-}
-
-fn steps_table(answer: FunnelAnswer) -> Answer {
-    let split = !answer.breakdown.is_empty();
-    let mut columns: Vec<AnswerColumn> = Vec::new();
-    let mut column = |name: &str, kind: &str, unit: &str| columns.push(column(name, kind, unit));
-    if split {
-        column("group", "String", "");
-    }
-    column("step", "UInt64", "");
-    column("event", "String", "");
-    column("count", "UInt64", "");
-    column("rate_from_first", "Float64", "");
-    column("rate_from_previous", "Float64", "");
-    column("lost", "UInt64", "");
-    column("open", "UInt64", "");
-    column("time_from_previous_ms_avg", "Float64", "ms");
-    column("time_from_previous_ms_p50", "Int64", "ms");
-    column("time_from_previous_ms_p90", "Int64", "ms");
-    let rows = if split {
-        let row = |group: &Group, step: &StepAnswer| std::iter::once(group.value.clone()).chain(step.cells()).collect();
-        answer.breakdown.iter().flat_map(|group| group.steps.iter().map(move |step| row(group, step))).collect()
-    } else {
-        answer.steps.iter().map(|step| step.cells().to_vec()).collect()
-    };
-    of_funnel(columns, rows, answer.trust)
 }
 
 fn window_ms(text: &str) -> Result<i64, String> {

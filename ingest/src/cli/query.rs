@@ -135,7 +135,10 @@ pub(super) fn save(remote: &Remote, name: &str, question: &Value) -> Result<(), 
 
 /// The server's answer as what it should be.
 pub(super) fn read_back<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value).map_err(|error| {
-        Failure::new(format!("the server's answer cannot be read: {error}"), "is the server of another version?")
-    })
+    serde_json::from_value(value).map_err(|error| unreadable(&error))
+}
+
+/// What is said when the server's answer is none of this version.
+pub(super) fn unreadable(error: &serde_json::Error) -> Failure {
+    Failure::new(format!("the server's answer cannot be read: {error}"), "is the server of another version?")
 }

@@ -2,8 +2,9 @@
 //!
 //! `GET` lists, `PUT NAME` chooses the members and saves a version, `GET NAME` tells it, `DELETE NAME` deletes it with its
 //! members. Members are chosen once, when the cohort is put, so that questions about it can be compared over time; putting
-//! the same again chooses anew. Three ways: `{"users":[..]}`, ids as the application sends them; `{"funnel":{..},"step":1}`,
-//! who reached that step and can no longer reach the next; `{"did":{"event":..,"where":..,"at_least":2,"at_most":9,
+//! the same again chooses anew. Four ways: `{"users":[..]}`, ids as the application sends them; `{"funnel":{..},"step":1}`,
+//! who reached that step and can no longer reach the next; `{"funnel":{..},"reached":1}`, who reached that step, whatever
+//! they did then; `{"did":{"event":..,"where":..,"at_least":2,"at_most":9,
 //! "from":..,"to":..},"where":[..]}`, who did something so often and meets conditions (`user:KEY` among them). Of ids only
 //! hashes are kept, so that nothing of a person who is forgotten remains.
 
@@ -18,7 +19,7 @@ use crate::identity::IdDomain;
 use crate::store::funnel;
 use crate::store::saved::{self, Kind, Saved};
 use crate::store::select::Limits;
-use gemba_queries::funnel::{CountBy, FunnelError, FunnelRequest, MatchRequest};
+use gemba_queries::funnel::{CountBy, Funnel, FunnelError, FunnelRequest, MatchRequest};
 use gemba_queries::population::{self, Did};
 use gemba_queries::{Population, param};
 use http::{Method, StatusCode};
@@ -91,8 +92,8 @@ async fn delete(app: &App, project: &Project, name: &str) -> Result<Response, Ap
 enum Choice {
     /// These.
     Users { units: Vec<u64> },
-    /// Who was lost at a step of a funnel.
-    Lost { asked: Value, funnel: Box<gemba_queries::funnel::Funnel>, step: usize, population: Population },
+    /// Who was lost at a step of a funnel, or, where `passed`, who reached it.
+    Funnel { asked: Value, funnel: Box<Funnel>, step: usize, passed: bool, population: Population },
     /// Who did something and meets conditions.
     Did { asked: Value, did: Did, population: Population },
 }
@@ -102,16 +103,26 @@ impl Choice {
         let told = Value::Object(asked.clone());
         let (users, funnel) = (asked.remove("users"), asked.remove("funnel"));
         let (did, only) = (asked.remove("did"), asked.remove("where"));
-        let step = asked.remove("step");
+        let (step, reached) = (asked.remove("step"), asked.remove("reached"));
         if let Some(name) = asked.keys().next() {
-            let problem = "is unknown; known here: users, or funnel and step, or did and where";
+            let problem = "is unknown; known here: users, or funnel with step or reached, or did and where";
             return Err(FunnelError { unknown_field: true, ..FunnelError::of(name, problem) }.into());
         }
         match (users, funnel, did.is_some() || only.is_some()) {
+            (_, None, _) if step.is_some() || reached.is_some() => {
+                let field = if step.is_some() { "step" } else { "reached" };
+                Err(FunnelError::of(field, "is a step of funnel, which is not given").into())
+            }
             (Some(users), None, false) => Self::users(app, project, users),
-            (None, Some(funnel), false) => Self::lost(app, project, told, funnel, step.as_ref()).await,
+            (None, Some(funnel), false) => {
+                Self::funnel(app, project, told, funnel, (step.as_ref(), reached.as_ref())).await
+            }
             (None, None, true) => Self::did(told, did, only),
-            _ => Err(FunnelError::of("request", "must hold users, or funnel and step, or did, where or both").into()),
+            _ => Err(FunnelError::of(
+                "request",
+                "must hold users, or funnel with step or reached, or did, where or both",
+            )
+            .into()),
         }
     }
 
@@ -127,12 +138,12 @@ impl Choice {
         Ok(Self::Users { units })
     }
 
-    async fn lost(
+    async fn funnel(
         app: &App,
         project: &Project,
         told: Value,
         funnel: Value,
-        step: Option<&Value>,
+        at: (Option<&Value>, Option<&Value>),
     ) -> Result<Self, ApiError> {
         let now_ms = clock::now_ms();
         let mut asked = FunnelRequest::parse(funnel)?;
@@ -144,12 +155,17 @@ impl Choice {
         if funnel.count_by != CountBy::User {
             return Err(FunnelError::of("funnel.count_by", "must be user: a cohort is of people").into());
         }
-        let last = funnel.steps.len() - 2;
-        let step = step.and_then(Value::as_u64).and_then(|step| usize::try_from(step).ok());
+        let last = funnel.steps.len() - 1;
+        let (field, given, last, meaning) = match at {
+            (_, None) => ("step", at.0, last - 1, "the last step they reached"),
+            (None, _) => ("reached", at.1, last, "a step they reached, whatever they did then"),
+            (Some(_), Some(_)) => return Err(FunnelError::of("reached", "cannot stand beside step: name one").into()),
+        };
+        let step = given.and_then(Value::as_u64).and_then(|step| usize::try_from(step).ok());
         let step = step
             .filter(|step| *step <= last)
-            .ok_or_else(|| FunnelError::of("step", &format!("must be 0 to {last}: the last step they reached")))?;
-        Ok(Self::Lost { asked: told, funnel: Box::new(funnel), step, population })
+            .ok_or_else(|| FunnelError::of(field, &format!("must be 0 to {last}: {meaning}")))?;
+        Ok(Self::Funnel { asked: told, funnel: Box::new(funnel), step, passed: field == "reached", population })
     }
 
     fn did(told: Value, did: Option<Value>, only: Option<Value>) -> Result<Self, ApiError> {
@@ -189,8 +205,8 @@ impl Choice {
         let (store, project, limits) = (&app.store, project.id.0, Limits::default());
         match self {
             Self::Users { units } => saved::add_members(store, project, name, snapshot, units).await?,
-            Self::Lost { funnel, step, population, .. } => {
-                let units = funnel::lost_units(store, funnel, *step, project, limits, population).await?;
+            Self::Funnel { funnel, step, passed, population, .. } => {
+                let units = funnel::units_at(store, funnel, (*step, *passed), project, limits, population).await?;
                 saved::add_members(store, project, name, snapshot, &units).await?;
             }
             Self::Did { did, population, .. } => {
@@ -206,7 +222,7 @@ impl Choice {
     fn told(&self) -> Value {
         match self {
             Self::Users { units } => json!({"users": units.len()}),
-            Self::Lost { asked, .. } | Self::Did { asked, .. } => asked.clone(),
+            Self::Funnel { asked, .. } | Self::Did { asked, .. } => asked.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::error::ApiError;
 use super::{App, Request, Response, auth, body, json_response, query_pairs, response};
 use crate::answer::Format;
 use crate::config::Limits as RequestLimits;
+use crate::funnel_table;
 use gemba::query::{Dialect, fingerprint};
 use gemba_queries::funnel::FunnelRequest;
 use http::{Method, StatusCode};
@@ -51,15 +52,25 @@ pub async fn queries(app: &Arc<App>, name: &str, request: Request) -> Result<Res
     Ok(response(StatusCode::OK, format.content_type(), text))
 }
 
-/// Answers `POST /api/v1/funnel`; the parameters of the view may stand in the query string.
+/// Answers `POST /api/v1/funnel`; the parameters of the view, and `format`, may stand in the query string.
 pub async fn funnel(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     only(&request, &Method::POST)?;
     let project = auth::read(&app.control, request.headers(), request.uri().query())?;
     let mut given: Given = query_pairs(request.uri().query()).into_iter().collect();
     given.remove("key");
+    let format: Format = given.remove("format").map_or(Ok(Format::Json), |word| word.parse())?;
     let asked = FunnelRequest::parse(json_body(app, request, MAX_BODY_BYTES).await?)?;
-    let body = ask::funnel(app, &project, asked, &given).await?;
-    Ok(json_response(StatusCode::OK, &body))
+    funnel_response(ask::funnel(app, &project, asked, &given).await?, format)
+}
+
+/// A funnel's answer in the format asked for: whole as JSON, else the rows of what was asked for beyond the steps.
+pub(super) fn funnel_response(body: Value, format: Format) -> Result<Response, ApiError> {
+    if format == Format::Json {
+        return Ok(json_response(StatusCode::OK, &body));
+    }
+    let answer = funnel_table::of(body).map_err(|error| ApiError::internal(&error))?;
+    let text = answer.render(format).map_err(|error| ApiError::internal(&error))?;
+    Ok(response(StatusCode::OK, format.content_type(), text))
 }
 
 #[derive(Deserialize)]

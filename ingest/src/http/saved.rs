@@ -2,12 +2,12 @@
 //!
 //! `GET` lists, `PUT NAME` saves a version, `GET NAME` tells it with its history, `DELETE NAME` deletes, `GET NAME/answer`
 //! answers it: with what was saved, with parameters of the request instead, of an older `version`, or as known at an
-//! instant (`as_of`). A question is `{"query":NAME,"parameters":{..}}` or `{"funnel":{..},"parameters":{..}}`, and is
+//! instant (`as_of`), in any `format`. A question is `{"query":NAME,"parameters":{..}}` or `{"funnel":{..},"parameters":{..}}`, and is
 //! checked before it is saved.
 
 use super::ask::{self, Given, rfc3339};
 use super::error::ApiError;
-use super::query::{MAX_BODY_BYTES, json_body, only, unknown_query};
+use super::query::{MAX_BODY_BYTES, funnel_response, json_body, only, unknown_query};
 use super::{App, Request, Response, auth, json_response, query_pairs, response};
 use crate::answer::{Format, SavedUse};
 use crate::clock;
@@ -157,12 +157,9 @@ async fn answer(app: &Arc<App>, project: &Project, name: &str, request: &Request
     parameters.extend(given);
     let used = SavedUse { name: name.to_owned(), version: held.version };
     if let Some(funnel) = question.funnel {
-        if format != Format::Json {
-            return Err(ApiError::bad_request("format: a funnel is answered as json", "leave format out"));
-        }
         let mut body = ask::funnel(app, project, FunnelRequest::parse(funnel)?, &parameters).await?;
         body["saved"] = serde_json::to_value(&used).map_err(|error| ApiError::internal(&error))?;
-        return Ok(json_response(StatusCode::OK, &body));
+        return funnel_response(body, format);
     }
     let query = question.query.unwrap_or_default();
     let query = app.catalog.get(&query).ok_or_else(|| unknown_query(app, &query))?;

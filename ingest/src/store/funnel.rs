@@ -66,23 +66,23 @@ pub async fn answer_of(
     Ok(answer)
 }
 
-/// The units that reached a step and can no longer reach the next, however many.
+/// The units that reached a step and can no longer reach the next, or, where `passed`, all that reached it; however many.
 ///
 /// # Errors
 /// See [`StoreError`].
-pub async fn lost_units(
+pub async fn units_at(
     client: &Client,
     funnel: &Funnel,
-    step: usize,
+    (step, passed): (usize, bool),
     project: u32,
     limits: Limits,
     population: &Population,
 ) -> Result<Vec<u64>, StoreError> {
     let mut funnel = funnel.clone();
-    funnel.dropped = Some(Dropped { step, limit: usize::MAX });
+    funnel.dropped = Some(Dropped { step, limit: usize::MAX, passed });
     let answer = scanned(client, &funnel, project, limits, population).await?;
-    let lost = answer.dropped.unwrap_or_default().into_iter().filter(|unit| !unit.open);
-    Ok(lost.map(|unit| unit.unit).collect())
+    let there = answer.dropped.unwrap_or_default().into_iter().filter(|unit| passed || !unit.open);
+    Ok(there.map(|unit| unit.unit).collect())
 }
 
 /// The answer of the scan alone.
@@ -300,6 +300,9 @@ pub async fn saved(
     let (_, answer, comparison) = compared(client, &asked, project, times, limits, (population, population)).await?;
     let (columns, rows) = match comparison {
         Some(comparison) => (&saved::COMPARISON_COLUMNS[..], saved::comparison_rows(&comparison.steps)),
+        None if engine == Engine::FunnelOverTime => {
+            (&saved::OVER_TIME_COLUMNS[..], saved::over_time_rows(&answer.steps, &answer.over_time))
+        }
         None => (&saved::COLUMNS[..], saved::rows(&answer)),
     };
     Ok(Selection { columns: named(columns), rows })

@@ -11,6 +11,7 @@ mod error;
 pub mod export;
 pub mod funnel;
 pub mod migrations;
+pub mod own;
 pub mod saved;
 pub mod select;
 pub mod usage;

@@ -144,13 +144,16 @@ pub struct GroupAnswer {
 }
 
 /// One period of the conversion over time.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeriodAnswer {
     /// Where the period begins in the calendar, RFC 3339 with the zone's offset.
     pub start: String,
     /// Units by step, each counted once in every period where a try of it starts.
     pub counts: Vec<u64>,
-    /// Units of the last step over units of the first, 0..1; null when nobody entered.
+    /// Units by step that reached it in this period, not the next, and still have time: a window of a clean try of the
+    /// period ends after `as_of`. 0 at the last step.
+    pub open: Vec<u64>,
+    /// Units of the last step over units of the first, 0..1; null when nobody entered. While units are open it may still rise.
     pub rate: Option<f64>,
     /// Units all of whose tries of this period were hit by an exclusion.
     pub excluded: u64,
@@ -303,8 +306,8 @@ pub(super) struct Tally {
     steps: usize,
     excluded: u64,
     groups: HashMap<Group, GroupTally>,
-    /// Units by level in each period; level 0 counts the excluded.
-    periods: Vec<Vec<u64>>,
+    /// Units by level in each period, and those of them that are open; level 0 counts the excluded.
+    periods: Vec<Vec<(u64, u64)>>,
     /// The latest of the units that dropped at the step asked for; the earliest of them on top.
     dropped: BinaryHeap<Reverse<DroppedUnit>>,
 }
@@ -317,21 +320,26 @@ impl Tally {
             steps,
             excluded: 0,
             groups: HashMap::new(),
-            periods: vec![vec![0; steps + 1]; funnel.periods.len()],
+            periods: vec![vec![(0, 0); steps + 1]; funnel.periods.len()],
             dropped: BinaryHeap::new(),
         }
     }
 
     pub(super) fn add(&mut self, unit: u64, outcome: &UnitOutcome, funnel: &Funnel) {
-        for &(period, level) in &outcome.periods {
-            self.periods[period as usize][usize::from(level)] += 1;
+        let is_open = |level: usize, latest_start: i64| {
+            level < self.steps && latest_start.saturating_add(funnel.window_ms) > funnel.as_of_ms
+        };
+        for of_period in &outcome.periods {
+            let level = usize::from(of_period.level);
+            let (units, open) = &mut self.periods[of_period.period as usize][level];
+            *units += 1;
+            *open += u64::from(level > 0 && is_open(level, of_period.latest_start));
         }
         if outcome.level == 0 {
             self.excluded += 1;
             return;
         }
-        let is_open =
-            outcome.level < self.steps && outcome.latest_start.saturating_add(funnel.window_ms) > funnel.as_of_ms;
+        let is_open = is_open(outcome.level, outcome.latest_start);
         let group = match (&funnel.breakdown, funnel.value_step(outcome.level)) {
             (None, _) => Group::Whole,
             (Some(_), Some(step)) => Group::Value(outcome.values[step]),
@@ -339,7 +347,7 @@ impl Tally {
         };
         self.groups.entry(group).or_insert_with(|| GroupTally::new(self.steps)).add(outcome, is_open);
         if let Some(dropped) = funnel.dropped
-            && outcome.level == dropped.step + 1
+            && (outcome.level == dropped.step + 1 || (dropped.passed && outcome.level > dropped.step))
         {
             let at_ms = outcome.times.last().copied().unwrap_or(0);
             let left = DroppedUnit { at_ms, unit, open: is_open, id: None, id_kind: None, next: None, last: None };
@@ -358,7 +366,7 @@ impl Tally {
             }
         }
         for (mine, theirs) in self.periods.iter_mut().flatten().zip(other.periods.iter().flatten()) {
-            *mine += theirs;
+            *mine = (mine.0 + theirs.0, mine.1 + theirs.1);
         }
         for Reverse(left) in other.dropped {
             self.list(left, funnel);
@@ -381,12 +389,14 @@ impl Tally {
             Some(_) => groups(self.groups, funnel, values),
         };
         let over_time = funnel.periods.iter().zip(&self.periods).map(|(&start, at_level)| {
-            let counts = counts_from_levels(&at_level[1..]);
+            let (units, open): (Vec<u64>, Vec<u64>) = at_level.iter().copied().unzip();
+            let counts = counts_from_levels(&units[1..]);
             PeriodAnswer {
                 start: instant_in_zone(start, funnel),
                 rate: rate(counts[counts.len() - 1], counts[0]),
                 counts,
-                excluded: at_level[0],
+                open: open[1..].to_vec(),
+                excluded: units[0],
             }
         });
         FunnelAnswer {

@@ -41,7 +41,8 @@
 //! * Where events without an order between them could fill the same step, the breakdown takes the least value by bytes, a
 //!   missing one before all, first for step 0, then for step 1 and so on.
 //! * A breakdown or condition on `user:KEY` or `tenant:KEY` takes the latest value of the property known now, whenever the
-//!   event was. `flag:KEY` (breakdown only) is the variant at the person's first exposure, missing before it.
+//!   event was; of several said at one instant the one received last, then the greatest in writing. `flag:KEY` (breakdown
+//!   only) is the variant at the person's first exposure, missing before it.
 //! * The groups "missing" and "not reached" stand beside the largest 25 and never fall into `other`.
 
 pub mod answer;

@@ -32,16 +32,31 @@ pub struct UnitOutcome {
     pub values: Vec<u32>,
     /// Latest start of a clean try; decides between open and lost.
     pub latest_start: i64,
-    /// Longest clean try by period in which it starts, 0 where all tries of the period were hit.
-    pub periods: Vec<(u32, u8)>,
+    /// What became of it in each period in which a try starts.
+    pub periods: Vec<PeriodOutcome>,
+}
+
+/// What a funnel makes of the tries of a unit that start in one period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeriodOutcome {
+    /// Index of the period.
+    pub period: u32,
+    /// Steps reached by the longest clean try, 0 where all tries of the period were hit.
+    pub level: u8,
+    /// Latest start of a clean try.
+    pub latest_start: i64,
 }
 
 impl UnitOutcome {
-    /// Notes a try that starts in this period.
-    pub(super) fn note_period(&mut self, period: u32, level: u8) {
-        match self.periods.iter_mut().rev().find(|(known, _)| *known == period) {
-            Some((_, best)) => *best = level.max(*best),
-            None => self.periods.push((period, level)),
+    /// Notes a try that starts at this time, in this period.
+    pub(super) fn note_period(&mut self, period: u32, level: u8, start: i64) {
+        let latest_start = if level > 0 { start } else { i64::MIN };
+        match self.periods.iter_mut().rev().find(|known| known.period == period) {
+            Some(known) => {
+                known.level = level.max(known.level);
+                known.latest_start = latest_start.max(known.latest_start);
+            }
+            None => self.periods.push(PeriodOutcome { period, level, latest_start }),
         }
     }
 }

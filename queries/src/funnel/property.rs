@@ -4,6 +4,9 @@
 //! `flag:KEY` is the variant of a feature flag at a person's first exposure (an event `feature_flag.evaluation`), from that
 //! moment on. Out: conditions on rows of `events`, and joins that give each row its value. An attribute of an event cannot
 //! be asked for under such a key.
+//!
+//! Of several values said at one instant the one received last counts, then the greatest in writing; of several exposures in
+//! one millisecond the one with the least sequence number, then the least variant. So conditions and breakdowns agree.
 
 use super::sql::{PERSON, Params, property_value};
 use gemba_conventions::{attribute, event};
@@ -35,7 +38,7 @@ impl Property {
     pub(crate) fn test(&self, map: &str, test: impl Fn(&str) -> String) -> String {
         let key = self.key();
         let test = test(&format!("{map}[{key}]"));
-        self.holders(&format!("argMax(mapContains({map}, {key}) AND {test}, (time, received)) = 1"))
+        self.holders(&format!("argMax(mapContains({map}, {key}) AND {test}, {}) = 1", last_said(key)))
     }
 
     /// Whether there is a value, of any type.
@@ -70,6 +73,11 @@ fn has(key: &str) -> String {
     format!("(mapContains(strings, {key}) OR mapContains(numbers, {key}) OR mapContains(bools, {key}))")
 }
 
+/// What orders the rows of `properties` that say something of the key.
+fn last_said(key: &str) -> String {
+    format!("(time, received, {})", property_value(key))
+}
+
 /// Whether the unit of a row is one of these people, or an anonymous one that turned out to be one of them. `people` is a
 /// statement with one column, `unit`.
 pub(crate) fn of_people(people: &str) -> String {
@@ -99,12 +107,12 @@ pub(crate) fn joined(key: &str, params: &mut Params) -> Option<Joined> {
     }
     let property = Property::of(key, params)?;
     let (subject, column, on) = match &property {
-        Property::User(_) => ("user", "unit", format!("{PERSON} = property.unit")),
-        Property::Tenant(_) => ("tenant", "tenant", "fitting.tenant = property.tenant".to_owned()),
+        Property::User(_) => ("user", "unit", format!("{PERSON} = property.holder")),
+        Property::Tenant(_) => ("tenant", "tenant", "fitting.tenant = property.holder".to_owned()),
     };
-    let (known, value) = (has(property.key()), property_value(property.key()));
+    let (known, value, last_said) = (has(property.key()), property_value(property.key()), last_said(property.key()));
     let join = format!(
-        "LEFT ANY JOIN (SELECT {column}, argMax({value}, (time, received)) AS latest FROM properties \
+        "LEFT ANY JOIN (SELECT {column} AS holder, argMax({value}, {last_said}) AS latest FROM properties \
          WHERE project = {{project:UInt32}} AND subject = '{subject}' AND {known} GROUP BY {column}) AS property ON {on}"
     );
     Some(Joined { join, value: "property.latest".to_owned() })
@@ -117,7 +125,7 @@ fn exposure(flag: &str, params: &mut Params) -> Joined {
     let flag = params.text(flag);
     let join = format!(
         "LEFT ANY JOIN (SELECT if(first_link.person = 0, seen.unit, first_link.person) AS unit, \
-         argMin(seen.variant, (seen.at_ms, seen.seq)) AS variant, min(seen.at_ms) AS at_ms FROM \
+         argMin(seen.variant, (seen.at_ms, seen.seq, seen.variant)) AS variant, min(seen.at_ms) AS at_ms FROM \
          (SELECT unit, seq, toUnixTimestamp64Milli(time) AS at_ms, \
          if(strings[{variant}] = '', strings[{old}], strings[{variant}]) AS variant FROM events \
          WHERE project = {{project:UInt32}} AND name = {name} AND kind = 'event' AND unit != 0 \

@@ -4,7 +4,7 @@
 //! saves a funnel of its own as a file with such a header and its steps as the default of `steps`.
 
 use super::compare::StepComparison;
-use super::{CompareRequest, FunnelAnswer, FunnelError, FunnelRequest, MatchRequest};
+use super::{CompareRequest, FunnelAnswer, FunnelError, FunnelRequest, MatchRequest, PeriodAnswer, StepAnswer};
 use crate::catalog::BoundQuery;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -75,6 +75,22 @@ pub const COMPARISON_COLUMNS: [(&str, &str); 13] = [
     ("verdict", "String"),
 ];
 
+/// Parameters a conversion over time may have.
+pub const OVER_TIME_PARAMS: [&str; 10] =
+    ["from", "to", "tz", "steps", "funnel", "order", "window_ms", "count_by", "first_time", "period"];
+
+/// Columns of the rows of a conversion over time and their types in ClickHouse, in order.
+pub const OVER_TIME_COLUMNS: [(&str, &str); 8] = [
+    ("period", "DateTime64(3, 'UTC')"),
+    ("local_time", "String"),
+    ("step", "UInt32"),
+    ("label", "String"),
+    ("count", "UInt64"),
+    ("rate_from_first", "Nullable(Float64)"),
+    ("lost", "UInt64"),
+    ("open", "UInt64"),
+];
+
 /// The declared funnel the steps are to be taken from, where the question names no steps.
 pub fn declared_funnel(bound: &BoundQuery) -> Option<&str> {
     let text = |name: &str| given(bound, name).unwrap_or("");
@@ -124,6 +140,7 @@ pub fn request(bound: &BoundQuery, declared: &[String]) -> Result<FunnelRequest,
         breakdown: text("breakdown"),
         attribution: text("attribution"),
         breakdown_limit: number("breakdown_limit"),
+        interval: text("period"),
         tz: text("tz"),
         ..FunnelRequest::default()
     })
@@ -197,6 +214,31 @@ pub fn rows(answer: &FunnelAnswer) -> Vec<Vec<Value>> {
         };
         for step in steps {
             rows.push([json!(group), json!(value)].into_iter().chain(step.cells()).collect());
+        }
+    }
+    rows
+}
+
+/// The rows of a conversion over time, columns as in [`OVER_TIME_COLUMNS`]: period by period, step by step.
+pub fn over_time_rows(steps: &[StepAnswer], periods: &[PeriodAnswer]) -> Vec<Vec<Value>> {
+    let mut rows = Vec::new();
+    for period in periods {
+        let at = period.start.parse::<Timestamp>().map_or(Value::Null, |at| json!(at.to_string()));
+        // The start is written with the zone's offset: its first 16 characters are what the clock there shows.
+        let local_time = period.start.get(..16).unwrap_or_default().replace('T', " ");
+        for (place, (count, open)) in period.counts.iter().zip(&period.open).enumerate() {
+            let entered = period.counts.first().copied().unwrap_or_default();
+            let passed = period.counts.get(place + 1).map_or(*count, |next| next + open);
+            rows.push(vec![
+                at.clone(),
+                json!(local_time),
+                json!(place),
+                json!(steps.get(place).map(|step| &step.label)),
+                json!(count),
+                json!((entered > 0).then(|| *count as f64 / entered as f64)),
+                json!(count.saturating_sub(passed)),
+                json!(open),
+            ]);
         }
     }
     rows

@@ -306,7 +306,7 @@ fn note_try(funnel: &Funnel, outcome: &mut UnitOutcome, start: i64, level: usize
     }
     if !funnel.periods.is_empty() {
         let period = funnel.periods.partition_point(|&begins| begins <= start) - 1;
-        outcome.note_period(index_u32(period), u8::try_from(level).unwrap_or(u8::MAX));
+        outcome.note_period(index_u32(period), u8::try_from(level).unwrap_or(u8::MAX), start);
     }
 }
 

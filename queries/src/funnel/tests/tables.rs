@@ -2,8 +2,9 @@
 //! sequence number 2 of instance 7. What a table says is checked on the scan, in every order of storage, and on the
 //! reference.
 
-use super::{PlainEvent, answer, counts, event, funnel};
+use super::{PlainEvent, PlainLink, answer, counts, event, funnel};
 use crate::funnel::matcher::Scalar;
+use crate::funnel::reference::{self, PlainProperty, Subject};
 use crate::funnel::{Columns, FunnelAnswer, TimeBucket};
 use gemba_conventions::EventKind;
 use serde_json::{Value, json};
@@ -349,6 +350,22 @@ fn a_unit_counts_once_in_each_period_where_a_try_starts() {
     let answer = ask("AB", question, &events);
     let periods: Vec<_> = answer.over_time.iter().map(|period| (period.start.as_str(), &period.counts[..])).collect();
     assert_eq!(periods, [("1970-01-01T00:00:00+00:00", &[1, 1][..]), ("1970-01-02T00:00:00+00:00", &[1, 0][..])]);
+    assert_eq!(answer.over_time[1].open, [0, 0]);
+}
+
+#[test]
+fn a_period_tells_who_still_has_time() {
+    // The window of 10 ms of the second day's entry ends at day + 13; the first day's unit is through and never open.
+    let day = 86_400_000;
+    let events: Vec<PlainEvent> =
+        [("A", 0), ("B", 1), ("A", 5), ("A", day + 3)].into_iter().map(|(name, time)| event(name, time)).collect();
+    for (as_of, open) in [(12, 1), (13, 0)] {
+        let question = json!({"to": "1970-01-03T00:00:00Z", "interval": "day",
+            "as_of": format!("1970-01-02T00:00:00.{as_of:03}Z")});
+        let answer = ask("AB", question, &events);
+        let periods: Vec<_> = answer.over_time.iter().map(|period| (&period.counts[..], &period.open[..])).collect();
+        assert_eq!(periods, [(&[1, 1][..], &[0, 0][..]), (&[1, 0], &[open, 0])], "as of {as_of}");
+    }
 }
 
 #[test]
@@ -406,4 +423,35 @@ fn very_many_events_of_one_unit_cost_no_square() {
             }
         }
     }
+}
+
+#[test]
+fn people_are_split_by_what_is_known_of_them_now_and_by_the_variant_they_saw_first() {
+    // Unit 1 and the session 3 it was before are pro by what was said last; unit 2 never said anything.
+    let links = [PlainLink { anonymous: 3, person: 1, time_ms: 50 }];
+    let said = |value: &str, time_ms: i64| PlainProperty {
+        subject: Subject::User(1),
+        key: "plan".to_owned(),
+        value: Scalar::Text(value.to_owned()),
+        time_ms,
+    };
+    let mut events = Vec::new();
+    for (unit, name, time) in [(3, "A", 0), (1, "B", 20), (2, "A", 0), (2, "B", 20)] {
+        events.push(PlainEvent { unit: Some(unit), ..event(name, time) });
+    }
+    for (unit, variant, time) in [(1, "new", 10), (1, "old", 11), (2, "old", 0)] {
+        let shown = [("feature_flag.key", "f"), ("feature_flag.result.variant", variant)];
+        let attributes = shown.map(|(key, value)| (key.to_owned(), Scalar::Text(value.to_owned()))).into();
+        events.push(PlainEvent { unit: Some(unit), attributes, ..event("feature_flag.evaluation", time) });
+    }
+    let known = [said("pro", 40), said("free", 30)];
+    let ask = |key: &str, attribution: &str| {
+        let asked = funnel(json!({"steps": [{"event": "A"}, {"event": "B"}], "from": "1970-01-01", "to": "1970-01-02",
+            "breakdown": key, "attribution": attribution}));
+        groups(&reference::answer_knowing(&asked, &events, &links, &known))
+    };
+    assert_eq!(ask("user:plan", "first"), [(json!("pro"), vec![1, 1]), (Value::Null, vec![1, 1])]);
+    // Seen in the same millisecond counts as before; before the first exposure there is no variant.
+    assert_eq!(ask("flag:f", "first"), [(json!("old"), vec![1, 1]), (Value::Null, vec![1, 1])]);
+    assert_eq!(ask("flag:f", "last"), [(json!("new"), vec![1, 1]), (json!("old"), vec![1, 1])]);
 }

@@ -1,0 +1,1 @@
+-- Nothing is stored: every period is there, with nobody.
