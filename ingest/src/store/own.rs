@@ -16,7 +16,7 @@ const MAX_REASON_CHARS: usize = 300;
 /// # Errors
 /// [`CatalogError::File`].
 pub async fn check(client: &Client, catalog: &Catalog, now_ms: i64) -> Result<(), CatalogError> {
-    let server = ServerParams { project: 0, now_ms, pending_records: 0 };
+    let server = ServerParams { project: 0, now_ms, pending_records: 0, booked_records: 0 };
     for query in catalog.iter().filter(|query| query.folder == OWN_FOLDER && query.engine == Engine::ClickHouse) {
         let bound = query.example(&server).map_err(|error| query.fault(1, Problem::Refused(error.to_string())))?;
         let described = BoundQuery { sql: format!("DESCRIBE ({}\n)", bound.sql), ..bound };
