@@ -21,7 +21,7 @@ const ROLE: &str = "BACKLOG_LOG";
 /// Events of a request, and rows of a cut.
 const EVENTS: u64 = 500;
 /// Requests that an outage leaves behind, a cut each.
-const LEFT: u64 = 120;
+const LEFT: u64 = 80;
 
 /// Cuts so small, and so little memory, that an outage soon has the pipeline read its log.
 fn small(log: PathBuf) -> PipelineConfig {
@@ -175,20 +175,28 @@ impl Node {
         assert_eq!(self.tell(&number.to_string()), format!("acknowledged {EVENTS}"));
     }
 
-    /// Kills it as soon as new data go before what is left behind; some of that is in no cut then.
-    fn kill_when_live(&mut self, context: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.tell("mode") != "Live" {
-            assert!(Instant::now() < deadline, "{context}: it stays behind");
-        }
-        // It is live a moment before that is written down.
-        while left_behind(&self.log).is_empty() {
-            assert!(Instant::now() < deadline, "{context}: nothing is left behind");
-        }
+    /// Whether new data go before what is left behind, and some of that is in no cut. It is live a moment before that is
+    /// written down.
+    fn has_left_something(&mut self) -> bool {
+        self.tell("mode") == "Live" && !left_behind(&self.log).is_empty()
+    }
+
+    fn kill(mut self, context: &str) {
         kill_now(i32::try_from(self.child.id()).unwrap());
         self.child.wait().unwrap();
-        let stretches = left_behind(&self.log);
-        assert!(!stretches.is_empty(), "{context}: nothing was left behind when it was killed");
+        assert!(!left_behind(&self.log).is_empty(), "{context}: nothing was left behind when it was killed");
+    }
+}
+
+/// Kills each of the nodes as soon as it has left something behind, whichever is first.
+fn kill_all(mut nodes: Vec<Node>, context: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while !nodes.is_empty() {
+        assert!(Instant::now() < deadline, "{context}: {} nodes leave nothing behind", nodes.len());
+        let ready = nodes.iter_mut().position(Node::has_left_something);
+        if let Some(ready) = ready {
+            nodes.remove(ready).kill(context);
+        }
     }
 }
 
@@ -226,16 +234,14 @@ async fn killed_with_a_backlog(nodes: usize) {
             }
             site.acknowledged.extend(submission(LEFT + round, EVENTS, None).1);
         }
-        for node in &mut running {
-            node.kill_when_live(&format!("round {round}"));
-        }
+        kill_all(std::mem::take(&mut running), &format!("round {round}"));
     }
-    drop(running);
     let finish =
         |log: &PathBuf| pipeline_with(PipelineConfig { shares_store, ..small(log.clone()) }, site.engine.client());
     let pipelines: Vec<_> = logs.iter().map(finish).collect();
     for pipeline in &pipelines {
-        assert!(pipeline.flush(PATIENCE).await, "{:?}", pipeline.status());
+        // All that the nodes of a pair left, one after the other, with every key claimed.
+        assert!(pipeline.flush(5 * PATIENCE).await, "{:?}", pipeline.status());
     }
     let client = site.engine.client();
     let stored = texts(&client, "SELECT strings['id'] FROM events").await;

@@ -99,7 +99,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        Last::note(&self.last, self.began);
+        Last::note(&self.last, self.began, false);
     }
 }
 
@@ -108,12 +108,15 @@ impl Drop for Hold {
 struct Last {
     /// When that ended, and how long it had lasted.
     ended: Option<(Instant, Duration)>,
+    /// It was a try that an insert under way brought to nothing.
+    was_in_vain: bool,
 }
 
 impl Last {
-    fn note(last: &Mutex<Self>, began: Instant) {
-        // A pair is put in one step.
-        last.lock().unwrap_or_else(PoisonError::into_inner).ended = Some((Instant::now(), began.elapsed()));
+    fn note(last: &Mutex<Self>, began: Instant, was_in_vain: bool) {
+        // Put in one step.
+        *last.lock().unwrap_or_else(PoisonError::into_inner) =
+            Self { ended: Some((Instant::now(), began.elapsed())), was_in_vain };
     }
 }
 
@@ -169,8 +172,6 @@ impl Holds {
 
     async fn take(&self, deadline: Instant) -> Result<Hold, NotHeld> {
         let mut longest = self.first_try;
-        // What to tell of while inserts are left alone: after a try that failed it is still the insert that does not end.
-        let mut resting = NotHeld::Resting;
         loop {
             // Had by the mender while it stores, or by a hold; nobody who inserts waits meanwhile.
             let is_held = self.current().upgrade().is_some();
@@ -178,7 +179,7 @@ impl Holds {
             let mending = timeout_at(deadline, Arc::clone(&self.mending).acquire_owned()).await;
             // The semaphore is never closed.
             let Ok(Ok(mending)) = mending else { return Err(*self.obstacle()) };
-            let rest = self.rest();
+            let (rest, resting) = self.rest();
             if !rest.is_zero() {
                 drop(mending);
                 self.waits_for(resting);
@@ -196,12 +197,11 @@ impl Holds {
                 return Ok(Hold { _slots: slots, _mending: mending, began, since: Instant::now(), upkeep, last });
             }
             // Nobody could begin an insert for so long.
-            Last::note(&self.last, began);
+            Last::note(&self.last, began, true);
             if Instant::now() >= deadline {
                 return Err(NotHeld::InsertUnderWay);
             }
             longest *= 2;
-            resting = NotHeld::InsertUnderWay;
         }
     }
 
@@ -209,10 +209,13 @@ impl Holds {
         self.current().upgrade().filter(|hold| hold.is_joinable())
     }
 
-    /// How long inserts are still to be left alone.
-    fn rest(&self) -> Duration {
-        let ended = self.last.lock().unwrap_or_else(PoisonError::into_inner).ended;
-        ended.map_or(Duration::ZERO, |(at, kept)| kept.min(LONGEST_REST).saturating_sub(at.elapsed()))
+    /// How long inserts are still to be left alone, and what to tell of meanwhile: after a try in vain, whosesoever, it is still
+    /// the insert that does not end.
+    fn rest(&self) -> (Duration, NotHeld) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |(at, kept): (Instant, Duration)| kept.min(LONGEST_REST).saturating_sub(at.elapsed());
+        let resting = if last.was_in_vain { NotHeld::InsertUnderWay } else { NotHeld::Resting };
+        (last.ended.map_or(Duration::ZERO, left), resting)
     }
 
     fn waits_for(&self, obstacle: NotHeld) {
@@ -305,9 +308,12 @@ mod tests {
         drop(stuck);
         drop(holding.await.unwrap());
         let _stuck = inserts.acquire().await.unwrap();
-        sleep(holds.rest()).await;
-        let refused = holds.hold(HoldFor::Question, 4 * holds.first_try).await;
-        assert!(matches!(refused, Err(NotHeld::InsertUnderWay)), "{refused:?}");
+        sleep(holds.rest().0).await;
+        // Whoever asks after it, while the inserts are left alone because of it, is told the same.
+        for timeout in [4 * holds.first_try, Duration::ZERO] {
+            let refused = holds.hold(HoldFor::Question, timeout).await;
+            assert!(matches!(refused, Err(NotHeld::InsertUnderWay)), "{refused:?}");
+        }
     }
 
     #[tokio::test]
