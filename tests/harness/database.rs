@@ -21,7 +21,7 @@ impl Engine {
             program: Some(binary::gemba().to_owned()),
             ..EngineConfig::default()
         };
-        Self { supervisor: Supervisor::start(config).unwrap(), folder: folder }
+        Self { supervisor: Supervisor::start(config).unwrap(), folder }
     }
 
     /// A client for a new, empty database.

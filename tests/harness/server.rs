@@ -81,11 +81,11 @@ impl Server {
 
     /// The same with settings changed.
     pub async fn restart_with(self, change: impl FnOnce(&mut ServeConfig)) -> Self {
-        let Self { running, keys, _folder } = self;
+        let Self { running, keys, _folder: folder } = self;
         let mut config = config(running.data());
         change(&mut config);
         assert!(running.stop().await, "it stops with everything stored");
-        Self { running: serve::start(config).await.unwrap(), keys, _folder }
+        Self { running: serve::start(config).await.unwrap(), keys, _folder: folder }
     }
 
     /// A URL of a path.

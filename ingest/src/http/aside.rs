@@ -197,7 +197,7 @@ async fn take_in(app: &App, project: &Project, items: &[Whole], outcome: &mut Ou
         };
         for submission in request {
             let Receipt { tally, deduplicated } =
-                app.pipeline.submit_again(submission, &item.reason).await.map_err(not_taken)?;
+                app.pipeline.submit_again(submission, &item.reason).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;
         }
         taken.push(item);
@@ -257,7 +257,7 @@ fn key(id: &str, number: u64) -> String {
     format!("{}-{}-{}-{}-{}-{number}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
 }
 
-fn not_taken(error: SubmitError) -> ApiError {
+fn not_taken(error: &SubmitError) -> ApiError {
     let hint = "what was taken in already is not stored twice: send the retry again";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string(), hint)
 }

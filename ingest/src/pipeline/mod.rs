@@ -144,10 +144,10 @@ impl Pipeline {
     /// # Errors
     /// Those of [`Self::submit`].
     pub async fn submit_again(&self, submission: Submission, reason: &str) -> Result<Receipt, SubmitError> {
-        self.push(submission, Some(reason.to_owned())).await
+        self.push(submission, Some(reason.into())).await
     }
 
-    async fn push(&self, submission: Submission, retried: Option<String>) -> Result<Receipt, SubmitError> {
+    async fn push(&self, submission: Submission, retried: Option<Box<str>>) -> Result<Receipt, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let mut job = Job { submission, retried, reply };
         let deadline = tokio::time::Instant::now() + self.core.config.max_queue_wait;

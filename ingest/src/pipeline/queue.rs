@@ -14,7 +14,7 @@ use tokio::sync::{Notify, oneshot};
 pub(super) struct Job {
     pub(super) submission: Submission,
     /// Its records were set aside before, for this reason.
-    pub(super) retried: Option<String>,
+    pub(super) retried: Option<Box<str>>,
     pub(super) reply: oneshot::Sender<Result<Receipt, SubmitError>>,
 }
 
