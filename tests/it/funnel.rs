@@ -274,9 +274,9 @@ fn random_known(random: &mut Random) -> (Vec<PlainEvent>, Vec<PlainLink>, Vec<Pl
     let events = (0..8 + random.below(12)).map(|_| {
         let mut event = random_event(random);
         event.unit = (!random.one_in(12)).then(|| 1 + random.below(4));
-        event.name = random.pick(&NAMES[..4]).to_owned();
+        random.pick(&NAMES[..4]).clone_into(&mut event.name);
         if random.one_in(4) {
-            event.name = "feature_flag.evaluation".to_owned();
+            "feature_flag.evaluation".clone_into(&mut event.name);
             let mut tell = |key: &str, values: &[&str]| {
                 let value = Scalar::Text(random.pick(values).to_owned());
                 drop(event.attributes.insert(key.to_owned(), value));
