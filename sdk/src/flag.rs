@@ -33,7 +33,7 @@ pub const fn is_valid_flag(key: &str) -> bool {
 /// The attribute behind a short name of `feature_flag!`.
 #[expect(clippy::panic, reason = "called in constants only, where it is the compiler's error")]
 pub const fn flag_key(name: &str) -> &'static str {
-    match name.as_bytes() {
+    let key = match name.as_bytes() {
         b"variant" => attribute::FLAG_VARIANT,
         b"reason" => attribute::FLAG_REASON,
         b"provider" => attribute::FLAG_PROVIDER,
@@ -41,10 +41,13 @@ pub const fn flag_key(name: &str) -> &'static str {
         b"set" => attribute::FLAG_SET,
         b"version" => attribute::FLAG_VERSION,
         b"error" => attribute::ERROR_TYPE,
-        _ => panic!(
-            "an evaluation has a variant, reason, provider, context, set, version and error; record other things with feature!"
-        ),
-    }
+        _ => "",
+    };
+    assert!(
+        !key.is_empty(),
+        "an evaluation has a variant, reason, provider, context, set, version and error; record other things with feature!"
+    );
+    key
 }
 
 /// Marks what an evaluation says, so that the compiler names the value that is no text.

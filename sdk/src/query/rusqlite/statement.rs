@@ -281,7 +281,7 @@ impl<'c> Statement<'c> {
         E: From<Error>,
         F: FnMut(&Row<'_>) -> std::result::Result<T, E>,
     {
-        Ok(self.query(params)?.mapped(f))
+        Ok(MappedRows { rows: self.query(params)?, f })
     }
 }
 
@@ -362,7 +362,7 @@ impl<'s> Rows<'s> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn mapped<F>(self, f: F) -> MappedRows<'s, F> {
+    pub fn mapped<T, F: FnMut(&Row<'_>) -> Result<T>>(self, f: F) -> MappedRows<'s, F> {
         MappedRows { rows: self, f }
     }
 }
