@@ -19,6 +19,7 @@ mod durability_refused;
 mod durability_support;
 mod engine;
 mod export;
+mod flags;
 mod forget;
 mod funnel;
 mod fuzz;
