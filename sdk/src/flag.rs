@@ -31,7 +31,6 @@ pub const fn is_valid_flag(key: &str) -> bool {
 }
 
 /// The attribute behind a short name of `feature_flag!`.
-#[expect(clippy::panic, reason = "called in constants only, where it is the compiler's error")]
 pub const fn flag_key(name: &str) -> &'static str {
     let key = match name.as_bytes() {
         b"variant" => attribute::FLAG_VARIANT,
