@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 struct FunnelAnswer {
     steps: Vec<StepAnswer>,
     #[serde(default)]
-    breakdown: Vec<Group>,
+    breakdown: Vec<Part>,
     #[serde(default)]
     over_time: Vec<PeriodAnswer>,
     dropped: Option<Vec<Dropped>>,
@@ -24,7 +24,7 @@ struct FunnelAnswer {
 }
 
 #[derive(Deserialize)]
-struct Group {
+struct Part {
     group: String,
     value: Value,
     steps: Vec<StepAnswer>,
@@ -113,8 +113,8 @@ fn steps_table(answer: FunnelAnswer) -> Answer {
     }
     // A value may be called "other" like the rest, or be missing like null: the group says which.
     let columns: Vec<(&str, &str)> = [("group", "String"), ("value", "String")].into_iter().chain(steps).collect();
-    let row = |group: &Group, step: &StepAnswer| -> Vec<Value> {
-        [json!(group.group), group.value.clone()].into_iter().chain(step.cells()).collect()
+    let row = |part: &Part, step: &StepAnswer| -> Vec<Value> {
+        [json!(part.group), part.value.clone()].into_iter().chain(step.cells()).collect()
     };
     let rows = answer.breakdown.iter().flat_map(|group| group.steps.iter().map(move |step| row(group, step)));
     of_columns(&columns, rows.collect(), answer.trust)

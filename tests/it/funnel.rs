@@ -271,12 +271,12 @@ async fn random_streams_are_answered_as_the_reference_answers() {
 /// A stream of people 1 and 2 and of 3 and 4, who are anonymous and may be linked to one of them; some are shown variants of
 /// feature flags.
 fn random_known(random: &mut Random) -> (Vec<PlainEvent>, Vec<PlainLink>, Vec<PlainProperty>) {
-    let events = (0..5 + random.below(14)).map(|_| {
+    let events = (0..8 + random.below(12)).map(|_| {
         let mut event = random_event(random);
         event.unit = (!random.one_in(12)).then(|| 1 + random.below(4));
-        event.name = random.pick(&NAMES[..4]).to_owned();
+        random.pick(&NAMES[..4]).clone_into(&mut event.name);
         if random.one_in(4) {
-            event.name = "feature_flag.evaluation".to_owned();
+            "feature_flag.evaluation".clone_into(&mut event.name);
             let mut tell = |key: &str, values: &[&str]| {
                 let value = Scalar::Text(random.pick(values).to_owned());
                 drop(event.attributes.insert(key.to_owned(), value));
@@ -302,7 +302,7 @@ fn random_known(random: &mut Random) -> (Vec<PlainEvent>, Vec<PlainLink>, Vec<Pl
         Scalar::Flag(true),
     ];
     // Few instants, so that some things are said at once.
-    let properties = (0..4 + random.below(8)).map(|_| PlainProperty {
+    let properties = (0..6 + random.below(8)).map(|_| PlainProperty {
         subject: match random.below(3) {
             0 => Subject::Tenant(random.pick(&["t", "u'"]).to_owned()),
             _ => Subject::User(1 + random.below(2)),
@@ -336,6 +336,9 @@ fn random_condition(random: &mut Random) -> Value {
 /// A question about people and tenants by what is known of them.
 fn random_question_about_properties(random: &mut Random) -> Value {
     let mut json = random_question(random);
+    // All of the stream, so that most questions are entered by somebody.
+    json["from"] = json!(jiff_time(START_MS));
+    json["to"] = json!(jiff_time(START_MS + 12));
     for step in json["steps"].as_array_mut().unwrap() {
         if random.one_in(4) {
             step["where"] = json!([random_condition(random)]);
@@ -346,10 +349,10 @@ fn random_question_about_properties(random: &mut Random) -> Value {
             excluded["where"] = json!([random_condition(random)]);
         }
     }
-    if random.one_in(4) {
+    if random.one_in(6) {
         json["filter"] = json!([random_condition(random)]);
     }
-    if !random.one_in(4) {
+    if !random.one_in(8) {
         json["breakdown"] =
             json!(random.pick(&["user:pl'an", "user:seats", "tenant:pl'an", "flag:ne'w", "flag:other"]));
     }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 const HEAD: &str = "-- title: T\n-- question: Q?\n-- grain: one row per name\n-- column n: count | things | exact\n";
 
 fn read(head_more: &str, body: &str) -> Result<Query, (usize, Problem)> {
-    Query::read("trust", "q", &format!("{HEAD}{head_more}{body}"))
+    Query::read("trust/q.sql", "trust", "q", &format!("{HEAD}{head_more}{body}"))
 }
 
 fn problem(head_more: &str, body: &str) -> Problem {
