@@ -211,7 +211,7 @@ fn shared_expressions_stand_before_the_querys_own_expressions_and_keep_the_lines
     assert!(
         unknown
             .to_string()
-            .starts_with("there is no shared common table expression \"what\"; known: attempts, calls, "),
+            .starts_with("there is no shared common table expression \"what\"; known: attempt_events, "),
         "{unknown}"
     );
     assert_eq!(problem_of_place("WITH a AS (SELECT 1 AS n) SELECT n FROM a"), (6, Problem::CtesPlace));
