@@ -302,7 +302,7 @@ fn random_known(random: &mut Random) -> (Vec<PlainEvent>, Vec<PlainLink>, Vec<Pl
         Scalar::Flag(true),
     ];
     // Few instants, so that some things are said at once.
-    let properties = (0..6 + random.below(8)).map(|_| PlainProperty {
+    let properties = (0..12 + random.below(8)).map(|_| PlainProperty {
         subject: match random.below(3) {
             0 => Subject::Tenant(random.pick(&["t", "u'"]).to_owned()),
             _ => Subject::User(1 + random.below(2)),
@@ -365,7 +365,7 @@ async fn properties_and_variants_are_answered_as_the_reference_answers() {
     let client = &server.running.app().store;
     let mut random = Random(545);
     let mut cases = Vec::new();
-    for project in 2000..2200 {
+    for project in 2000..2240 {
         let known = random_known(&mut random);
         let asked = random_question_about_properties(&mut random);
         // The population of a question narrows as its filter does, where no pauses are measured and no exposures hidden.

@@ -197,6 +197,7 @@ const WITHOUT_EXAMPLE: &[&str] = &[
     "Judged",
     "ResponseFuture",
     "Service",
+    "Text",
     "Values",
     "tenant_set",
     "user_set",
