@@ -3,17 +3,22 @@
 //! Each claim also asks the same within the limit, so that it would not hold without it.
 
 use gemba_ingest::store::select::{Limits, Selection, select};
-use gemba_ingest::store::{Client, StoreError};
+use gemba_ingest::store::{Client, StoreError, funnel};
 use gemba_queries::BoundQuery;
+use gemba_queries::funnel::FunnelRequest;
 use gemba_tests::client::{bare, send};
 use gemba_tests::database::Engine;
 use gemba_tests::server::Server;
+use serde_json::json;
 
 /// ClickHouse's codes (src/Common/ErrorCodes.cpp).
 const TIMEOUT_EXCEEDED: u32 = 159;
 const READONLY: u32 = 164;
 const MEMORY_LIMIT_EXCEEDED: u32 = 241;
 const TOO_MANY_ROWS_OR_BYTES: u32 = 396;
+
+/// 2026-06-01.
+const NOW_MS: i64 = 1_780_272_000_000;
 
 async fn ask(store: &Client, sql: &str, limits: Limits) -> Result<Selection, StoreError> {
     let bound = BoundQuery { sql: sql.to_owned(), params: Vec::new(), range_ms: None };
@@ -60,6 +65,26 @@ async fn a_question_ends_at_its_time_its_memory_and_the_size_of_its_answer_and_c
     assert_eq!(store.number("SELECT sum(n) FROM kept").await.unwrap(), 1);
     assert_eq!(store.number("SELECT count() FROM system.tables WHERE database = 'limits'").await.unwrap(), 1);
     engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_funnel_that_comes_to_its_memory_is_too_heavy_as_any_question_is() {
+    let server = Server::start().await;
+    let store = &server.running.app().store;
+    // What is joined is gathered before the first row is answered, so it is ClickHouse's memory that comes to its end.
+    for sql in [
+        "INSERT INTO identity_links (project, anonymous, person) SELECT 7, number + 10, 1 FROM numbers(1000000)",
+        "INSERT INTO events (project, name, kind, day, unit, time) \
+         SELECT 7, ['a', 'b'][number + 1], 'event', '2026-01-02', 1, toDateTime64('2026-01-02 00:00:00', 3) + number FROM numbers(2)",
+    ] {
+        store.raw().query_raw(sql).with_setting("async_insert", "0").execute().await.unwrap();
+    }
+    let question = json!({"steps": [{"event": "a"}, {"event": "b"}], "from": "2026-01-01", "to": "2026-01-05"});
+    let funnel = FunnelRequest::parse(question).unwrap().validate(NOW_MS, NOW_MS).unwrap();
+    let usual = Limits::default();
+    let refused = funnel::answer(store, &funnel, 7, Limits { max_memory_bytes: 20 << 20, ..usual }).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooHeavy { code: MEMORY_LIMIT_EXCEEDED, .. }), "{refused:?}");
+    assert_eq!(funnel::answer(store, &funnel, 7, usual).await.unwrap().steps[1].count, 1);
 }
 
 /// A question that takes about two seconds, as a team may write one.

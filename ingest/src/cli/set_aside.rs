@@ -3,6 +3,7 @@
 use super::project::segment;
 use super::remote::{Credential, Remote, RemoteArgs};
 use super::{Failure, say};
+use crate::control::DEFAULT_PROJECT;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ pub(super) struct SetAsideArgs {
     #[command(subcommand)]
     action: Action,
     /// Name of the project
-    #[arg(long, default_value = "default", global = true, value_name = "NAME")]
+    #[arg(long, default_value = DEFAULT_PROJECT, global = true, value_name = "NAME")]
     project: String,
     #[command(flatten)]
     remote: RemoteArgs,

@@ -93,7 +93,7 @@ enum Choice {
     /// These.
     Users { units: Vec<u64> },
     /// Who was lost at a step of a funnel, or, where `passed`, who reached it.
-    Funnel { asked: Value, funnel: Box<Funnel>, step: usize, passed: bool, population: Population },
+    Funnel { asked: Value, funnel: Box<Funnel>, step: usize, reached: bool, population: Population },
     /// Who did something and meets conditions.
     Did { asked: Value, did: Did, population: Population },
 }
@@ -165,7 +165,7 @@ impl Choice {
         let step = step
             .filter(|step| *step <= last)
             .ok_or_else(|| FunnelError::of(field, &format!("must be 0 to {last}: {meaning}")))?;
-        Ok(Self::Funnel { asked: told, funnel: Box::new(funnel), step, passed: field == "reached", population })
+        Ok(Self::Funnel { asked: told, funnel: Box::new(funnel), step, reached: field == "reached", population })
     }
 
     fn did(told: Value, did: Option<Value>, only: Option<Value>) -> Result<Self, ApiError> {
@@ -205,8 +205,8 @@ impl Choice {
         let (store, project, limits) = (&app.store, project.id.0, Limits::default());
         match self {
             Self::Users { units } => saved::add_members(store, project, name, snapshot, units).await?,
-            Self::Funnel { funnel, step, passed, population, .. } => {
-                let units = funnel::units_at(store, funnel, (*step, *passed), project, limits, population).await?;
+            Self::Funnel { funnel, step, reached, population, .. } => {
+                let units = funnel::units_at(store, funnel, (*step, *reached), project, limits, population).await?;
                 saved::add_members(store, project, name, snapshot, &units).await?;
             }
             Self::Did { did, population, .. } => {

@@ -16,8 +16,12 @@ const PAGE_ITEMS: usize = 200;
 /// Characters of a record that a list shows.
 const SHOWN: usize = 1_000;
 
-/// Names equal rows of one insert.
-const ID: &str = "lower(hex(sipHash128(s.batch, s.signal, s.reason, s.detail, s.body, s.context)))";
+/// Names equal rows of one insert, of columns told as `s.` or, where a statement cannot, without.
+fn id_of(told: &str) -> String {
+    let columns = ["batch", "signal", "reason", "detail", "body", "context"].map(|column| format!("{told}{column}"));
+    format!("lower(hex(sipHash128({})))", columns.join(", "))
+}
+
 /// Names what a record is, wherever it is stored.
 const CONTENT: &str = "cityHash64(s.signal, s.body, s.context)";
 
@@ -33,16 +37,16 @@ pub struct Which {
 }
 
 impl Which {
-    fn sql(&self, project: ProjectId) -> String {
-        let mut sql = format!("s.project = {project}");
+    fn sql(&self, project: ProjectId, told: &str) -> String {
+        let mut sql = format!("{told}project = {project}");
         // Hexadecimal digits and words of a closed set, checked where they came in; the filters keep it so whatever comes.
         if !self.ids.is_empty() {
             let ids: Vec<String> = self.ids.iter().map(|id| format!("'{}'", hexadecimal(id))).collect();
-            write!(sql, " AND {ID} IN ({})", ids.join(", ")).unwrap_or_default();
+            write!(sql, " AND {} IN ({})", id_of(told), ids.join(", ")).unwrap_or_default();
         }
         if let Some(reason) = &self.reason {
             let reason: String = reason.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            write!(sql, " AND s.reason = '{reason}'").unwrap_or_default();
+            write!(sql, " AND {told}reason = '{reason}'").unwrap_or_default();
         }
         sql
     }
@@ -50,8 +54,9 @@ impl Which {
     /// What items must be besides, once their rows are brought together.
     fn having(&self, project: ProjectId) -> String {
         self.after.as_deref().map(hexadecimal).map_or_else(String::new, |after| {
+            let id = id_of("s.");
             let of =
-                format!("SELECT min(s.received) FROM set_aside AS s WHERE s.project = {project} AND {ID} = '{after}'");
+                format!("SELECT min(s.received) FROM set_aside AS s WHERE s.project = {project} AND {id} = '{after}'");
             format!("HAVING (min(s.received), id) < (({of}), '{after}')")
         })
     }
@@ -104,14 +109,14 @@ pub struct Count {
 /// # Errors
 /// Those of ClickHouse.
 pub async fn list(store: &Client, project: ProjectId, which: &Which, limit: u32) -> Result<Vec<Item>, StoreError> {
-    let limit = limit.min(MAX_LISTED);
+    let (limit, known) = (limit.min(MAX_LISTED), id_of("s."));
     let sql = format!(
-        "SELECT {ID} AS id, concat(replaceOne(toString(min(s.received)), ' ', 'T'), 'Z') AS received, \
+        "SELECT {known} AS id, concat(replaceOne(toString(min(s.received)), ' ', 'T'), 'Z') AS received, \
          toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, any(s.detail) AS detail, \
          count() AS records, any(length(s.body)) AS bytes, any(substringUTF8(s.body, 1, {SHOWN})) AS body, \
          any(s.context) != '' AS can_be_retried \
          FROM set_aside AS s WHERE {} GROUP BY id {} ORDER BY min(s.received) DESC, id DESC LIMIT {limit}",
-        which.sql(project),
+        which.sql(project, "s."),
         which.having(project)
     );
     store.rows(&sql).await
@@ -175,14 +180,15 @@ pub async fn settled(
     let mut changing = vec![from.to_string()];
     changing.extend(inserts.iter().map(u64::to_string));
     let others = if of_all_logs { "1" } else { "0" };
+    let known = id_of("s.");
     let behind = hexadecimal(after.as_deref().unwrap_or_default());
     let sql = format!(
-        "SELECT {ID} AS id, any(s.batch) AS batch, toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
+        "SELECT {known} AS id, any(s.batch) AS batch, toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
          any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
          FROM set_aside AS s WHERE {} AND if(bitShiftRight(s.batch, 40) = {log}, \
          bitAnd(s.batch, {mask}) < {from} AND bitAnd(s.batch, {mask}) NOT IN ({}), {others}) \
-         AND {ID} > '{behind}' GROUP BY id ORDER BY id LIMIT {PAGE_ITEMS}",
-        which.sql(project),
+         AND {known} > '{behind}' GROUP BY id ORDER BY id LIMIT {PAGE_ITEMS}",
+        which.sql(project, "s."),
         changing.join(", "),
         mask = (1_u64 << 40) - 1
     );
@@ -204,7 +210,7 @@ pub async fn of_other_logs(
     let own = unsettled.log;
     let sql = format!(
         "SELECT count() FROM set_aside AS s WHERE {} AND bitShiftRight(s.batch, 40) != {own}",
-        which.sql(project)
+        which.sql(project, "s.")
     );
     store.number(&sql).await
 }
@@ -222,7 +228,7 @@ pub async fn remove(store: &Client, project: ProjectId, items: &[&Whole]) -> Res
     store
         .execute(&format!(
             "ALTER TABLE set_aside DELETE WHERE {} AND batch IN ({}) SETTINGS mutations_sync = 2",
-            ids.sql(project).replace("s.", ""),
+            ids.sql(project, ""),
             batches.join(", ")
         ))
         .await
@@ -261,7 +267,7 @@ mod tests {
             reason: Some("x' OR project = 2 OR '".into()),
             after: None,
         };
-        let sql = which.sql(ProjectId(7));
+        let sql = which.sql(ProjectId(7), "s.");
         assert!(sql.starts_with("s.project = 7 AND "), "{sql}");
         assert_eq!(sql.matches('\'').count(), 4, "{sql}");
         assert!(!sql.contains("DROP") && !sql.contains("OR project"), "{sql}");

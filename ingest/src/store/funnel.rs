@@ -66,22 +66,22 @@ pub async fn answer_of(
     Ok(answer)
 }
 
-/// The units that reached a step and can no longer reach the next, or, where `passed`, all that reached it; however many.
+/// The units that reached a step and can no longer reach the next, or, where `reached`, all that reached it; however many.
 ///
 /// # Errors
 /// See [`StoreError`].
 pub async fn units_at(
     client: &Client,
     funnel: &Funnel,
-    (step, passed): (usize, bool),
+    (step, reached): (usize, bool),
     project: u32,
     limits: Limits,
     population: &Population,
 ) -> Result<Vec<u64>, StoreError> {
     let mut funnel = funnel.clone();
-    funnel.dropped = Some(Dropped { step, limit: usize::MAX, passed });
+    funnel.dropped = Some(Dropped { step, limit: usize::MAX, reached });
     let answer = scanned(client, &funnel, project, limits, population).await?;
-    let there = answer.dropped.unwrap_or_default().into_iter().filter(|unit| passed || !unit.open);
+    let there = answer.dropped.unwrap_or_default().into_iter().filter(|unit| reached || !unit.open);
     Ok(there.map(|unit| unit.unit).collect())
 }
 
@@ -182,7 +182,8 @@ async fn run(
     for (name, value) in &plan.bound.params {
         request = request.param(name, value);
     }
-    let mut pieces = request.fetch_bytes("Native")?;
+    let asked = |error| StoreError::from(error).of_question();
+    let mut pieces = request.fetch_bytes("Native").map_err(asked)?;
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUED_PIECES);
     let columns = plan.columns;
     let max_bytes = usize::try_from(limits.max_memory_bytes).unwrap_or(usize::MAX);
@@ -200,7 +201,7 @@ async fn run(
         Ok(Some(scan))
     });
     let sending = async move {
-        while let Some(piece) = pieces.next().await? {
+        while let Some(piece) = pieces.next().await.map_err(asked)? {
             if sender.send(piece).await.is_err() {
                 // The scan has stopped; its error says why.
                 break;

@@ -347,7 +347,7 @@ impl Tally {
         };
         self.groups.entry(group).or_insert_with(|| GroupTally::new(self.steps)).add(outcome, is_open);
         if let Some(dropped) = funnel.dropped
-            && (outcome.level == dropped.step + 1 || (dropped.passed && outcome.level > dropped.step))
+            && (outcome.level == dropped.step + 1 || (dropped.reached && outcome.level > dropped.step))
         {
             let at_ms = outcome.times.last().copied().unwrap_or(0);
             let left = DroppedUnit { at_ms, unit, open: is_open, id: None, id_kind: None, next: None, last: None };

@@ -109,7 +109,7 @@ pub struct Dropped {
     /// How many, the latest first.
     pub limit: usize,
     /// Whether all who reached the step are listed, also those who went on.
-    pub passed: bool,
+    pub reached: bool,
 }
 
 /// A step with the name it has in answers.
@@ -319,7 +319,7 @@ impl FunnelRequest {
             usize::try_from(limit).ok().filter(|limit| (1..=MAX_DROPPED_LIMIT).contains(limit)).ok_or_else(|| {
                 FunnelError::new("dropped.limit", format!("must be 1 to {MAX_DROPPED_LIMIT}, given {limit}"))
             })?;
-        Ok(Some(Dropped { step, limit, passed: false }))
+        Ok(Some(Dropped { step, limit, reached: false }))
     }
 
     fn hold(&self) -> Result<Vec<String>, FunnelError> {

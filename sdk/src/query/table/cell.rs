@@ -55,7 +55,8 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
     /// Looks at a busy table; adding takes 50 ns, so more mean that its thread is off the processor.
     const LOOKS: usize = 100;
     let mut is_complete = true;
-    let mut spare: Box<Table> = Box::default();
+    // Goes from table to table; made when the first one has something.
+    let mut spare: Option<Box<Table>> = None;
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     tables.retain_mut(|Listed { table, taken: known }| {
         // Before the table is taken: an ended thread adds nothing any more.
@@ -65,18 +66,18 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
             return !is_closed;
         }
         for _ in 0..LOOKS {
-            match table.exchange(std::mem::take(&mut spare)) {
+            match table.exchange(spare.take().unwrap_or_default()) {
                 Ok(mut taken) => {
                     *known = changes;
                     if !taken.is_empty() {
                         take(&mut taken);
                     }
                     taken.clear();
-                    spare = taken;
+                    spare = Some(taken);
                     return !is_closed;
                 }
                 Err(unused) => {
-                    spare = unused;
+                    spare = Some(unused);
                     std::hint::spin_loop();
                 }
             }
