@@ -1,8 +1,9 @@
 -- Days, Monday weeks or months of the time zone, by the parameter period; a period is named by its first day.
-    (moment) -> multiIf(
-        {period:String} = 'day', toDate(moment, {tz:String}),
-        {period:String} = 'week', toMonday(moment, {tz:String}),
-        toStartOfMonth(moment, {tz:String})) AS period_of,
+    (day) -> multiIf(
+        {period:String} = 'day', day,
+        {period:String} = 'week', toMonday(day),
+        toStartOfMonth(day)) AS period_of_day,
+    (moment) -> period_of_day(toDate(moment, {tz:String})) AS period_of,
     (day, n) -> multiIf(
         {period:String} = 'day', day + toIntervalDay(n),
         {period:String} = 'week', day + toIntervalWeek(n),

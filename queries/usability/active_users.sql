@@ -12,28 +12,21 @@
 -- column events_without_user: count | those of them that carry neither user nor session | exact
 -- caveats: The first and the last day hold only what lies in the time looked at.
 -- ctes: links
-WITH
-    by_unit AS
-    (
-        SELECT
-            toDate(time, {tz:String}) AS local_day,
-            unit,
-            count() AS events,
-            uniqExactIfState(session, session != 0) AS sessions
-        FROM events WHERE project = {project:UInt32}
-            AND kind != 'ended'
-            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
-            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
-        GROUP BY local_day, unit
-    )
 SELECT
-    local_day AS day,
-    uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users,
-    uniqExactIfMerge(u.sessions) AS sessions,
-    sum(u.events) AS events,
-    sumIf(u.events, u.unit = 0) AS events_without_user
-FROM by_unit AS u
-LEFT JOIN links AS l ON l.anonymous = u.unit
+    toDate(d.time, {tz:String}) AS day,
+    uniqExactIf(if(l.person != 0, l.person, d.unit), d.unit != 0) AS users,
+    uniqExactIf(d.session, d.session != 0) AS sessions,
+    count() AS events,
+    countIf(d.unit = 0) AS events_without_user
+FROM
+(
+    SELECT time, unit, session
+    FROM events WHERE project = {project:UInt32}
+        AND kind != 'ended'
+        AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+        AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+) AS d
+LEFT JOIN links AS l ON l.anonymous = d.unit
 GROUP BY day
 ORDER BY day WITH FILL
     FROM toDate({from:DateTime64(3, 'UTC')}, {tz:String})

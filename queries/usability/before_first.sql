@@ -15,53 +15,72 @@
 --   person it turned out to be. Imported and migrated data often hold people who act before they exist.
 -- ctes: links
 WITH
-    done AS
+    -- Names by number, 0 for anything at all: as text, what a million people did does not fit into a question's memory.
     (
-        SELECT
-            if(l.person != 0, l.person, e.unit) AS person, e.name AS name, e.first_time AS first_time, e.times AS times
-        FROM
-        (
-            SELECT unit, toString(name) AS name, min(time) AS first_time, groupArray(time) AS times
-            FROM events WHERE project = {project:UInt32}
-                AND kind != 'ended' AND unit != 0 AND time < {to:DateTime64(3, 'UTC')}
-            GROUP BY unit, name
-        ) AS e
-        LEFT JOIN links AS l ON l.anonymous = e.unit
-    ),
+        SELECT arraySort(groupUniqArray(toString(name)))
+        FROM events WHERE project = {project:UInt32} AND time < {to:DateTime64(3, 'UTC')}
+    ) AS all_names,
     firsts AS
     (
-        SELECT person, min(first_time) AS first
-        FROM done
-        WHERE name = {event:String}
+        SELECT if(l.person != 0, l.person, u.unit) AS person, min(u.first_time) AS first
+        FROM
+        (
+            SELECT unit, min(time) AS first_time
+            FROM events WHERE project = {project:UInt32}
+                AND kind != 'ended' AND unit != 0 AND name = {event:String} AND time < {to:DateTime64(3, 'UTC')}
+            GROUP BY unit
+        ) AS u
+        LEFT JOIN links AS l ON l.anonymous = u.unit
         GROUP BY person
         HAVING first >= {from:DateTime64(3, 'UTC')}
     ),
+    -- Every unit one of them is known by, so that events need to be looked up once. A unit that was linked is its person, not
+    -- itself.
+    known_as AS
+    (
+        SELECT f.person AS unit, f.person AS person, f.first AS first
+        FROM firsts AS f
+        WHERE f.person NOT IN (SELECT anonymous FROM links)
+        UNION ALL
+        SELECT l.anonymous AS unit, f.person AS person, f.first AS first
+        FROM links AS l
+        INNER JOIN firsts AS f ON f.person = l.person
+    ),
     earlier AS
     (
-        SELECT
-            d.person AS person, d.name AS name, min(d.first_time) AS began, any(f.first) AS until,
-            sum(arrayCount(moment -> moment < f.first, d.times)) AS events
-        FROM done AS d
-        INNER JOIN firsts AS f ON f.person = d.person
-        WHERE d.name != {event:String} AND d.first_time < f.first
-        GROUP BY person, name
+        SELECT k.person AS person, e.number AS number, min(e.time) AS began, any(k.first) AS until, count() AS events
+        FROM
+        (
+            SELECT unit, time, transform(name, all_names, arrayEnumerate(all_names), 0) AS number
+            FROM events WHERE project = {project:UInt32}
+                AND kind != 'ended' AND unit != 0 AND name != {event:String} AND time < {to:DateTime64(3, 'UTC')}
+        ) AS e
+        INNER JOIN known_as AS k ON k.unit = e.unit
+        WHERE e.time < k.first
+        GROUP BY person, number
     ),
     by_person AS
     (
-        SELECT person, name, began, until, events FROM earlier
-        UNION ALL
-        SELECT e.person, '' AS name, min(e.began) AS began, any(e.until) AS until, sum(e.events) AS events
+        SELECT
+            any(e.until) AS until,
+            groupArray(e.number) AS did,
+            groupArray(e.began) AS began_in,
+            groupArray(e.events) AS events_in
         FROM earlier AS e
         GROUP BY e.person
     )
 SELECT
-    b.name AS before,
+    if(did_first = 0, '', all_names[did_first]) AS before,
     count() AS users,
     (SELECT count() FROM firsts) AS of_users,
     round(users / of_users, 6) AS share,
-    sum(b.events) AS events,
-    round(quantileExactLow(0.5)(dateDiff('millisecond', b.began, b.until)) / 3600000, 3) AS hours_before_p50
+    sum(events_of) AS events,
+    round(quantileExactLow(0.5)(dateDiff('millisecond', began, b.until)) / 3600000, 3) AS hours_before_p50
 FROM by_person AS b
-GROUP BY before
+ARRAY JOIN
+    arrayPushFront(did, 0) AS did_first,
+    arrayPushFront(began_in, arrayMin(began_in)) AS began,
+    arrayPushFront(events_in, arraySum(events_in)) AS events_of
+GROUP BY did_first
 ORDER BY before != '', users DESC, before
 LIMIT {limit:UInt32}

@@ -43,7 +43,8 @@ WITH
             FROM events WHERE project = {project:UInt32}
                 AND kind != 'ended' AND unit != 0
                 AND time < {now:DateTime64(3, 'UTC')}
-                AND day >= (SELECT toDate(min(since)) FROM declared)
+                -- Nothing is read where nothing is declared.
+                AND day >= (SELECT if(count() = 0, toDate('2149-06-06'), toDate(min(since))) FROM declared)
             GROUP BY unit, day
         ) AS u
         LEFT JOIN links AS l ON l.anonymous = u.unit

@@ -27,47 +27,35 @@
 -- caveats: An attempt belongs to the moment it begins; its end may lie after the time looked at. Attempts whose
 --   process died stay open.
 -- ctes: links, attempt_events_of_release, attempts
-WITH
-    by_unit AS
-    (
-        SELECT
-            name,
-            unit,
-            count() AS begun,
-            countIf(has_end AND outcome = 'completed') AS completed,
-            countIf(has_end AND outcome = 'failed') AS failed,
-            countIf(has_end AND outcome = 'abandoned') AS abandoned,
-            countIf(has_end AND outcome = 'cancelled') AS cancelled,
-            countIf(has_end AND outcome = 'panicked') AS panicked,
-            countIf(NOT has_end) AS open,
-            countIf(NOT has_end AND begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30)) AS open_expired,
-            countIf(has_end AND outcome = 'cancelled' AND reason = 'shutdown') AS cancelled_by_shutdown,
-            countIf(has_end AND outcome = 'abandoned' AND reason = 'ignored') AS ignored,
-            failed + abandoned + cancelled + panicked + open_expired - cancelled_by_shutdown - ignored AS unfinished,
-            groupArrayIf(duration_ns, has_end AND outcome = 'completed') AS durations_ns
-        FROM attempts
-        GROUP BY name, unit
-    )
 SELECT
-    name AS feature,
-    sum(u.begun) AS begun,
-    sum(u.completed) AS completed,
-    sum(u.failed) AS failed,
-    sum(u.abandoned) AS abandoned,
-    sum(u.cancelled) AS cancelled,
-    sum(u.panicked) AS panicked,
-    sum(u.open) AS open,
-    sum(u.open_expired) AS open_expired,
-    sum(u.cancelled_by_shutdown) AS cancelled_by_shutdown,
-    sum(u.ignored) AS ignored,
-    sum(u.unfinished) AS unfinished,
+    a.name AS feature,
+    count() AS begun,
+    countIf(a.has_end AND a.outcome = 'completed') AS completed,
+    countIf(a.has_end AND a.outcome = 'failed') AS failed,
+    countIf(a.has_end AND a.outcome = 'abandoned') AS abandoned,
+    countIf(a.has_end AND a.outcome = 'cancelled') AS cancelled,
+    countIf(a.has_end AND a.outcome = 'panicked') AS panicked,
+    countIf(NOT a.has_end) AS open,
+    countIf(is_expired) AS open_expired,
+    countIf(a.is_nobodys AND a.outcome = 'cancelled') AS cancelled_by_shutdown,
+    countIf(a.is_nobodys AND a.outcome = 'abandoned') AS ignored,
+    countIf(is_unfinished) AS unfinished,
     if(completed + unfinished = 0, NULL, round(completed / (completed + unfinished), 6)) AS completion_rate,
     if(completed + unfinished = 0, NULL, round(unfinished / (completed + unfinished), 6)) AS unfinished_rate,
-    uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users,
-    uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0 AND u.unfinished > 0) AS users_unfinished,
-    if(completed = 0, NULL, round(quantileExactLowArray(0.5)(u.durations_ns) / 1e6, 3)) AS time_to_finish_ms_p50
-FROM by_unit AS u
-LEFT JOIN links AS l ON l.anonymous = u.unit
+    uniqExactIf(person, person != 0) AS users,
+    uniqExactIf(person, person != 0 AND is_unfinished) AS users_unfinished,
+    if(completed = 0, NULL, round(
+        quantileExactLowIf(0.5)(a.duration_ns, a.has_end AND a.outcome = 'completed') / 1e6, 3)) AS time_to_finish_ms_p50
+FROM
+(
+    SELECT
+        a.name AS name, a.has_end AS has_end, a.outcome AS outcome, a.is_nobodys AS is_nobodys, a.duration_ns AS duration_ns,
+        NOT a.has_end AND a.begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30) AS is_expired,
+        is_expired OR (a.has_end AND a.outcome != 'completed' AND NOT a.is_nobodys) AS is_unfinished,
+        if(l.person != 0, l.person, a.unit) AS person
+    FROM attempts AS a
+    LEFT JOIN links AS l ON l.anonymous = a.unit
+) AS a
 GROUP BY feature
 ORDER BY unfinished DESC, begun DESC, feature
 LIMIT {limit:UInt32}

@@ -36,17 +36,19 @@ WITH
     used AS
     (
         SELECT
-            if(u.of_kind = 'step', 'step', 'feature') AS of_kind, u.name AS name, u.service AS service, u.release AS release,
-            sum(u.uses) AS uses,
-            uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users
+            if(d.kind = 'step', 'step', 'feature') AS of_kind, toString(d.name) AS name, d.service AS service, d.release AS release,
+            count() AS uses,
+            uniqExactIf(if(l.person != 0, l.person, d.unit), d.unit != 0) AS users
         FROM
         (
-            SELECT toString(kind) AS of_kind, toString(name) AS name, service, release, unit, count() AS uses
+            SELECT kind, name, service, release, unit
             FROM events WHERE project = {project:UInt32}
                 AND kind IN ('used', 'started', 'step') AND time < {now:DateTime64(3, 'UTC')}
-            GROUP BY of_kind, name, service, release, unit
-        ) AS u
-        LEFT JOIN links AS l ON l.anonymous = u.unit
+                AND (service, release) IN (
+                    SELECT service, release FROM in_order
+                    WHERE first_seen >= {from:DateTime64(3, 'UTC')} AND first_seen < {to:DateTime64(3, 'UTC')})
+        ) AS d
+        LEFT JOIN links AS l ON l.anonymous = d.unit
         GROUP BY of_kind, name, service, release
     ),
     here AS

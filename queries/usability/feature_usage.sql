@@ -17,41 +17,32 @@
 -- caveats: An attempt counts as a use when it begins, whatever becomes of it; feature_completion says that. Ends of
 --   attempts and funnel steps are no uses.
 -- ctes: links
-WITH
-    -- Grouped by unit first, so that the join with the links is small; without a link a unit is its own person.
-    by_unit AS
-    (
-        SELECT
-            name,
-            if(kind = 'event', 'event', 'feature') AS of_kind,
-            multiIf(
-                {breakdown:String} = 'release', release,
-                {breakdown:String} = 'service', service,
-                {breakdown:String} = 'environment', environment,
-                {breakdown:String} = 'tenant', tenant,
-                '') AS value,
-            unit,
-            count() AS uses,
-            uniqExactIfState(session, session != 0) AS sessions,
-            max(time) AS last_used
-        FROM events WHERE project = {project:UInt32}
-            AND kind IN ('used', 'started', 'event')
-            AND ({kind:String} = 'all' OR ({kind:String} = 'event') = (kind = 'event'))
-            AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
-            AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
-        GROUP BY name, of_kind, value, unit
-    )
 SELECT
-    name AS feature,
-    of_kind AS kind,
-    value AS breakdown,
-    sum(u.uses) AS uses,
-    uniqExactIf(if(l.person != 0, l.person, u.unit), u.unit != 0) AS users,
-    uniqExactIfMerge(u.sessions) AS sessions,
-    sumIf(u.uses, u.unit = 0) AS uses_without_user,
-    max(u.last_used) AS last_used
-FROM by_unit AS u
-LEFT JOIN links AS l ON l.anonymous = u.unit
+    d.name AS feature,
+    if(d.kind = 'event', 'event', 'feature') AS kind,
+    d.value AS breakdown,
+    count() AS uses,
+    uniqExactIf(if(l.person != 0, l.person, d.unit), d.unit != 0) AS users,
+    uniqExactIf(d.session, d.session != 0) AS sessions,
+    countIf(d.unit = 0) AS uses_without_user,
+    max(d.time) AS last_used
+FROM
+(
+    SELECT
+        name, kind, unit, session, time,
+        multiIf(
+            {breakdown:String} = 'release', release,
+            {breakdown:String} = 'service', service,
+            {breakdown:String} = 'environment', environment,
+            {breakdown:String} = 'tenant', tenant,
+            '') AS value
+    FROM events WHERE project = {project:UInt32}
+        AND kind IN ('used', 'started', 'event')
+        AND ({kind:String} = 'all' OR ({kind:String} = 'event') = (kind = 'event'))
+        AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
+        AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
+) AS d
+LEFT JOIN links AS l ON l.anonymous = d.unit
 GROUP BY feature, kind, breakdown
 ORDER BY uses DESC, feature, kind, breakdown
 LIMIT {limit:UInt32}

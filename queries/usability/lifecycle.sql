@@ -15,60 +15,34 @@
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last period are
 --   counted as a whole, even where the time looked at begins or ends within them. Before what the project retains
 --   everybody is unknown, so the first retained period holds nobody but new people.
--- ctes: links, periods
+-- ctes: links, active_days, periods
 WITH
-    people AS
-    (
-        SELECT
-            person,
-            arraySort(arrayDistinct(arrayFlatten(groupArray(periods)))) AS active
-        FROM
-        (
-            SELECT
-                if(l.person != 0, l.person, u.unit) AS person,
-                u.periods AS periods
-            FROM
-            (
-                SELECT
-                    unit,
-                    groupUniqArray(period_of(time)) AS periods
-                FROM events WHERE project = {project:UInt32}
-                    AND kind != 'ended' AND unit != 0
-                    AND time < least({to:DateTime64(3, 'UTC')} + toIntervalMonth(1), {now:DateTime64(3, 'UTC')})
-                GROUP BY unit
-            ) AS u
-            LEFT JOIN links AS l ON l.anonymous = u.unit
-        )
-        GROUP BY person
-    ),
+    toDate('1970-01-02') AS active_from,
+    toDate({to:DateTime64(3, 'UTC')} + toIntervalMonth(1), {tz:String}) AS active_to,
     -- The time looked at, in whole periods.
     period_of({from:DateTime64(3, 'UTC')}) AS first_period,
     period_of({to:DateTime64(3, 'UTC')} - toIntervalMillisecond(1)) AS last_period,
-    moves AS
+    -- How many people were active in a period and, before and after it, last and next in others.
+    spans AS
     (
-        SELECT
-            arrayJoin(arrayConcat(
-                arrayMap(
-                    (day, place) -> (day, multiIf(
-                        place = 1, 'new',
-                        active[place - 1] = period_after(day, -1), 'returning',
-                        'resurrected')),
-                    active, arrayEnumerate(active)),
-                arrayMap(
-                    day -> (period_after(day, 1), 'dormant'),
-                    arrayFilter(day -> NOT has(active, period_after(day, 1)), active)))) AS move
-        FROM people
+        SELECT period_day, last_period_day, next_period_day, count() AS people
+        FROM (SELECT arrayDistinct(arrayMap(day -> period_of_day(day), active)) AS active_periods FROM active_days)
+        ARRAY JOIN
+            active_periods AS period_day,
+            arrayPushFront(arrayPopBack(active_periods), toDate('1970-01-01')) AS last_period_day,
+            arrayPushBack(arrayPopFront(active_periods), toDate('2149-06-06')) AS next_period_day
+        GROUP BY period_day, last_period_day, next_period_day
     ),
     counted AS
     (
         SELECT
-            move.1 AS day,
-            countIf(move.2 = 'new') AS new,
-            countIf(move.2 = 'returning') AS returning,
-            countIf(move.2 = 'resurrected') AS resurrected,
-            countIf(move.2 = 'dormant') AS dormant
-        FROM moves
-        WHERE day >= first_period AND day <= last_period
+            if(is_after, period_after(s.period_day, 1), s.period_day) AS day,
+            sumIf(s.people, NOT is_after AND s.last_period_day = '1970-01-01') AS new,
+            sumIf(s.people, NOT is_after AND s.last_period_day = period_after(s.period_day, -1)) AS returning,
+            sumIf(s.people, NOT is_after) - new - returning AS resurrected,
+            sumIf(s.people, is_after AND s.next_period_day != period_after(s.period_day, 1)) AS dormant
+        FROM spans AS s
+        ARRAY JOIN [false, true] AS is_after
         GROUP BY day
         UNION ALL
         SELECT
@@ -84,5 +58,6 @@ SELECT
     sum(c.dormant) AS dormant,
     is_open_period(day) AS is_open
 FROM counted AS c
+WHERE day >= first_period AND day <= last_period
 GROUP BY day
 ORDER BY day

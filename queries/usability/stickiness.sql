@@ -11,43 +11,37 @@
 -- column stickiness: rate | daily_users / monthly_users; null: nobody in a month | exact
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last day are counted as
 --   a whole, even where the time looked at begins or ends within them.
--- ctes: links
+-- ctes: links, active_days
 WITH
     toDate({from:DateTime64(3, 'UTC')}, {tz:String}) AS first_day,
     toDate({to:DateTime64(3, 'UTC')} - toIntervalMillisecond(1), {tz:String}) AS last_day,
-    people AS
+    first_day - 29 AS active_from,
+    last_day AS active_to,
+    -- How many people were active on a day and next on another: all that follows needs no more than this.
+    spans AS
     (
-        SELECT arrayDistinct(arrayFlatten(groupArray(u.days))) AS active
-        FROM
-        (
-            SELECT unit, groupUniqArray(toDate(time, {tz:String})) AS days
-            FROM events WHERE project = {project:UInt32}
-                AND kind != 'ended' AND unit != 0
-                -- A day of a time zone lies within the three days of UTC around it.
-                AND day >= first_day - 30 AND day <= last_day + 1
-                AND time < {now:DateTime64(3, 'UTC')}
-            GROUP BY unit
-        ) AS u
-        LEFT JOIN links AS l ON l.anonymous = u.unit
-        GROUP BY if(l.person != 0, l.person, u.unit)
+        SELECT day, next_day, count() AS people
+        FROM active_days
+        ARRAY JOIN active AS day, arrayPushBack(arrayPopFront(active), toDate('2149-06-06')) AS next_day
+        GROUP BY day, next_day
     ),
-    -- Each day within as many days after an active one, once a person.
+    -- Each day within as many days after an active one, once a person: up to the next active one.
     counted AS
     (
-        SELECT arrayJoin(range(toUInt32(last_day - first_day) + 1)) + first_day AS day, 0 AS width
+        SELECT arrayJoin(range(toUInt32(last_day - first_day) + 1)) + first_day AS day, 0 AS width, 0 AS people
         UNION ALL
         SELECT
-            arrayJoin(arrayDistinct(arrayFlatten(arrayMap(
-                active_day -> arrayMap(n -> active_day + n, range(widths)), active)))) AS day,
-            widths AS width
-        FROM people
+            arrayJoin(arrayMap(n -> s.day + n, range(least(widths, toUInt16(s.next_day - s.day))))) AS day,
+            widths AS width,
+            s.people AS people
+        FROM spans AS s
         ARRAY JOIN [1, 7, 30] AS widths
     )
 SELECT
     day,
-    countIf(width = 1) AS daily_users,
-    countIf(width = 7) AS weekly_users,
-    countIf(width = 30) AS monthly_users,
+    sumIf(people, width = 1) AS daily_users,
+    sumIf(people, width = 7) AS weekly_users,
+    sumIf(people, width = 30) AS monthly_users,
     if(monthly_users = 0, NULL, round(daily_users / monthly_users, 6)) AS stickiness
 FROM counted
 WHERE day >= first_day AND day <= last_day

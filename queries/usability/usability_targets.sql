@@ -46,8 +46,7 @@ WITH
         SELECT name, attempt, unit, has_end, toString(t.outcome) AS outcome, duration_ns, error
         FROM attempts AS t
         WHERE (has_end OR begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30))
-            AND NOT (has_end AND t.outcome = 'cancelled' AND reason = 'shutdown')
-            AND NOT (has_end AND t.outcome = 'abandoned' AND reason = 'ignored')
+            AND NOT is_nobodys
     ),
     by_unit AS
     (

@@ -14,3 +14,4 @@ pub mod packages;
 pub mod postgres;
 pub mod project;
 pub mod server;
+pub mod stored;

@@ -2,12 +2,13 @@
 
 use gemba_conventions::EventKind;
 use gemba_ingest::store::select::Limits;
-use gemba_ingest::store::{Client, funnel};
+use gemba_ingest::store::funnel;
 use gemba_queries::funnel::matcher::Scalar;
 use gemba_queries::funnel::reference::{self, PlainEvent, PlainLink, PlainProperty, Subject};
 use gemba_queries::funnel::{Fetch, Funnel, FunnelRequest};
 use gemba_queries::{Population, population};
 use gemba_tests::server::Server;
+use gemba_tests::stored::{Random, event_row, link_row, seconds, store};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -19,36 +20,6 @@ const START_MS: i64 = 1_767_225_600_000;
 
 fn question(json: Value) -> Funnel {
     FunnelRequest::parse(json).unwrap().validate(NOW_MS, NOW_MS).unwrap()
-}
-
-/// An event as a row of the table `events`.
-fn row(project: u32, event: &PlainEvent) -> Value {
-    let text = |key: &str| match event.attributes.get(key) {
-        Some(Scalar::Text(text)) => text.clone(),
-        _ => String::new(),
-    };
-    let mut strings = BTreeMap::new();
-    let mut numbers = BTreeMap::new();
-    let mut bools = BTreeMap::new();
-    for (key, value) in event.attributes.iter().filter(|(key, _)| key.as_str() != "service.version") {
-        match value {
-            Scalar::Text(text) => drop(strings.insert(key, text)),
-            Scalar::Number(number) => drop(numbers.insert(key, number)),
-            Scalar::Flag(flag) => drop(bools.insert(key, flag)),
-        }
-    }
-    let (seq, instance) = event.seq.unwrap_or((0, 0));
-    json!({
-        "project": project, "name": event.name, "kind": event.kind.as_str(), "day": event.time_ms / 86_400_000,
-        "unit": event.unit.unwrap_or(0), "time": seconds(event.time_ms), "seq": seq, "instance": instance,
-        "session": event.session.unwrap_or(0), "tenant": event.tenant, "release": text("service.version"),
-        "strings": strings, "numbers": numbers, "bools": bools, "received": seconds(NOW_MS), "record": 1,
-    })
-}
-
-/// A link as a row of the table `identity_links`.
-fn link_row(project: u32, link: &PlainLink) -> Value {
-    json!({"project": project, "anonymous": link.anonymous, "person": link.person, "time": seconds(link.time_ms)})
 }
 
 /// A property as a row of the table `properties`.
@@ -68,51 +39,6 @@ fn property_row(project: u32, property: &PlainProperty) -> Value {
     };
     row[map] = json!({ &property.key: value });
     row
-}
-
-fn seconds(ms: i64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
-}
-
-/// Stores rows in one insert.
-async fn store(client: &Client, table: &str, rows: impl IntoIterator<Item = Value>) {
-    let mut text = String::new();
-    for row in rows {
-        text.push_str(&row.to_string());
-        text.push('\n');
-    }
-    let mut insert = client
-        .raw()
-        .insert_formatted_with(format!("INSERT INTO {table} FORMAT JSONEachRow"))
-        .with_setting("async_insert", "0")
-        .with_setting("wait_end_of_query", "1");
-    insert.send(text.into()).await.unwrap();
-    insert.end().await.unwrap();
-}
-
-/// Numbers without a pattern, always the same (SplitMix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    fn time(&mut self, bound: u64) -> i64 {
-        i64::try_from(self.below(bound)).unwrap()
-    }
-
-    fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, list: &[T]) -> T {
-        list[usize::try_from(self.below(list.len() as u64)).unwrap()].clone()
-    }
 }
 
 /// Names that would break a statement that pasted them.
@@ -242,7 +168,7 @@ async fn random_streams_are_answered_as_the_reference_answers() {
             .collect();
         cases.push((project, accepted(random_question(&mut random)), events, links));
     }
-    let rows = cases.iter().flat_map(|(project, _, events, _)| events.iter().map(|event| row(*project, event)));
+    let rows = cases.iter().flat_map(|(project, _, events, _)| events.iter().map(|event| event_row(*project, event)));
     store(client, "events", rows).await;
     let links = cases.iter().flat_map(|(project, _, _, links)| links.iter().map(|item| link_row(*project, item)));
     store(client, "identity_links", links).await;
@@ -374,7 +300,7 @@ async fn properties_and_variants_are_answered_as_the_reference_answers() {
         let only = population::conditions("where", &json!(only).to_string()).unwrap();
         cases.push((project, accepted(asked), known, only));
     }
-    let rows = cases.iter().flat_map(|(project, _, (events, ..), _)| events.iter().map(|event| row(*project, event)));
+    let rows = cases.iter().flat_map(|(project, _, (events, ..), _)| events.iter().map(|event| event_row(*project, event)));
     store(client, "events", rows).await;
     let links =
         cases.iter().flat_map(|(project, _, (_, links, _), _)| links.iter().map(|link| link_row(*project, link)));
@@ -417,7 +343,7 @@ async fn a_cohort_holds_the_people_with_these_ids_and_what_is_linked_to_them() {
             });
         }
     }
-    store(client, "events", events.iter().map(|event| row(77, event))).await;
+    store(client, "events", events.iter().map(|event| event_row(77, event))).await;
     let unit = |unit: u64, id: &str| json!({"project": 77, "unit": unit, "kind": "user", "id": id});
     store(client, "units", [unit(1, "ann's"), unit(2, "bob")]).await;
     // Unit 3 was anonymous and turned out to be unit 1.
@@ -449,7 +375,7 @@ async fn a_cohort_holds_the_people_with_these_ids_and_what_is_linked_to_them() {
         time_ms: START_MS + time,
         ..events[0].clone()
     });
-    store(client, "events", late.iter().map(|event| row(77, event))).await;
+    store(client, "events", late.iter().map(|event| event_row(77, event))).await;
     let dropped = funnel::answer(client, &funnel, 77, Limits::default()).await.unwrap().dropped.unwrap();
     let told: Vec<Value> = dropped.iter().map(|unit| serde_json::to_value(unit).unwrap()).collect();
     let person = |unit: &str, id: &str, next: Value, last: Value| json!({"at_ms": START_MS + 1, "unit": unit, "open": false, "id": id, "id_kind": "user", "next": next, "last": last});

@@ -16,15 +16,17 @@ const MAX_EVENTS: u32 = 60;
 /// A row of the table: unit, time, sequence number, instance, kind, name, country.
 type Stored = (u64, i64, u64, u64, String, String, String);
 
-/// Copies the sample and compares.
+/// Copies the sample and compares. The rows are chosen in a statement of their own: beside `REPLACE`, `project` would mean
+/// the new one.
 pub(crate) async fn compare(client: &Client) {
     client.execute("ALTER TABLE events DELETE WHERE project = 2 SETTINGS mutations_sync = 2").await.unwrap();
     client
         .raw()
         .query_raw(&format!(
-            "INSERT INTO events SELECT * REPLACE (toUInt32(2) AS project, toUInt8(8) AS retention_class) FROM events \
-             WHERE project = 1 AND intDiv(unit, 1024) % {ONE_IN} = 7 AND unit IN (SELECT unit FROM events WHERE project = 1 \
-             AND intDiv(unit, 1024) % {ONE_IN} = 7 GROUP BY unit HAVING count() <= {MAX_EVENTS})"
+            "INSERT INTO events SELECT * REPLACE (toUInt32(2) AS project, toUInt8(8) AS retention_class) FROM \
+             (SELECT * FROM events WHERE project = 1 AND intDiv(unit, 1024) % {ONE_IN} = 7 AND unit IN \
+             (SELECT unit FROM events WHERE project = 1 AND intDiv(unit, 1024) % {ONE_IN} = 7 \
+             GROUP BY unit HAVING count() <= {MAX_EVENTS}))"
         ))
         .with_setting("async_insert", "0")
         .with_setting("wait_end_of_query", "1")
@@ -52,6 +54,7 @@ pub(crate) async fn compare(client: &Client) {
         attributes: BTreeMap::from([("country".to_owned(), Scalar::Text(country))]),
     };
     let events: Vec<PlainEvent> = rows.into_iter().map(plain).collect();
+    assert!(!events.is_empty(), "the sample holds people");
     for (name, question) in funnels() {
         if question["steps"].as_array().unwrap().len() > 4 {
             // Too many chains for the reference.

@@ -1,0 +1,363 @@
+//! Questions about people on random streams: what the statements answer is what a plain walk through the events answers.
+
+use gemba_conventions::EventKind;
+use gemba_ingest::store::Client;
+use gemba_ingest::store::select::{Limits, select};
+use gemba_queries::funnel::reference::{PlainEvent, PlainLink};
+use gemba_queries::{Catalog, ServerParams};
+use gemba_tests::server::Server;
+use gemba_tests::stored::{Random, event_row, link_row, store};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Few, so that all kinds of ties come about.
+const NAMES: [&str; 3] = ["a", "it's, \\b", "c"];
+/// Clocks that go forward and back, and one that is off by three quarters of an hour.
+const ZONES: [&str; 4] = ["UTC", "Asia/Kathmandu", "America/New_York", "Europe/Berlin"];
+const DAY_MS: i64 = 86_400_000;
+
+/// What somebody did, as the questions see it: the person behind the unit, 0 where there is none.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Did {
+    person: u64,
+    /// Moments and names tell events apart; a missing sequence number is 0.
+    time_ms: i64,
+    seq: u64,
+    name: String,
+    session: u64,
+    kind: EventKind,
+}
+
+/// A project with its events and the parameters it is asked with.
+struct Case {
+    project: u32,
+    events: Vec<PlainEvent>,
+    links: Vec<PlainLink>,
+    asked: Asked,
+}
+
+#[derive(Debug, Clone)]
+struct Asked {
+    from_ms: i64,
+    to_ms: i64,
+    now_ms: i64,
+    zone: &'static str,
+    period: &'static str,
+    cohort_by: &'static str,
+    mode: &'static str,
+    periods: u32,
+    start: &'static str,
+    returns: Vec<&'static str>,
+}
+
+impl Asked {
+    /// Instants lie near the boundaries of days and in the weeks around a change of the clock.
+    fn random(random: &mut Random) -> Self {
+        let from_ms = moment(random) - 20 * DAY_MS;
+        Self {
+            from_ms,
+            to_ms: from_ms + 1 + random.time(40) * DAY_MS,
+            now_ms: from_ms + 30 * DAY_MS + random.time(40) * DAY_MS,
+            zone: random.pick(&ZONES),
+            period: random.pick(&["day", "week", "month"]),
+            cohort_by: random.pick(&["first_ever", "first_in_range", "recurring"]),
+            mode: random.pick(&["on", "on_or_after"]),
+            periods: 1 + u32::try_from(random.below(12)).unwrap(),
+            start: random.pick(&["", "", NAMES[0], NAMES[1]]),
+            returns: random.pick(&[vec![], vec![], vec![NAMES[0]], vec![NAMES[1], NAMES[2]]]),
+        }
+    }
+
+    /// The values of these parameters.
+    fn values(&self, names: &[&str]) -> BTreeMap<String, String> {
+        let time = |ms: i64| Timestamp::from_millisecond(ms).unwrap().to_string();
+        let value = |name: &str| match name {
+            "from" => time(self.from_ms),
+            "to" => time(self.to_ms),
+            "tz" => self.zone.to_owned(),
+            "period" => self.period.to_owned(),
+            "cohort_by" => self.cohort_by.to_owned(),
+            "mode" => self.mode.to_owned(),
+            "periods" => self.periods.to_string(),
+            "start" => self.start.to_owned(),
+            "returns" if self.returns.is_empty() => String::new(),
+            "returns" => json!(self.returns).to_string(),
+            other => panic!("{other} has no value"),
+        };
+        names.iter().map(|name| ((*name).to_owned(), value(name))).collect()
+    }
+
+    fn day(&self, time_ms: i64) -> Date {
+        let zone = TimeZone::get(self.zone).unwrap();
+        Timestamp::from_millisecond(time_ms).unwrap().to_zoned(zone).date()
+    }
+
+    /// The first day of the period an instant lies in.
+    fn period_of(&self, time_ms: i64) -> Date {
+        let day = self.day(time_ms);
+        match self.period {
+            "day" => day,
+            "week" => day.saturating_sub(Span::new().days(i64::from(day.weekday().to_monday_zero_offset()))),
+            _ => day.first_of_month(),
+        }
+    }
+
+    fn period_after(&self, period: Date, n: u32) -> Date {
+        let n = i64::from(n);
+        match self.period {
+            "day" => period.saturating_add(Span::new().days(n)),
+            "week" => period.saturating_add(Span::new().weeks(n)),
+            _ => period.saturating_add(Span::new().months(n)),
+        }
+    }
+
+    fn begins_ms(&self, day: Date) -> i64 {
+        let zone = TimeZone::get(self.zone).unwrap();
+        day.to_zoned(zone).unwrap().timestamp().as_millisecond()
+    }
+
+    fn days(&self) -> impl Iterator<Item = Date> {
+        let last = self.day(self.to_ms - 1);
+        std::iter::successors(Some(self.day(self.from_ms)), |day| day.tomorrow().ok()).take_while(move |day| *day <= last)
+    }
+}
+
+/// 16 days, of which many instants share a millisecond, lie on a boundary or just before one.
+fn moment(random: &mut Random) -> i64 {
+    /// 2026-03-26T18:15:00Z, midnight in Kathmandu.
+    const MIDNIGHT_MS: i64 = 1_774_548_900_000;
+    MIDNIGHT_MS + random.time(30) * DAY_MS / 2 + random.pick(&[-1, 0, 0, 1, 20_700_000, 20_699_999, 7_200_000])
+}
+
+fn random_event(random: &mut Random) -> PlainEvent {
+    let kinds = [EventKind::Used, EventKind::Started, EventKind::Ended, EventKind::Step, EventKind::Event];
+    PlainEvent {
+        unit: (!random.one_in(10)).then(|| 1 + random.below(6)),
+        session: random.one_in(2).then(|| 100 + random.below(5)),
+        tenant: String::new(),
+        time_ms: moment(random),
+        seq: random.one_in(2).then(|| (1 + random.below(2), 7)),
+        kind: random.pick(&kinds),
+        name: random.pick(&NAMES).to_owned(),
+        attributes: BTreeMap::new(),
+    }
+}
+
+fn random_case(project: u32, random: &mut Random) -> Case {
+    let links = (0..random.below(3)).map(|_| PlainLink {
+        anonymous: 4 + random.below(3),
+        person: 1 + random.below(3),
+        time_ms: moment(random),
+    });
+    let links = links.collect();
+    let events = (0..4 + random.below(30)).map(|_| random_event(random)).collect();
+    Case { project, events, links, asked: Asked::random(random) }
+}
+
+impl Case {
+    /// Everything that was done, but for the ends of attempts.
+    fn did(&self) -> Vec<Did> {
+        let person = |unit: u64| {
+            let links = self.links.iter().filter(|link| link.anonymous == unit);
+            links.min_by_key(|link| (link.time_ms, link.person)).map_or(unit, |link| link.person)
+        };
+        let plain = |event: &PlainEvent| Did {
+            person: event.unit.map_or(0, person),
+            time_ms: event.time_ms,
+            seq: event.seq.map_or(0, |(seq, _)| seq),
+            name: event.name.clone(),
+            session: event.session.unwrap_or(0),
+            kind: event.kind,
+        };
+        self.events.iter().filter(|event| event.kind != EventKind::Ended).map(plain).collect()
+    }
+
+    fn in_range(&self) -> Vec<Did> {
+        let range = self.asked.from_ms..self.asked.to_ms;
+        self.did().into_iter().filter(|did| range.contains(&did.time_ms)).collect()
+    }
+
+    fn people_known(&self) -> BTreeMap<u64, Vec<Did>> {
+        let mut people: BTreeMap<u64, Vec<Did>> = BTreeMap::new();
+        for did in self.did() {
+            if did.person != 0 && did.time_ms < self.asked.now_ms {
+                people.entry(did.person).or_default().push(did);
+            }
+        }
+        people
+    }
+
+    /// How many people there are in each cohort and how many of them came back after so many periods.
+    fn retention(&self) -> Vec<Value> {
+        let asked = &self.asked;
+        let mut cells: BTreeMap<(Date, u32), (u64, u64)> = BTreeMap::new();
+        for mut did in self.people_known().into_values() {
+            did.retain(|did| asked.cohort_by == "first_ever" || did.time_ms >= asked.from_ms);
+            let is_start = |did: &Did| (asked.start.is_empty() || did.name == asked.start) && did.time_ms < asked.to_ms;
+            let is_return = |did: &Did| asked.returns.is_empty() || asked.returns.contains(&did.name.as_str());
+            let starts: Vec<&Did> = did.iter().filter(|did| is_start(did)).collect();
+            let mut cohorts: Vec<Date> = starts.iter().map(|did| asked.period_of(did.time_ms)).collect();
+            cohorts.sort_unstable();
+            cohorts.dedup();
+            cohorts.truncate(if asked.cohort_by == "recurring" { usize::MAX } else { 1 });
+            for cohort in cohorts {
+                let own = |did: &&Did| asked.period_of(did.time_ms) == cohort;
+                let first = starts.iter().filter(|did| own(did)).map(|did| (did.time_ms, did.seq)).min().unwrap();
+                if first.0 < asked.from_ms {
+                    continue;
+                }
+                // A return in the own period is another event than the start; which of several starts at once is the
+                // start does not matter unless one of them is a return, which then is taken.
+                let returns = did.iter().filter(|did| own(did) && is_return(did)).count();
+                let is_first = |did: &&&Did| (did.time_ms, did.seq) == first;
+                let is_start_a_return = starts.iter().filter(is_first).any(|did| is_return(did));
+                let came_back_at_once = returns > usize::from(is_start_a_return);
+                let mut later: BTreeSet<Date> = did.iter().filter(|did| is_return(did)).map(|did| asked.period_of(did.time_ms)).collect();
+                later.retain(|period| *period > cohort || (*period == cohort && came_back_at_once));
+                for ahead in 0..=asked.periods {
+                    let period = asked.period_after(cohort, ahead);
+                    if asked.begins_ms(period) >= asked.now_ms {
+                        break;
+                    }
+                    let is_back = match asked.mode {
+                        "on" => later.contains(&period),
+                        _ => later.range(period..).next().is_some(),
+                    };
+                    let (users, returned) = cells.entry((cohort, ahead)).or_default();
+                    *users += 1;
+                    *returned += u64::from(is_back);
+                }
+            }
+        }
+        let row = |((cohort, ahead), (users, returned)): (&(Date, u32), &(u64, u64))| {
+            let ends = asked.begins_ms(asked.period_after(*cohort, ahead + 1));
+            json!([cohort.to_string(), ahead, users, returned, rounded(*returned, *users), u8::from(ends > asked.now_ms)])
+        };
+        cells.iter().map(row).collect()
+    }
+
+    fn active_users(&self) -> Vec<Value> {
+        let did = self.in_range();
+        let row = |day: Date| {
+            let that_day: Vec<&Did> = did.iter().filter(|did| self.asked.day(did.time_ms) == day).collect();
+            let people: BTreeSet<u64> = that_day.iter().map(|did| did.person).filter(|person| *person != 0).collect();
+            let sessions: BTreeSet<u64> = that_day.iter().map(|did| did.session).filter(|one| *one != 0).collect();
+            let nobody = that_day.iter().filter(|did| did.person == 0).count();
+            json!([day.to_string(), people.len(), sessions.len(), that_day.len(), nobody])
+        };
+        self.asked.days().map(row).collect()
+    }
+
+    fn stickiness(&self) -> Vec<Value> {
+        let days = |did: Vec<Did>| did.iter().map(|did| self.asked.day(did.time_ms)).collect::<BTreeSet<Date>>();
+        let people: Vec<BTreeSet<Date>> = self.people_known().into_values().map(days).collect();
+        let row = |day: Date| {
+            let within = |width: i64| {
+                let first = day.saturating_sub(Span::new().days(width - 1));
+                people.iter().filter(|active| active.range(first..=day).next().is_some()).count()
+            };
+            let (daily, monthly) = (within(1), within(30));
+            json!([day.to_string(), daily, within(7), monthly, rounded(daily as u64, monthly as u64)])
+        };
+        self.asked.days().map(row).collect()
+    }
+
+    fn lifecycle(&self) -> Vec<Value> {
+        let asked = &self.asked;
+        let (first, last) = (asked.period_of(asked.from_ms), asked.period_of(asked.to_ms - 1));
+        let periods = |did: Vec<Did>| did.iter().map(|did| asked.period_of(did.time_ms)).collect::<BTreeSet<Date>>();
+        let people: Vec<BTreeSet<Date>> = self.people_known().into_values().map(periods).collect();
+        let row = |period: Date| {
+            let before = asked.period_of(asked.begins_ms(period) - 1);
+            let active = |people: &BTreeSet<Date>, at: Date| people.contains(&at);
+            let count = |test: &dyn Fn(&BTreeSet<Date>) -> bool| people.iter().filter(|one| test(one)).count();
+            let new = count(&|one| one.first() == Some(&period));
+            let returning = count(&|one| active(one, period) && active(one, before));
+            let all = count(&|one| active(one, period));
+            let dormant = count(&|one| active(one, before) && !active(one, period));
+            let is_open = asked.begins_ms(asked.period_after(period, 1)) > asked.now_ms;
+            json!([period.to_string(), all, new, returning, all - new - returning, dormant, u8::from(is_open)])
+        };
+        let all = std::iter::successors(Some(first), |period| Some(asked.period_after(*period, 1)));
+        all.take_while(|period| *period <= last).map(row).collect()
+    }
+
+    /// Uses and named events, without their last moment.
+    fn feature_usage(&self) -> Vec<Value> {
+        let mut by_name: BTreeMap<(String, &str), Vec<Did>> = BTreeMap::new();
+        for did in self.in_range().into_iter().filter(|did| did.kind != EventKind::Step) {
+            let kind = if did.kind == EventKind::Event { "event" } else { "feature" };
+            by_name.entry((did.name.clone(), kind)).or_default().push(did);
+        }
+        let row = |((name, kind), did): ((String, &str), Vec<Did>)| {
+            let people: BTreeSet<u64> = did.iter().map(|did| did.person).filter(|person| *person != 0).collect();
+            let sessions: BTreeSet<u64> = did.iter().map(|did| did.session).filter(|one| *one != 0).collect();
+            let nobody = did.iter().filter(|did| did.person == 0).count();
+            json!([name, kind, "", did.len(), people.len(), sessions.len(), nobody])
+        };
+        let mut rows: Vec<Value> = by_name.into_iter().map(row).collect();
+        // Most used first, then by name.
+        rows.sort_by_key(|row| std::cmp::Reverse(row[3].as_u64()));
+        rows
+    }
+}
+
+/// Holds rows against those expected, as text and numbers of one kind, and tells of the first that differ.
+fn assert_rows(found: Vec<Value>, expected: Vec<Value>, said: impl Fn() -> String) {
+    let plain = |rows: Vec<Value>| -> Vec<Vec<String>> {
+        let cell = |cell: &Value| cell.as_f64().map_or_else(|| cell.to_string(), |number| number.to_string());
+        rows.iter().map(|row| row.as_array().unwrap().iter().map(cell).collect()).collect()
+    };
+    let (found, expected) = (plain(found), plain(expected));
+    if let Some(place) = (0..found.len().max(expected.len())).find(|&place| found.get(place) != expected.get(place)) {
+        panic!("row {place} is {:?} instead of {:?}: {}", found.get(place), expected.get(place), said());
+    }
+}
+
+/// A rate as answers tell it; null of nobody.
+fn rounded(part: u64, of: u64) -> Value {
+    if of == 0 { Value::Null } else { json!((part as f64 / of as f64 * 1e6).round() / 1e6) }
+}
+
+async fn ask(client: &Client, catalog: &Catalog, name: &str, case: &Case, params: &[&str]) -> Vec<Value> {
+    let server = ServerParams { project: case.project, now_ms: case.asked.now_ms, pending_records: 0, booked_records: 0 };
+    let bound = catalog.get(name).unwrap().bind(&case.asked.values(params), &server).unwrap();
+    let found = select(client, &bound, Limits::default()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    found.rows.into_iter().map(Value::Array).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_about_people_are_answered_as_by_a_plain_walk() {
+    let server = Server::start().await;
+    let client = &server.running.app().store;
+    let catalog = Catalog::builtin().unwrap();
+    let mut random = Random(11);
+    let cases: Vec<Case> = (2000..2160).map(|project| random_case(project, &mut random)).collect();
+    store(client, "events", cases.iter().flat_map(|case| case.events.iter().map(|one| event_row(case.project, one)))).await;
+    let links = cases.iter().flat_map(|case| case.links.iter().map(|one| link_row(case.project, one)));
+    store(client, "identity_links", links).await;
+    let mut came_back = 0;
+    for case in &cases {
+        let said = |name: &str| format!("{name} of {}: {:?}\n{:#?}\n{:?}", case.project, case.asked, case.events, case.links);
+        let common = ["from", "to", "tz"];
+        let retention = ["from", "to", "tz", "period", "cohort_by", "mode", "periods", "start", "returns"];
+        let rows = ask(client, &catalog, "retention", case, &retention).await;
+        came_back += rows.iter().filter_map(|row| row[3].as_u64()).sum::<u64>();
+        assert_rows(rows, case.retention(), || said("retention"));
+        let rows = ask(client, &catalog, "active_users", case, &common).await;
+        assert_rows(rows, case.active_users(), || said("active_users"));
+        let rows = ask(client, &catalog, "stickiness", case, &common).await;
+        assert_rows(rows, case.stickiness(), || said("stickiness"));
+        let rows = ask(client, &catalog, "lifecycle", case, &["from", "to", "tz", "period"]).await;
+        assert_rows(rows, case.lifecycle(), || said("lifecycle"));
+        let mut rows = ask(client, &catalog, "feature_usage", case, &common).await;
+        for row in &mut rows {
+            drop(row.as_array_mut().unwrap().pop());
+        }
+        assert_rows(rows, case.feature_usage(), || said("feature_usage"));
+    }
+    assert!(came_back > 300, "people must come back, {came_back} did");
+}
