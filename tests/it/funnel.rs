@@ -1,8 +1,8 @@
 //! Funnels on the real engine: the statement, the stream and the scan together answer what the reference answers.
 
 use gemba_conventions::EventKind;
-use gemba_ingest::store::select::Limits;
 use gemba_ingest::store::funnel;
+use gemba_ingest::store::select::Limits;
 use gemba_queries::funnel::matcher::Scalar;
 use gemba_queries::funnel::reference::{self, PlainEvent, PlainLink, PlainProperty, Subject};
 use gemba_queries::funnel::{Fetch, Funnel, FunnelRequest};
@@ -300,7 +300,8 @@ async fn properties_and_variants_are_answered_as_the_reference_answers() {
         let only = population::conditions("where", &json!(only).to_string()).unwrap();
         cases.push((project, accepted(asked), known, only));
     }
-    let rows = cases.iter().flat_map(|(project, _, (events, ..), _)| events.iter().map(|event| event_row(*project, event)));
+    let rows =
+        cases.iter().flat_map(|(project, _, (events, ..), _)| events.iter().map(|event| event_row(*project, event)));
     store(client, "events", rows).await;
     let links =
         cases.iter().flat_map(|(project, _, (_, links, _), _)| links.iter().map(|link| link_row(*project, link)));

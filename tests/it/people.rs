@@ -121,7 +121,8 @@ impl Asked {
 
     fn days(&self) -> impl Iterator<Item = Date> {
         let last = self.day(self.to_ms - 1);
-        std::iter::successors(Some(self.day(self.from_ms)), |day| day.tomorrow().ok()).take_while(move |day| *day <= last)
+        std::iter::successors(Some(self.day(self.from_ms)), |day| day.tomorrow().ok())
+            .take_while(move |day| *day <= last)
     }
 }
 
@@ -215,7 +216,8 @@ impl Case {
                 let is_first = |did: &&&Did| (did.time_ms, did.seq) == first;
                 let is_start_a_return = starts.iter().filter(is_first).any(|did| is_return(did));
                 let came_back_at_once = returns > usize::from(is_start_a_return);
-                let mut later: BTreeSet<Date> = did.iter().filter(|did| is_return(did)).map(|did| asked.period_of(did.time_ms)).collect();
+                let mut later: BTreeSet<Date> =
+                    did.iter().filter(|did| is_return(did)).map(|did| asked.period_of(did.time_ms)).collect();
                 later.retain(|period| *period > cohort || (*period == cohort && came_back_at_once));
                 for ahead in 0..=asked.periods {
                     let period = asked.period_after(cohort, ahead);
@@ -234,7 +236,14 @@ impl Case {
         }
         let row = |((cohort, ahead), (users, returned)): (&(Date, u32), &(u64, u64))| {
             let ends = asked.begins_ms(asked.period_after(*cohort, ahead + 1));
-            json!([cohort.to_string(), ahead, users, returned, rounded(*returned, *users), u8::from(ends > asked.now_ms)])
+            json!([
+                cohort.to_string(),
+                ahead,
+                users,
+                returned,
+                rounded(*returned, *users),
+                u8::from(ends > asked.now_ms)
+            ])
         };
         cells.iter().map(row).collect()
     }
@@ -323,7 +332,8 @@ fn rounded(part: u64, of: u64) -> Value {
 }
 
 async fn ask(client: &Client, catalog: &Catalog, name: &str, case: &Case, params: &[&str]) -> Vec<Value> {
-    let server = ServerParams { project: case.project, now_ms: case.asked.now_ms, pending_records: 0, booked_records: 0 };
+    let server =
+        ServerParams { project: case.project, now_ms: case.asked.now_ms, pending_records: 0, booked_records: 0 };
     let bound = catalog.get(name).unwrap().bind(&case.asked.values(params), &server).unwrap();
     let found = select(client, &bound, Limits::default()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
     found.rows.into_iter().map(Value::Array).collect()
@@ -336,12 +346,14 @@ async fn questions_about_people_are_answered_as_by_a_plain_walk() {
     let catalog = Catalog::builtin().unwrap();
     let mut random = Random(11);
     let cases: Vec<Case> = (2000..2160).map(|project| random_case(project, &mut random)).collect();
-    store(client, "events", cases.iter().flat_map(|case| case.events.iter().map(|one| event_row(case.project, one)))).await;
+    store(client, "events", cases.iter().flat_map(|case| case.events.iter().map(|one| event_row(case.project, one))))
+        .await;
     let links = cases.iter().flat_map(|case| case.links.iter().map(|one| link_row(case.project, one)));
     store(client, "identity_links", links).await;
     let mut came_back = 0;
     for case in &cases {
-        let said = |name: &str| format!("{name} of {}: {:?}\n{:#?}\n{:?}", case.project, case.asked, case.events, case.links);
+        let said =
+            |name: &str| format!("{name} of {}: {:?}\n{:#?}\n{:?}", case.project, case.asked, case.events, case.links);
         let common = ["from", "to", "tz"];
         let retention = ["from", "to", "tz", "period", "cohort_by", "mode", "periods", "start", "returns"];
         let rows = ask(client, &catalog, "retention", case, &retention).await;

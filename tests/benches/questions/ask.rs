@@ -5,7 +5,7 @@ use super::process::Looked;
 use gemba_ingest::store::select::{self, Limits};
 use gemba_ingest::store::{Client, funnel};
 use gemba_queries::funnel::{Funnel, FunnelRequest};
-use gemba_queries::{Catalog, ServerParams};
+use gemba_queries::{Catalog, Engine, Population, ServerParams, population};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -187,34 +187,50 @@ async fn one_heavy_person(client: &Client, watch: &Watch<'_>, runs: usize) {
     client.execute("ALTER TABLE events DROP PARTITION (9, '2026-03-30')").await.unwrap();
 }
 
-/// Saved queries over 30 days, with what they can be narrowed by.
+/// Saved queries over 30 days and people's comings and goings over 56, within the memory a question has.
 async fn saved(client: &Client, watch: &Watch<'_>, runs: usize) {
     let catalog = Catalog::builtin().unwrap();
-    /// What the line is called, the saved query, its parameters.
-    type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-    let questions: [Asked; 7] = [
-        ("trend of one feature, +5:45, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.6")]),
-        ("trend of all, +5:45", "usage_over_time", &[]),
-        ("use of features", "feature_usage", &[]),
-        ("completion", "feature_completion", &[]),
-        ("people a day", "active_users", &[]),
-        ("stickiness", "stickiness", &[]),
-        ("weekly retention 8 x 8", "retention", &[]),
+    /// What the line is called, the saved query, its parameters, days.
+    type Asked = (&'static str, &'static str, &'static [(&'static str, &'static str)], i64);
+    const ONE_RELEASE: &str = r#"{"service.version": "1.6", "deployment.environment.name": "production"}"#;
+    const ONE_FEATURE: &str = r#"[{"event": "feature.n2", "measure": "users"}]"#;
+    let questions: [Asked; 16] = [
+        ("trend of one feature, one release", "usage_over_time", &[("name", "feature.n2"), ("release", "1.6")], 30),
+        ("trend of all", "usage_over_time", &[], 30),
+        ("use of features, release and environment", "feature_usage", &[("where", ONE_RELEASE)], 30),
+        ("use of features", "feature_usage", &[], 30),
+        ("completion, release and environment", "feature_completion", &[("where", ONE_RELEASE)], 30),
+        ("completion", "feature_completion", &[], 30),
+        ("outcomes with reasons", "feature_outcomes", &[], 30),
+        ("people a day, one feature", "trends", &[("series", ONE_FEATURE)], 30),
+        ("people a day, release and environment", "active_users", &[("where", ONE_RELEASE)], 30),
+        ("people a day", "active_users", &[], 30),
+        ("stickiness", "stickiness", &[], 30),
+        ("lifecycle", "lifecycle", &[], 56),
+        ("weekly retention 8 x 8", "retention", &[], 56),
+        ("paths after a feature", "paths", &[("event", "feature.n5")], 30),
+        ("before the first use of a feature", "before_first", &[("event", "feature.n50")], 30),
+        ("what is hard to use", "usability_targets", &[], 30),
     ];
-    for (name, query, given) in questions {
+    for (name, query, given, days) in questions {
         let query = catalog.get(query).unwrap();
         report(watch, name, runs, async |run| {
-            let days = if query.name == "retention" { 56 } else { 30 };
             let to = START_MS + 58 * DAY_MS + run as i64 * 7_000_003;
             let mut values: BTreeMap<String, String> =
                 given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             values.insert("from".to_owned(), time(to - days * DAY_MS));
             values.insert("to".to_owned(), time(to));
             values.insert("tz".to_owned(), "Asia/Kathmandu".to_owned());
+            let only = values.remove("where").map(|json| population::conditions("where", &json).unwrap());
             let server = ServerParams { project: 1, now_ms: to, pending_records: 0, booked_records: 0 };
-            let bound = query.bind(&values, &server).unwrap();
-            let limits = Limits { max_memory_bytes: 4 << 30, ..Limits::default() };
-            let found = select::select(client, &bound, limits).await.unwrap();
+            let mut bound = query.bind(&values, &server).unwrap();
+            let population = Population::default().narrowed(only.unwrap_or_default());
+            let found = if query.engine == Engine::ClickHouse {
+                population.apply(&mut bound);
+                select::select(client, &bound, Limits::default()).await.unwrap()
+            } else {
+                funnel::saved(client, query.engine, &bound, 1, (to, to), Limits::default(), &population).await.unwrap()
+            };
             assert!(!found.rows.is_empty(), "{name} has an answer");
         })
         .await;

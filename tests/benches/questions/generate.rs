@@ -73,6 +73,7 @@ pub(crate) async fn fill(client: &Client, events: u64) {
         merge(client).await;
         println!("{} events in {:.0} s", rows * DAYS, started.elapsed().as_secs_f64());
     }
+    declare(client).await;
     let bytes = client
         .number(
             "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'default' AND table = 'events'",
@@ -81,6 +82,20 @@ pub(crate) async fn fill(client: &Client, events: u64) {
         .unwrap();
     let events = client.number("SELECT count() FROM events WHERE project = 1").await.unwrap();
     println!("{events} events, {:.1} bytes each", bytes as f64 / events as f64);
+}
+
+/// Declares the checkout, so that it is among what can be hard to use.
+async fn declare(client: &Client) {
+    if client.number("SELECT count() FROM catalog WHERE project = 1").await.unwrap() == 0 {
+        client
+            .execute(
+                "INSERT INTO catalog (project, kind, name, funnel, position, service, release, time, received, record) \
+                 SELECT 1, 'step', concat('checkout.', ['cart', 'address', 'payment', 'done'][number + 1]), 'checkout', number, \
+                 'shop', '1.0', '2026-01-01 00:00:00', '2026-01-01 00:00:00', 1 FROM numbers(4)",
+            )
+            .await
+            .unwrap();
+    }
 }
 
 async fn insert(client: &Client, day: u64, rows: u64, people: u64) {
