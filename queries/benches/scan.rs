@@ -101,7 +101,8 @@ fn read(funnel: &Funnel, columns: Columns, bytes: &[u8]) -> FunnelScan {
 fn scan(criterion: &mut Criterion) {
     for (name, breakdown) in [("plain", false), ("value", true)] {
         let funnel = funnel(breakdown);
-        let columns = funnel.plan_part(1, &Fetch { order: false, ..Fetch::default() }).columns;
+        let order = funnel.fetches_order_at_once();
+        let columns = funnel.plan_part(1, &Fetch { order, ..Fetch::default() }).columns;
         let bytes = answer(columns);
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10).throughput(Throughput::Elements(4 * BLOCKS_A_STEP * BLOCK_ROWS));

@@ -31,6 +31,12 @@ const MAX_UNITS_BY_NUMBER: usize = 20_000;
 const PARTS_FACTOR: u32 = 4;
 /// Most parts. Chosen: then the units are too few and too large for parts to help.
 const MAX_PARTS: u32 = 1024;
+/// The part of the memory, as a divisor, that the values of a breakdown may take; parts do not help there, since each value is
+/// counted to the end.
+const VALUES_SHARE: usize = 2;
+
+/// What a question answers that does not fit, as if ClickHouse had said so (241, MEMORY_LIMIT_EXCEEDED).
+const TOO_LARGE: StoreError = StoreError::TooHeavy { code: 241, limit: "memory" };
 
 /// Computes a funnel of `project`, with the units that dropped where they are asked for.
 ///
@@ -105,7 +111,7 @@ async fn scanned(
         }
         let Some(mut scan) = scan else {
             if parts >= MAX_PARTS {
-                return Err(StoreError::Answer("the funnel's rows do not fit into the memory allowed".to_owned()));
+                return Err(TOO_LARGE);
             }
             parts *= PARTS_FACTOR;
             continue;
@@ -163,7 +169,8 @@ async fn tell_what_they_did(
     Ok(())
 }
 
-/// Feeds the scan with the rows of a plan and lets it look at them; `None` when they take more memory than allowed.
+/// Feeds the scan with the rows of a plan and lets it look at them; `None` when they take more memory than allowed, an error
+/// when the values of the breakdown do.
 async fn run(
     client: &Client,
     mut plan: FunnelPlan,
@@ -187,18 +194,21 @@ async fn run(
     let (sender, mut receiver) = mpsc::channel::<Bytes>(QUEUED_PIECES);
     let columns = plan.columns;
     let max_bytes = usize::try_from(limits.max_memory_bytes).unwrap_or(usize::MAX);
-    let scanning = finished(move || -> Result<Option<FunnelScan>, NativeError> {
+    let scanning = finished(move || -> Result<Scanned, NativeError> {
         scan.expect(columns);
         let mut reader = NativeReader::new(columns);
         while let Some(piece) = receiver.blocking_recv() {
             reader.push(&piece, &mut scan)?;
-            if scan.bytes() > max_bytes {
-                return Ok(None);
+            if scan.values_bytes() > max_bytes / VALUES_SHARE {
+                return Ok(Scanned::TooManyValues);
+            }
+            if scan.bytes() + scan.values_bytes() + reader.pending_bytes() > max_bytes {
+                return Ok(Scanned::TooManyRows);
             }
         }
         reader.finish(&mut scan)?;
         scan.settle();
-        Ok(Some(scan))
+        Ok(Scanned::Whole(scan))
     });
     let sending = async move {
         while let Some(piece) = pieces.next().await.map_err(asked)? {
@@ -212,7 +222,19 @@ async fn run(
     // Both at once: the scan ends when the sender is dropped.
     let (sent, scanned) = tokio::join!(sending, scanning);
     sent?;
-    scanned?.map_err(|error| StoreError::Answer(error.to_string()))
+    match scanned?.map_err(|error| StoreError::Answer(error.to_string()))? {
+        Scanned::Whole(scan) => Ok(Some(scan)),
+        Scanned::TooManyRows => Ok(None),
+        Scanned::TooManyValues => Err(TOO_LARGE),
+    }
+}
+
+/// How far the rows of a plan were taken in.
+#[expect(clippy::large_enum_variant, reason = "there is one a question")]
+enum Scanned {
+    Whole(FunnelScan),
+    TooManyRows,
+    TooManyValues,
 }
 
 /// A funnel compared with its base.

@@ -183,6 +183,8 @@ pub(super) enum Shelf {
     Three(Buckets<3>),
     /// With order.
     Four(Buckets<4>),
+    /// With order and a breakdown.
+    Five(Buckets<5>),
     /// With all there can be.
     Seven(Buckets<7>),
 }
@@ -194,6 +196,7 @@ macro_rules! with_buckets {
             Shelf::Two($buckets) => $body,
             Shelf::Three($buckets) => $body,
             Shelf::Four($buckets) => $body,
+            Shelf::Five($buckets) => $body,
             Shelf::Seven($buckets) => $body,
         }
     };
@@ -206,6 +209,7 @@ impl Shelf {
             2 => Self::Two(Buckets::new()),
             3 => Self::Three(Buckets::new()),
             4 => Self::Four(Buckets::new()),
+            5 => Self::Five(Buckets::new()),
             _ => Self::Seven(Buckets::new()),
         }
     }

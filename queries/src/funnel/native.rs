@@ -50,6 +50,11 @@ impl NativeReader {
         Self { columns, pending: Vec::new(), values: Vec::new(), needs: 0 }
     }
 
+    /// Memory of what waits for the rest of its block, in bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Takes a piece of the answer.
     pub fn push(&mut self, piece: &[u8], scan: &mut FunnelScan) -> Result<(), NativeError> {
         self.pending.extend_from_slice(piece);

@@ -76,9 +76,14 @@ impl FunnelScan {
         });
     }
 
-    /// Memory of the rows held, in bytes.
+    /// Memory of the rows held, in bytes. It is free again after [`Self::settle`].
     pub fn bytes(&self) -> usize {
         self.shelf.bytes()
+    }
+
+    /// Memory of the breakdown's values and of what is counted for each, in bytes, by reckoning. It stays until the end.
+    pub fn values_bytes(&self) -> usize {
+        self.values.held_bytes()
     }
 
     /// Looks at the units whose rows are held and lets the rows go: no more rows of these units will come, save those of

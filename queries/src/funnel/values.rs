@@ -6,6 +6,10 @@ use foldhash::fast::RandomState;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+/// What a distinct value takes beside its text, which is kept twice, in bytes. Reckoned: two boxes, the place in the table, and
+/// its tally by step on some threads.
+const BYTES_A_VALUE: usize = 512;
+
 /// The values seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Values {
@@ -13,6 +17,7 @@ pub(super) struct Values {
     texts: Vec<Box<[u8]>>,
     /// The value asked for last: neighbours are often equal.
     last: Option<u32>,
+    text_bytes: usize,
 }
 
 impl Values {
@@ -27,12 +32,18 @@ impl Values {
         let known = self.numbers.get(bytes).copied();
         let number = known.unwrap_or_else(|| {
             self.texts.push(bytes.into());
+            self.text_bytes += bytes.len();
             let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
             self.numbers.insert(bytes.into(), number);
             number
         });
         self.last = Some(number);
         number
+    }
+
+    /// Memory the values take, and what is counted for each of them, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        2 * self.text_bytes + self.texts.len() * BYTES_A_VALUE
     }
 
     /// The bytes of a number; empty for 0.
