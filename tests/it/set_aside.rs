@@ -10,6 +10,7 @@ use gemba_tests::server::Server;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -120,14 +121,66 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
 
 /// A record whose attribute is not valid UTF-8, as protobuf; a client library does not let one make it.
 fn invalid_utf8() -> Vec<u8> {
-    let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
-    let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };
-    let record = LogRecord { attributes: vec![attribute], ..event(now_ns(), "cart", &[("user.id", "ann")]) };
-    let record = LogRecord { event_name: "cart".into(), ..record };
-    let mut body = logs("shop", vec![record]);
-    let at = body.windows(4).position(|bytes| bytes == b"caf?").unwrap();
-    body[at + 3] = 0xe9;
+    invalid_utf8_at([now_ns()])
+}
+
+/// One for each of these times.
+fn invalid_utf8_at(times: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let record = |at| {
+        let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
+        let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };
+        let record = LogRecord { attributes: vec![attribute], ..event(at, "cart", &[("user.id", "ann")]) };
+        LogRecord { event_name: "cart".into(), ..record }
+    };
+    let mut body = logs("shop", times.into_iter().map(record).collect());
+    for at in 0..body.len() - 3 {
+        if body[at..].starts_with(b"caf?") {
+            body[at + 3] = 0xe9;
+        }
+    }
     body
+}
+
+async fn send_logs(server: &Server, body: Vec<u8>) {
+    let answer = send(post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, body)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_and_a_retry_go_on_where_their_last_part_ended_even_when_what_stood_there_is_gone() {
+    let server = Server::start().await;
+    let began = now_ns();
+    send_logs(&server, invalid_utf8_at((0..1_005).map(|number| began + number))).await;
+    server.flush().await;
+    let list = async |query: &str| -> Value {
+        let url = server.url(&format!("/api/v1/projects/default/set-aside?limit=1000{query}"));
+        let answer = send(bare("GET", &url, Some(&server.keys.admin))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let ids = |list: &Value| -> BTreeSet<String> {
+        list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = list("").await;
+    assert_eq!(ids(&first).len(), 1_000);
+    let last = first["items"][999]["id"].as_str().unwrap();
+    let gone = format!(
+        "ALTER TABLE set_aside DELETE WHERE lower(hex(sipHash128(batch, signal, reason, detail, body, context))) = \
+         '{last}' SETTINGS mutations_sync = 2"
+    );
+    server.running.app().store.execute(&gone).await.unwrap();
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 1_004);
+    let rest = list(&format!("&after={}", first["after"].as_str().unwrap())).await;
+    assert_eq!((ids(&rest).len(), &rest["after"]), (5, &Value::Null), "{rest:#}");
+    assert!(ids(&rest).is_disjoint(&ids(&first)), "{rest:#}");
+
+    let first = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&first["retried"], &first["left"]), (&json!(1_000), &json!(0)), "{first:#}");
+    assert!(first["after"].is_string(), "{first:#}");
+    let rest = ask(&server, "default", Some(json!({"after": first["after"]}))).await;
+    assert_eq!((&rest["retried"], &rest["after"]), (&json!(4), &Value::Null), "{rest:#}");
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 1_004);
 }
 
 #[tokio::test(flavor = "multi_thread")]

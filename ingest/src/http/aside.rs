@@ -14,7 +14,7 @@ use crate::control::{ControlError, Project};
 use crate::otlp::{self, Encoding, Origin, Signal};
 use crate::outcome::Fate;
 use crate::pipeline::{ContentEncoding, Receipt, Submission, SubmitError};
-use crate::store::aside::{self, Page, Which, Whole};
+use crate::store::aside::{self, Listed, Page, Place, Which, Whole};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -95,7 +95,7 @@ fn check_reason(reason: &str) -> Result<(), ApiError> {
 }
 
 async fn list(app: &App, project: &Project, request: &Request) -> Result<Response, ApiError> {
-    let (mut which, mut limit) = (Which::default(), LISTED);
+    let (mut which, mut behind, mut limit) = (Which::default(), None, LISTED);
     for (parameter, value) in query_pairs(request.uri().query()) {
         match parameter.as_str() {
             "limit" => {
@@ -114,8 +114,10 @@ async fn list(app: &App, project: &Project, request: &Request) -> Result<Respons
                 which.ids.push(value);
             }
             "after" => {
-                check_id("after", &value)?;
-                which.after = Some(value);
+                let place = Place::parse(&value);
+                behind = Some(place.ok_or_else(|| {
+                    ApiError::bad_request(format!("after is {value:?}"), "the place that the end of a list names")
+                })?);
             }
             "token" => {}
             _ => {
@@ -124,11 +126,12 @@ async fn list(app: &App, project: &Project, request: &Request) -> Result<Respons
             }
         }
     }
-    let (items, counts) =
-        tokio::try_join!(aside::list(&app.store, project.id, &which, limit), aside::counts(&app.store, project.id))?;
+    let (Listed { items, after }, counts) = tokio::try_join!(
+        aside::list(&app.store, project.id, &which, behind.as_ref(), limit),
+        aside::counts(&app.store, project.id)
+    )?;
     let records: u64 = counts.iter().map(|count| count.records).sum();
-    let more = items.len() as u64 == u64::from(limit);
-    let after = items.last().filter(|_| more).map(|item| item.id.clone());
+    let after = after.as_ref().map(Place::to_string);
     let body =
         json!({"project": project.name, "records": records, "by_reason": counts, "items": items, "after": after});
     Ok(json_response(StatusCode::OK, &body))
@@ -161,9 +164,9 @@ async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value,
     let _alone = app.upkeep.lock().await;
     // Where no other node can store, what other logs set aside is settled: it came with a backup.
     let of_all_logs = wanted.of_all_logs || !app.pipeline.shares_store();
-    let which = Which { ids: wanted.ids, reason: wanted.reason, after: wanted.after };
+    let which = Which { ids: wanted.ids, reason: wanted.reason };
     let mut outcome = Outcome::default();
-    let mut page = Page { after: which.after.clone(), ..Page::default() };
+    let mut page = Page { after: wanted.after, ..Page::default() };
     for _ in 0..MAX_PAGES {
         // Before the rows are read: what is stored later is not yet looked at.
         let unsettled = app.pipeline.unsettled();

@@ -84,6 +84,17 @@ impl Pass {
     }
 }
 
+/// Removes rows and returns when they are gone from every part. A mutation and not a lightweight delete, which would leave the
+/// rows on the disk. It may rewrite every part that holds them, so there is no limit on its time but that it makes progress:
+/// `mutations_sync` reports a failure.
+///
+/// # Errors
+/// Those of ClickHouse; removing again goes on.
+pub async fn delete_rows(store: &Client, table: &str, condition: &str) -> Result<(), StoreError> {
+    let sql = format!("ALTER TABLE `{table}` DELETE WHERE {condition} SETTINGS mutations_sync = 2");
+    Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
+}
+
 async fn close(store: &Client, pass: u64, table: &str, partition: &str, state: &str) -> Result<(), StoreError> {
     let amount = |column: &str| if state == "void" { "0".to_owned() } else { column.to_owned() };
     store
