@@ -119,6 +119,24 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
     assert!(!terms.contains_key("set_aside"), "{terms:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_puts_fewer_records_into_a_cut_than_may_be_refused_in_one() {
+    let server = Server::start().await;
+    let at = now_ns();
+    // Two items of equal records; either alone would do.
+    for number in 0..2 {
+        send_logs(&server, invalid_utf8_at([at + number; 600])).await;
+    }
+    server.flush().await;
+    assert_eq!(ask(&server, "default", None).await["items"].as_array().unwrap().len(), 2);
+    let done = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&done["retried"], &done["left"]), (&json!(1_200), &json!(0)), "{done:#}");
+    let most = "SELECT max(together) FROM (SELECT sum(records) AS together FROM retries FINAL GROUP BY cut)";
+    let most = server.number(most).await;
+    assert!((1..1_000).contains(&most), "{most} in one cut");
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 1_200);
+}
+
 /// A record whose attribute is not valid UTF-8, as protobuf; a client library does not let one make it.
 fn invalid_utf8() -> Vec<u8> {
     invalid_utf8_at([now_ns()])

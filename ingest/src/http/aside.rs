@@ -13,7 +13,7 @@ use crate::clock;
 use crate::control::{ControlError, Project};
 use crate::otlp::{self, Encoding, Origin, Signal};
 use crate::outcome::Fate;
-use crate::pipeline::{ContentEncoding, Receipt, Submission, SubmitError};
+use crate::pipeline::{ContentEncoding, MAX_REFUSED, Receipt, Submission, SubmitError};
 use crate::store::aside::{self, Listed, Page, Place, Which, Whole};
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -29,6 +29,9 @@ const MAX_PAGES: usize = 5;
 const MAX_NAMED: usize = 100;
 /// Bytes of equal records sent together.
 const REQUEST_BYTES: usize = 1 << 20;
+/// Records taken in before it is waited for that they are stored. If nothing was mended all of them are refused again, and a cut
+/// in which too many are is moved by nobody. Chosen: half of that, since others may be refused in the same cut.
+const MAX_TOGETHER: u64 = MAX_REFUSED as u64 / 2;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -171,7 +174,7 @@ async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value,
         // Before the rows are read: what is stored later is not yet looked at.
         let unsettled = app.pipeline.unsettled();
         page = aside::settled(&app.store, project.id, &which, (&unsettled, of_all_logs), page.after).await?;
-        take_in(&app, &project, &page.items, &mut outcome).await?;
+        take_in(&app, &project, std::mem::take(&mut page.items), &mut outcome).await?;
         if page.after.is_none() {
             break;
         }
@@ -187,21 +190,33 @@ async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value,
 }
 
 /// Takes in the items that can be, waits until they are stored, and removes them from where they were set aside.
-async fn take_in(app: &App, project: &Project, items: &[Whole], outcome: &mut Outcome) -> Result<(), ApiError> {
+async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: &mut Outcome) -> Result<(), ApiError> {
     let began_ms = clock::now_ms();
     let mut taken = Vec::new();
-    for item in items {
-        let request = match requests(app, project, item) {
-            Ok(request) => request,
+    let mut together = 0;
+    for item in items.into_iter().map(Arc::new) {
+        let looking = {
+            let (app, project, item) = (Arc::clone(app), project.clone(), Arc::clone(&item));
+            tokio::task::spawn_blocking(move || look_at(&app, &project, &item))
+        };
+        // A panic of the decoder, which would be a mistake in it, costs this item and no other.
+        let looked = looking.await.unwrap_or_else(|_panic| Err("the decoder failed on it".to_owned()));
+        let signal = match looked {
+            Ok(signal) => signal,
             Err(problem) => {
-                outcome.leave(item, &problem);
+                outcome.leave(&item, &problem);
                 continue;
             }
         };
-        for submission in request {
+        for (copies, submission) in requests(project, signal, &item) {
+            if together + copies > MAX_TOGETHER {
+                flushed(app).await?;
+                together = 0;
+            }
             let Receipt { tally, deduplicated } =
                 app.pipeline.submit_again(submission, &item.reason).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;
+            together += copies;
         }
         taken.push(item);
     }
@@ -210,13 +225,14 @@ async fn take_in(app: &App, project: &Project, items: &[Whole], outcome: &mut Ou
     }
     // Only what is stored may go from where it was; until then a retry that is sent again finds it there.
     flushed(app).await?;
+    let taken: Vec<&Whole> = taken.iter().map(|item| &**item).collect();
     aside::remove(&app.store, project.id, &taken).await?;
     outcome.refused_again += aside::refused_again(&app.store, project.id, &taken, began_ms).await?;
     Ok(())
 }
 
-/// The requests that hold an item's records, with keys of their own; or why it would only be set aside again.
-fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission>, String> {
+/// The signal of an item that can be taken in; or why it would only be set aside again. Computes for as long as decoding takes.
+fn look_at(app: &App, project: &Project, item: &Whole) -> Result<Signal, String> {
     let signal = Signal::ALL.iter().copied().find(|signal| signal.as_str() == item.signal);
     let (Some(signal), false) = (signal, item.context.is_empty()) else {
         return Err("it was not kept whole: send the record again, shorter or without what is wrong with it".to_owned());
@@ -234,13 +250,19 @@ fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission
         let problem = tally.first_problem.clone().or_else(|| ignored.map(|(_, reason, _)| reason.to_string()));
         return Err(problem.unwrap_or_else(|| "it is no record any more".to_owned()));
     }
-    // The same pieces every time, since equal items have as many records.
+    Ok(signal)
+}
+
+/// The requests that hold an item's records, made one by one, with how many each holds and keys of their own. The same pieces
+/// every time, since equal items have as many records.
+fn requests<'a>(project: &'a Project, signal: Signal, item: &'a Whole) -> impl Iterator<Item = (u64, Submission)> + 'a {
     let piece = (REQUEST_BYTES / (item.body.len() + 1)).max(1) as u64;
-    let submissions = (0..item.records.div_ceil(piece)).map(|number| {
+    let piece = piece.min(MAX_TOGETHER);
+    (0..item.records.div_ceil(piece)).map(move |number| {
         let copies = piece.min(item.records - number * piece);
         let records = vec![item.body.as_str(); usize::try_from(copies).unwrap_or(1)].join(",");
         let body = Bytes::from(otlp::close_envelope(signal, &item.context, &records));
-        Submission {
+        let submission = Submission {
             project: project.id,
             retention_class: project.retention_class,
             signal,
@@ -249,9 +271,9 @@ fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission
             body,
             content_encoding: ContentEncoding::Identity,
             key: Some(key(&item.id, number)),
-        }
-    });
-    Ok(submissions.collect())
+        };
+        (copies, submission)
+    })
 }
 
 /// A key of the kind that holds for ever: the id as a uuid, and which piece it is.

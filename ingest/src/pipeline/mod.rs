@@ -33,6 +33,7 @@ mod writer;
 
 pub use books::Waiting;
 pub use hold::{Held, HoldFor, NotHeld};
+pub(crate) use refused::MAX_REFUSED;
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
     Submission, SubmitError, Unsettled,
