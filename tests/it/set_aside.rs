@@ -103,11 +103,16 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
     refused(&server, &["good-1", "bad-1", "bad-2"]).await;
     let store = server.running.app().store.clone();
     store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
-    // What is there after the records are stored and before their rows are removed: the rows are put back as they were.
-    store.execute("CREATE TABLE kept AS set_aside ENGINE = Memory").await.unwrap();
-    store.execute("INSERT INTO kept SELECT * FROM set_aside").await.unwrap();
-    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 2);
-    store.execute("INSERT INTO set_aside SELECT * FROM kept").await.unwrap();
+    // Nothing can be removed from a view, so the retry breaks off after the records are stored and before their rows are gone.
+    store.execute("RENAME TABLE set_aside TO set_aside_away").await.unwrap();
+    store.execute("CREATE VIEW set_aside AS SELECT * FROM set_aside_away").await.unwrap();
+    let url = server.url("/api/v1/projects/default/set-aside/retry");
+    let broken = send(post(&url, &server.keys.admin, "application/json", "{}")).await;
+    assert!(broken.status.is_server_error(), "{broken:?}");
+    store.execute("DROP VIEW set_aside").await.unwrap();
+    store.execute("RENAME TABLE set_aside_away TO set_aside").await.unwrap();
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 3);
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 2);
     // Over a restart, so that only what is on the disk can tell.
     let server = server.restart().await;
     let again = ask(&server, "default", Some(json!({}))).await;
@@ -117,6 +122,26 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
     let terms = books(&server).await;
     assert_eq!((terms["stored"], terms["unexplained"]), (3, 0), "{terms:?}");
     assert!(!terms.contains_key("set_aside"), "{terms:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_retried_and_comes_back_with_an_older_backup_is_taken_in_anew() {
+    let server = Server::start().await;
+    refused(&server, &["bad-1", "bad-2"]).await;
+    let store = server.running.app().store.clone();
+    store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
+    store.execute("CREATE TABLE backup AS set_aside ENGINE = Memory").await.unwrap();
+    store.execute("INSERT INTO backup SELECT * FROM set_aside").await.unwrap();
+    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 2);
+    // What a restore brings while the log's folder stays: the rows set aside are there and the events are not.
+    for statement in ["TRUNCATE TABLE events", "INSERT INTO set_aside SELECT * FROM backup"] {
+        store.execute(statement).await.unwrap();
+    }
+    let server = server.restart().await;
+    let again = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&again["retried"], &again["repeated"]), (&json!(2), &json!(0)), "{again:#}");
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 2);
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

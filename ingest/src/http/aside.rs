@@ -1,8 +1,9 @@
 //! Records of a project that were set aside, with the admin token: `GET` lists them, `POST retry` takes them in again.
 //!
-//! A record that is retried goes through the log like a new one, under a key made of its id that holds for ever, and its row
-//! of `set_aside` is removed once it is stored. So a retry that was broken off anywhere, or is sent again, stores nothing
-//! twice, and the books count the record once. One that would be refused again stays where it is.
+//! A record that is retried goes through the log like a new one, under a key made of its id, and its row of `set_aside` is removed
+//! once it is stored. The key holds until then, so a retry that was broken off anywhere, or is sent again, stores nothing twice,
+//! and the books count the record once. Then it is forgotten: should the row come back, it came with a backup that was made
+//! before, which knows nothing of the retry. A record that would be refused again stays where it is.
 
 use super::acts::recorded;
 use super::admin::read_or;
@@ -149,6 +150,8 @@ struct Outcome {
     repeated: u64,
     /// Of the records taken in, those that ClickHouse refused once more.
     refused_again: u64,
+    /// Ids of the items that are gone from where they were.
+    removed: Vec<u128>,
     /// Records that stay, and what is wrong with some of them.
     left: u64,
     named: Vec<Value>,
@@ -169,24 +172,38 @@ async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value,
     let of_all_logs = wanted.of_all_logs || !app.pipeline.shares_store();
     let which = Which { ids: wanted.ids, reason: wanted.reason };
     let mut outcome = Outcome::default();
-    let mut page = Page { after: wanted.after, ..Page::default() };
-    for _ in 0..MAX_PAGES {
-        // Before the rows are read: what is stored later is not yet looked at.
-        let unsettled = app.pipeline.unsettled();
-        page = aside::settled(&app.store, project.id, &which, (&unsettled, of_all_logs), page.after).await?;
-        take_in(&app, &project, std::mem::take(&mut page.items), &mut outcome).await?;
-        if page.after.is_none() {
-            break;
-        }
-    }
+    let retried = retry_pages(&app, &project, (&which, of_all_logs), wanted.after, &mut outcome).await;
+    app.pipeline.forget_keys(project.id, std::mem::take(&mut outcome.removed)).await;
+    let after = retried?;
     let elsewhere = if of_all_logs {
         0
     } else {
         aside::of_other_logs(&app.store, project.id, &which, &app.pipeline.unsettled()).await?
     };
-    let Outcome { retried, repeated, refused_again, left, named } = outcome;
+    let Outcome { retried, repeated, refused_again, left, named, .. } = outcome;
     Ok(json!({"project": project.name, "retried": retried, "repeated": repeated, "refused_again": refused_again,
-        "left": left, "problems": named, "of_other_nodes": elsewhere, "after": page.after}))
+        "left": left, "problems": named, "of_other_nodes": elsewhere, "after": after}))
+}
+
+/// Takes in some pages of items, and answers where to go on.
+async fn retry_pages(
+    app: &Arc<App>,
+    project: &Project,
+    (which, of_all_logs): (&Which, bool),
+    mut after: Option<String>,
+    outcome: &mut Outcome,
+) -> Result<Option<String>, ApiError> {
+    for _ in 0..MAX_PAGES {
+        // Before the rows are read: what is stored later is not yet looked at.
+        let unsettled = app.pipeline.unsettled();
+        let page = aside::settled(&app.store, project.id, which, (&unsettled, of_all_logs), after).await?;
+        take_in(app, project, page.items, outcome).await?;
+        after = page.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(after)
 }
 
 /// Takes in the items that can be, waits until they are stored, and removes them from where they were set aside.
@@ -227,6 +244,7 @@ async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: 
     flushed(app).await?;
     let taken: Vec<&Whole> = taken.iter().map(|item| &**item).collect();
     aside::remove(&app.store, project.id, &taken).await?;
+    outcome.removed.extend(taken.iter().filter_map(|item| u128::from_str_radix(&item.id, 16).ok()));
     outcome.refused_again += aside::refused_again(&app.store, project.id, &taken, began_ms).await?;
     Ok(())
 }
@@ -276,7 +294,7 @@ fn requests<'a>(project: &'a Project, signal: Signal, item: &'a Whole) -> impl I
     })
 }
 
-/// A key of the kind that holds for ever: the id as a uuid, and which piece it is.
+/// A key of the kind that holds until it is forgotten: the id as a uuid, and which piece it is.
 fn key(id: &str, number: u64) -> String {
     let part = |from: usize, to: usize| id.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}-{number}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
@@ -294,7 +312,7 @@ mod tests {
     use crate::log::repeats::RepeatKey;
 
     #[test]
-    fn keys_of_retries_are_of_the_kind_that_holds_for_ever() {
+    fn keys_of_retries_are_of_the_kind_that_holds_until_it_is_forgotten() {
         let key = key("00112233445566778899aabbccddeeff", 7);
         let parsed = RepeatKey::of(ProjectId(1), Signal::Logs, Some(&key), b"", true);
         assert_eq!(parsed, RepeatKey::Sdk { instance: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, number: 7 });

@@ -340,6 +340,17 @@ impl Committer {
                 self.tidy(reply);
                 false
             }
+            Ask::Forget { project, instances, reply } => {
+                for instance in instances {
+                    self.repeats.forget(project, instance);
+                }
+                // Saved now, since the next start would note again what stands in the log behind what is saved.
+                if let Err(error) = self.give_back() {
+                    tracing::warn!(%error, "forgotten keys are known again after a restart");
+                }
+                respond(reply, self.log.durable());
+                false
+            }
             Ask::Stop(reply) => {
                 self.tidy(reply);
                 true

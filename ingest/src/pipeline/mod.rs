@@ -39,7 +39,7 @@ pub use types::{
     Submission, SubmitError, Unsettled,
 };
 
-use crate::identity::IdHasher;
+use crate::identity::{IdHasher, ProjectId};
 use crate::log::cuts::CutBook;
 use crate::log::repeats::Repeats;
 use crate::log::{Known, Log};
@@ -133,8 +133,8 @@ impl Pipeline {
     }
 
     /// Makes records durable that had been set aside for `reason`, as [`Self::submit`] does with new ones; the books count
-    /// them once. Its key must be of the kind that holds for ever, since it is all that keeps a repeat from being stored
-    /// twice.
+    /// them once. Its key must be of the kind that holds until it is forgotten ([`Self::forget_keys`]), since it is all that keeps
+    /// a repeat from being stored twice.
     ///
     /// # Errors
     /// Those of [`Self::submit`].
@@ -215,6 +215,16 @@ impl Pipeline {
     /// Says that the rows of these units in the table `units` were removed: whoever comes back is written again.
     pub fn forget_units(&self, units: &[u64]) {
         self.core.forget_units(units);
+    }
+
+    /// Forgets the keys `<instance>-<number>` of these instances, under which nothing is sent any more: those of records that
+    /// were taken in again and whose rows are gone from where they were set aside.
+    pub async fn forget_keys(&self, project: ProjectId, instances: Vec<u128>) {
+        let (reply, answer) = oneshot::channel();
+        self.core.queue.ask(Ask::Forget { project, instances, reply });
+        if answer.await.is_err() {
+            tracing::debug!("the committer has ended; the keys stay known");
+        }
     }
 
     /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that

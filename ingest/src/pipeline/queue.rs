@@ -4,6 +4,7 @@
 //! alone waits.
 
 use super::types::{Receipt, Submission, SubmitError};
+use crate::identity::ProjectId;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(super) enum Ask {
     GoLive(oneshot::Sender<u64>),
     /// End the segment being written and give back all that is stored; answers once the files are gone.
     Tidy(oneshot::Sender<u64>),
+    /// Forget the keys of these instances, on the disk as well.
+    Forget { project: ProjectId, instances: Vec<u128>, reply: oneshot::Sender<u64> },
     /// Write the snapshot of repeat keys, give back what can be, and end.
     Stop(oneshot::Sender<u64>),
 }
