@@ -186,13 +186,26 @@ async fn retention_drops_whole_weeks_of_a_class_counts_them_and_answers_say_so()
         let id = format!("INSERT INTO units VALUES ({project}, {unit}, 'user', 'old-{unit}')");
         store.execute(&id).await.unwrap();
     }
+    // And one that was set aside then: its fate stays in the books when its row goes.
+    let aside = format!(
+        "INSERT INTO set_aside (project, retention_class, time, signal, reason, body, received, record, batch) \
+         SELECT 1, 1, {at}, 'logs', 'invalid_utf8', 'old', {at}, 1, 0"
+    );
+    let received = format!(
+        "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
+         SELECT 1, 9, 70, fate, 'logs', if(fate = 'received', '', 'invalid_utf8'), 1, {at} \
+         FROM (SELECT arrayJoin(['received', 'set_aside']) AS fate)"
+    );
+    for statement in [aside, received] {
+        store.execute(&statement).await.unwrap();
+    }
     let project = Project::default_of(server.running.url(), &server.keys);
     let range = "from=2020-01-01T00:00:00Z";
     let before = project.get(&format!("/api/v1/queries/feature_usage?{range}")).await.json();
     assert_eq!((&before["complete"], before.get("kept_from")), (&json!(true), None), "{before}");
 
     let set = manage(&server, "retention", json!({"days": 10})).await;
-    assert_eq!(set["removed"], json!({"events": 12, "units": 2}), "{set}");
+    assert_eq!(set["removed"], json!({"events": 12, "set_aside": 1, "units": 2}), "{set}");
     assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 1, "what is new stays");
     assert_eq!(server.number("SELECT count() FROM events WHERE project = 3").await, 4, "another project's stays");
     assert_eq!(server.number("SELECT count() FROM units WHERE id LIKE 'old-%'").await, 1);
@@ -200,6 +213,8 @@ async fn retention_drops_whole_weeks_of_a_class_counts_them_and_answers_say_so()
     let losses = project.ask_anyway("losses", &[]).await;
     let expired = losses.iter().find(|row| row["term"] == "expired").unwrap();
     assert_eq!(expired["records"], 12, "{losses:?}");
+    let unexplained = losses.iter().find(|row| row["term"] == "unexplained").unwrap();
+    assert_eq!(unexplained["records"], 0, "{losses:?}");
     let after = project.get(&format!("/api/v1/queries/feature_usage?{range}")).await.json();
     assert_eq!(after["complete"], false, "{after}");
     assert!(after["kept_from"].is_string(), "{after}");
