@@ -144,6 +144,44 @@ async fn what_was_retried_and_comes_back_with_an_older_backup_is_taken_in_anew()
     assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
 }
 
+/// An answer about a range of time, in ms since the Unix epoch.
+async fn told(server: &Server, question: &str, (from_ms, to_ms): (i64, i64)) -> Value {
+    let [from, to] = [from_ms, to_ms].map(|ms| jiff::Timestamp::from_millisecond(ms).unwrap().to_string());
+    let url = server.url(&format!("/api/v1/queries/{question}?from={from}&to={to}"));
+    let answer = send(bare("GET", &url, Some(&server.keys.read))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_taken_in_again_hide_no_loss_of_the_time_in_which_they_were() {
+    let server = Server::start().await;
+    let now_ms = || i64::try_from(now_ns() / 1_000_000).unwrap();
+    let begin = now_ms() - 1;
+    send_logs(&server, invalid_utf8_at([now_ns(); 3])).await;
+    server.flush().await;
+    // A cut stands in the books at the millisecond it was received in.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let middle = now_ms();
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 3);
+    send_logs(&server, invalid_utf8_at([now_ns(); 2])).await;
+    server.flush().await;
+    let end = now_ms() + 1;
+    for (range, lost, received) in [((begin, middle), 0, 0), ((middle, end), 2, 5), ((begin, end), 2, 5)] {
+        let loss = &told(&server, "feature_usage", range).await["known_loss"];
+        assert_eq!(loss["records"], lost, "{range:?}: {loss}");
+        assert_eq!(loss["share"], json!(if lost == 0 { 0.0 } else { 0.4 }), "{range:?}: {loss}");
+        let losses = told(&server, "losses", range).await;
+        let of = |term: &str| {
+            let rows = losses["rows"].as_array().unwrap().iter().filter(|row| row[0] == term);
+            rows.map(|row| row[3].as_i64().unwrap()).sum::<i64>()
+        };
+        let terms = ["received", "set_aside", "stored", "unexplained"].map(of);
+        assert_eq!(terms, [received, lost, received - lost, 0], "{range:?}: {losses:#}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_puts_fewer_records_into_a_cut_than_may_be_refused_in_one() {
     let server = Server::start().await;

@@ -14,8 +14,8 @@ use crate::clock;
 use crate::control::{ControlError, Project};
 use crate::otlp::{self, Encoding, Origin, Signal};
 use crate::outcome::Fate;
-use crate::pipeline::{ContentEncoding, MAX_REFUSED, Receipt, Submission, SubmitError};
-use crate::store::aside::{self, Listed, Page, Place, Which, Whole};
+use crate::pipeline::{ContentEncoding, MAX_REFUSED, Receipt, SetAside, Submission, SubmitError};
+use crate::store::aside::{self, Listed, Place, Which, Whole};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -230,8 +230,9 @@ async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: 
                 flushed(app).await?;
                 together = 0;
             }
+            let was = SetAside { reason: item.reason.clone(), received_ms: item.received_ms };
             let Receipt { tally, deduplicated } =
-                app.pipeline.submit_again(submission, &item.reason).await.map_err(|error| not_taken(&error))?;
+                app.pipeline.submit_again(submission, was).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;
             together += copies;
         }

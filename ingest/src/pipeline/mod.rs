@@ -35,7 +35,7 @@ pub use books::Waiting;
 pub use hold::{Held, HoldFor, NotHeld};
 pub(crate) use refused::MAX_REFUSED;
 pub use types::{
-    ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
+    ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt, SetAside,
     Submission, SubmitError, Unsettled,
 };
 
@@ -132,17 +132,17 @@ impl Pipeline {
         self.push(submission, None).await
     }
 
-    /// Makes records durable that had been set aside for `reason`, as [`Self::submit`] does with new ones; the books count
+    /// Makes records durable that had been set aside, all as `was` says, as [`Self::submit`] does with new ones; the books count
     /// them once. Its key must be of the kind that holds until it is forgotten ([`Self::forget_keys`]), since it is all that keeps
     /// a repeat from being stored twice.
     ///
     /// # Errors
     /// Those of [`Self::submit`].
-    pub async fn submit_again(&self, submission: Submission, reason: &str) -> Result<Receipt, SubmitError> {
-        self.push(submission, Some(reason.into())).await
+    pub async fn submit_again(&self, submission: Submission, was: SetAside) -> Result<Receipt, SubmitError> {
+        self.push(submission, Some(Box::new(was))).await
     }
 
-    async fn push(&self, submission: Submission, retried: Option<Box<str>>) -> Result<Receipt, SubmitError> {
+    async fn push(&self, submission: Submission, retried: Option<Box<SetAside>>) -> Result<Receipt, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let mut job = Job { submission, retried, reply };
         let deadline = tokio::time::Instant::now() + self.core.config.max_queue_wait;

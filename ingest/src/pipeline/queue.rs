@@ -3,7 +3,7 @@
 //! In: requests with the channel their answer goes to. Out: groups of them, in order. Never blocks a caller; the committer
 //! alone waits.
 
-use super::types::{Receipt, Submission, SubmitError};
+use super::types::{Receipt, SetAside, Submission, SubmitError};
 use crate::identity::ProjectId;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) submission: Submission,
-    /// Its records were set aside before, for this reason.
-    pub(super) retried: Option<Box<str>>,
+    /// Its records were set aside before.
+    pub(super) retried: Option<Box<SetAside>>,
     pub(super) reply: oneshot::Sender<Result<Receipt, SubmitError>>,
 }
 

@@ -218,6 +218,8 @@ pub struct Whole {
     pub id: String,
     /// Its value of `batch`.
     pub batch: u64,
+    /// When it was received, ms since the Unix epoch.
+    pub received_ms: i64,
     /// Its signal.
     pub signal: String,
     /// Its reason.
@@ -272,7 +274,8 @@ pub async fn settled(
     }
     let after = found.last().filter(|_| found.len() == PAGE_ITEMS).map(|item| item.id.clone());
     let sql = format!(
-        "SELECT {} AS id, any(s.batch) AS batch, toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
+        "SELECT {} AS id, any(s.batch) AS batch, toUnixTimestamp64Milli(min(s.received)) AS received_ms, \
+         toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
          any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
          FROM set_aside AS s WHERE {} GROUP BY id ORDER BY id",
         id_of("s."),
