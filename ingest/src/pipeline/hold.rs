@@ -11,6 +11,7 @@
 //!    [`LONGEST_REST`] at most.
 //! 3. While what was set apart is being stored a hold waits for that without keeping anybody from inserting.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use thiserror::Error;
@@ -170,6 +171,25 @@ pub(super) struct Holds {
     trying: tokio::sync::Mutex<()>,
     /// What it waits for.
     obstacle: Mutex<NotHeld>,
+    /// How many want a hold and have none yet.
+    waiting: AtomicUsize,
+}
+
+/// Counts one that waits for as long as it is there, also where whoever waits gives up.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    // Relaxed: a number to look at, which orders nothing.
+    fn in_line(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Holds {
@@ -183,7 +203,12 @@ impl Holds {
             last: Arc::default(),
             trying: tokio::sync::Mutex::new(()),
             obstacle: Mutex::new(NotHeld::InsertUnderWay),
+            waiting: AtomicUsize::new(0),
         }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits until no insert is under way, at most `timeout`, or joins a hold that lasts.
@@ -195,6 +220,7 @@ impl Holds {
         if let Some(held) = self.join(why) {
             return Ok(held);
         }
+        let _waits = Waits::in_line(&self.waiting);
         let Ok(_trying) = timeout_at(deadline, self.trying.lock()).await else { return Err(*self.obstacle()) };
         if let Some(held) = self.join(why) {
             return Ok(held);

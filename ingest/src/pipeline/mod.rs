@@ -212,6 +212,11 @@ impl Pipeline {
         self.holds.hold(why, timeout).await
     }
 
+    /// How many wait just now for the inserts to be still.
+    pub fn waiting_for_hold(&self) -> usize {
+        self.holds.waiting()
+    }
+
     /// Says that the rows of these units in the table `units` were removed: whoever comes back is written again.
     pub fn forget_units(&self, units: &[u64]) {
         self.core.forget_units(units);
