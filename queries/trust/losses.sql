@@ -12,12 +12,12 @@
 --   books balance | exact
 -- column share: rate | part of the records received; for what SDKs report, part of those received and reported
 --   together | exact
--- caveats: a record that was set aside and taken in again is told when it was taken in again, and no longer when it was set
---   aside, where it counts as received neither. Pending is counted now, whatever the range; what the server refused of a
---   request joins the books when the rest of it is stored. A cut stands in the books at the moment it was received, and a removal by the hour of receipt, so a
---   time range that begins or ends within one leaves a remainder; over all time there is none, at any moment but while rows
---   are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have arrived;
---   sdk_spooled arrives later.
+-- caveats: a record that was set aside and taken in again is told when it was taken in again; when it was set aside it counts
+--   neither as received nor as set aside. Pending is counted now, whatever the range; what the server refused of a request
+--   joins the books when the rest of it is stored. A cut stands in the books at the moment it was received, and a removal by
+--   the hour of receipt, so a time range that begins or ends within one leaves a remainder; over all time there is none, at any
+--   moment but while rows are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have
+--   arrived; sdk_spooled arrives later.
 WITH
     books AS
     (

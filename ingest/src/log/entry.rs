@@ -10,7 +10,7 @@ use crate::otlp::{Encoding, Signal};
 use crate::outcome::{Fate, Tally};
 use thiserror::Error;
 
-/// Version of a head that says when its records had been set aside; and of one whose tally may hold [`Fate::Retried`].
+/// Version of a head that says when its records had been set aside; the tally of such a one holds [`Fate::Retried`].
 const VERSION: u8 = 2;
 /// Version of all others.
 const PLAIN: u8 = 1;
