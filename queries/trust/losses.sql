@@ -12,12 +12,12 @@
 --   books balance | exact
 -- column share: rate | part of the records received; for what SDKs report, part of those received and reported
 --   together | exact
--- caveats: a record that was set aside and taken in again is no longer counted as set aside, from the time on it was taken in:
---   a range that begins in between shows fewer set aside than none. Pending is counted now, whatever the range; what the server refused of a request joins the books when the rest
---   of it is stored. A cut stands in the books at the moment it was received, and a removal by the hour of receipt, so a
---   time range that begins or ends within one leaves a remainder; over all time there is none, at any moment but while rows
---   are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have arrived;
---   sdk_spooled arrives later.
+-- caveats: a record that was set aside and taken in again is told when it was taken in again; when it was set aside it counts
+--   neither as received nor as set aside. Pending is counted now, whatever the range; what the server refused of a request
+--   joins the books when the rest of it is stored. A cut stands in the books at the moment it was received, and a removal by
+--   the hour of receipt, so a time range that begins or ends within one leaves a remainder; over all time there is none, at any
+--   moment but while rows are being removed: those already gone show as unexplained until all are. sdk_unconfirmed may have
+--   arrived; sdk_spooled arrives later.
 WITH
     books AS
     (
@@ -29,13 +29,13 @@ WITH
                 AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
             UNION ALL
             -- What was set aside and taken in again stands in the ledger twice.
-            SELECT 'set_aside' AS term, toString(retries.reason) AS reason, -toInt64(records) AS amount
+            SELECT 'set_aside' AS term, toString(retries.reason) AS reason, -toInt64(arraySum(mapValues(mapFilter(
+                (at, n) -> at >= {from:DateTime64(3, 'UTC')} AND at < {to:DateTime64(3, 'UTC')}, set_aside_at)))) AS amount
             FROM retries FINAL WHERE project = {project:UInt32}
-                AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
             UNION ALL
-            SELECT 'received' AS term, '' AS reason, -toInt64(records) AS amount
+            SELECT 'received' AS term, '' AS reason, -toInt64(arraySum(mapValues(mapFilter(
+                (at, n) -> at >= {from:DateTime64(3, 'UTC')} AND at < {to:DateTime64(3, 'UTC')}, set_aside_at)))) AS amount
             FROM retries FINAL WHERE project = {project:UInt32}
-                AND received >= {from:DateTime64(3, 'UTC')} AND received < {to:DateTime64(3, 'UTC')}
         ) AS ended
         GROUP BY term, reason HAVING records != 0
         UNION ALL

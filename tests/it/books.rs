@@ -137,6 +137,16 @@ async fn questions_about_the_books_that_wait_for_an_insert_keep_no_other_questio
     {
         let waiting = async { tokio::join!(ask(server, "losses"), ask(server, "losses"), ask(server, "losses")) };
         tokio::pin!(waiting);
+        let all_wait = async {
+            while server.running.app().pipeline.waiting_for_hold() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            told = &mut waiting => panic!("told while an insert is under way: {told:?}"),
+            waits = tokio::time::timeout(Duration::from_mins(1), all_wait) => waits.expect("all three wait for the insert"),
+        }
         tokio::select! {
             biased;
             told = &mut waiting => panic!("told while an insert is under way: {told:?}"),

@@ -231,6 +231,7 @@ fn a_log_gives_what_was_written_or_nothing_whatever_the_disk_made_of_it() {
             key,
             is_repeat: index == 5,
             tally: LoggedTally { received: u64::from(index), others: Vec::new() },
+            set_aside_ms: None,
         };
         let position = log.append(&head, &body).unwrap();
         log.commit().unwrap();

@@ -283,6 +283,7 @@ fn head(number: u64) -> EntryHead {
         key: RepeatKey::Sdk { instance: 1, number },
         is_repeat: false,
         tally: LoggedTally { received: 1, others: Vec::new() },
+        set_aside_ms: None,
     }
 }
 

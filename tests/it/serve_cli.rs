@@ -138,12 +138,14 @@ async fn check_finds_nothing_wrong_in_a_good_folder_stopped_or_served() {
         found["findings"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
     assert_eq!(looked_at, ["clock", "disk", "data folder", "clickhouse", "migrations", "data"]);
 
-    let server = Process::start(data, &[]);
+    let server = Process::start(data, &["--stale-after", "1h"]);
     let found = json(&["check", "--json", "--url", &server.url], data);
     assert_eq!(found["good"], true, "{found}");
     assert!(found.to_string().contains("takes data and stores it"), "{found}");
     assert!(found.to_string().contains("no project fell silent"), "{found}");
     assert_eq!(server.stop(), Some(0));
+    // Ages are whole seconds, so the row is beyond none once one has passed since it came.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
     let output = gemba(&["check", "--json", "--stale-after", "0s"], data);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     let bad = found["findings"].as_array().unwrap().iter().find(|one| one["good"] == false).unwrap();

@@ -10,6 +10,7 @@ use gemba_tests::server::Server;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -102,11 +103,16 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
     refused(&server, &["good-1", "bad-1", "bad-2"]).await;
     let store = server.running.app().store.clone();
     store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
-    // What is there after the records are stored and before their rows are removed: the rows are put back as they were.
-    store.execute("CREATE TABLE kept AS set_aside ENGINE = Memory").await.unwrap();
-    store.execute("INSERT INTO kept SELECT * FROM set_aside").await.unwrap();
-    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 2);
-    store.execute("INSERT INTO set_aside SELECT * FROM kept").await.unwrap();
+    // Nothing can be removed from a view, so the retry breaks off after the records are stored and before their rows are gone.
+    store.execute("RENAME TABLE set_aside TO set_aside_away").await.unwrap();
+    store.execute("CREATE VIEW set_aside AS SELECT * FROM set_aside_away").await.unwrap();
+    let url = server.url("/api/v1/projects/default/set-aside/retry");
+    let broken = send(post(&url, &server.keys.admin, "application/json", "{}")).await;
+    assert!(broken.status.is_server_error(), "{broken:?}");
+    store.execute("DROP VIEW set_aside").await.unwrap();
+    store.execute("RENAME TABLE set_aside_away TO set_aside").await.unwrap();
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 3);
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 2);
     // Over a restart, so that only what is on the disk can tell.
     let server = server.restart().await;
     let again = ask(&server, "default", Some(json!({}))).await;
@@ -118,16 +124,144 @@ async fn a_retry_that_was_cut_off_before_it_removed_what_it_took_in_doubles_noth
     assert!(!terms.contains_key("set_aside"), "{terms:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_retried_and_comes_back_with_an_older_backup_is_taken_in_anew() {
+    let server = Server::start().await;
+    refused(&server, &["bad-1", "bad-2"]).await;
+    let store = server.running.app().store.clone();
+    store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
+    store.execute("CREATE TABLE backup AS set_aside ENGINE = Memory").await.unwrap();
+    store.execute("INSERT INTO backup SELECT * FROM set_aside").await.unwrap();
+    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 2);
+    // What a restore brings while the log's folder stays: the rows set aside are there and the events are not.
+    for statement in ["TRUNCATE TABLE events", "INSERT INTO set_aside SELECT * FROM backup"] {
+        store.execute(statement).await.unwrap();
+    }
+    let server = server.restart().await;
+    let again = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&again["retried"], &again["repeated"]), (&json!(2), &json!(0)), "{again:#}");
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 2);
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
+}
+
+/// An answer about a range of time, in ms since the Unix epoch.
+async fn told(server: &Server, question: &str, (from_ms, to_ms): (i64, i64)) -> Value {
+    let [from, to] = [from_ms, to_ms].map(|ms| jiff::Timestamp::from_millisecond(ms).unwrap().to_string());
+    let url = server.url(&format!("/api/v1/queries/{question}?from={from}&to={to}"));
+    let answer = send(bare("GET", &url, Some(&server.keys.read))).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_taken_in_again_hide_no_loss_of_the_time_in_which_they_were() {
+    let server = Server::start().await;
+    let now_ms = || i64::try_from(now_ns() / 1_000_000).unwrap();
+    let begin = now_ms() - 1;
+    send_logs(&server, invalid_utf8_at([now_ns(); 3])).await;
+    server.flush().await;
+    // A cut stands in the books at the millisecond it was received in.
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let middle = now_ms();
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    assert_eq!(ask(&server, "default", Some(json!({}))).await["retried"], 3);
+    send_logs(&server, invalid_utf8_at([now_ns(); 2])).await;
+    server.flush().await;
+    let end = now_ms() + 1;
+    for (range, lost, received) in [((begin, middle), 0, 0), ((middle, end), 2, 5), ((begin, end), 2, 5)] {
+        let loss = &told(&server, "feature_usage", range).await["known_loss"];
+        assert_eq!(loss["records"], lost, "{range:?}: {loss}");
+        assert_eq!(loss["share"], json!(if lost == 0 { 0.0 } else { 0.4 }), "{range:?}: {loss}");
+        let losses = told(&server, "losses", range).await;
+        let of = |term: &str| {
+            let rows = losses["rows"].as_array().unwrap().iter().filter(|row| row[0] == term);
+            rows.map(|row| row[3].as_i64().unwrap()).sum::<i64>()
+        };
+        let terms = ["received", "set_aside", "stored", "unexplained"].map(of);
+        assert_eq!(terms, [received, lost, received - lost, 0], "{range:?}: {losses:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_puts_fewer_records_into_a_cut_than_may_be_refused_in_one() {
+    let server = Server::start().await;
+    let at = now_ns();
+    // Two items of equal records; either alone would do.
+    for number in 0..2 {
+        send_logs(&server, invalid_utf8_at([at + number; 600])).await;
+    }
+    server.flush().await;
+    assert_eq!(ask(&server, "default", None).await["items"].as_array().unwrap().len(), 2);
+    let done = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&done["retried"], &done["left"]), (&json!(1_200), &json!(0)), "{done:#}");
+    let most = "SELECT max(together) FROM (SELECT sum(records) AS together FROM retries FINAL GROUP BY cut)";
+    let most = server.number(most).await;
+    assert!((1..1_000).contains(&most), "{most} in one cut");
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 1_200);
+}
+
 /// A record whose attribute is not valid UTF-8, as protobuf; a client library does not let one make it.
 fn invalid_utf8() -> Vec<u8> {
-    let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
-    let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };
-    let record = LogRecord { attributes: vec![attribute], ..event(now_ns(), "cart", &[("user.id", "ann")]) };
-    let record = LogRecord { event_name: "cart".into(), ..record };
-    let mut body = logs("shop", vec![record]);
-    let at = body.windows(4).position(|bytes| bytes == b"caf?").unwrap();
-    body[at + 3] = 0xe9;
+    invalid_utf8_at([now_ns()])
+}
+
+/// One for each of these times.
+fn invalid_utf8_at(times: impl IntoIterator<Item = u64>) -> Vec<u8> {
+    let record = |at| {
+        let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
+        let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };
+        let record = LogRecord { attributes: vec![attribute], ..event(at, "cart", &[("user.id", "ann")]) };
+        LogRecord { event_name: "cart".into(), ..record }
+    };
+    let mut body = logs("shop", times.into_iter().map(record).collect());
+    for at in 0..body.len() - 3 {
+        if body[at..].starts_with(b"caf?") {
+            body[at + 3] = 0xe9;
+        }
+    }
     body
+}
+
+async fn send_logs(server: &Server, body: Vec<u8>) {
+    let answer = send(post(&server.url("/v1/logs"), &server.keys.ingest, PROTOBUF, body)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_and_a_retry_go_on_where_their_last_part_ended_even_when_what_stood_there_is_gone() {
+    let server = Server::start().await;
+    let began = now_ns();
+    send_logs(&server, invalid_utf8_at((0..1_005).map(|number| began + number))).await;
+    server.flush().await;
+    let list = async |query: &str| -> Value {
+        let url = server.url(&format!("/api/v1/projects/default/set-aside?limit=1000{query}"));
+        let answer = send(bare("GET", &url, Some(&server.keys.admin))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let ids = |list: &Value| -> BTreeSet<String> {
+        list["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = list("").await;
+    assert_eq!(ids(&first).len(), 1_000);
+    let last = first["items"][999]["id"].as_str().unwrap();
+    let gone = format!(
+        "ALTER TABLE set_aside DELETE WHERE lower(hex(sipHash128(batch, signal, reason, detail, body, context))) = \
+         '{last}' SETTINGS mutations_sync = 2"
+    );
+    server.running.app().store.execute(&gone).await.unwrap();
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 1_004);
+    let rest = list(&format!("&after={}", first["after"].as_str().unwrap())).await;
+    assert_eq!((ids(&rest).len(), &rest["after"]), (5, &Value::Null), "{rest:#}");
+    assert!(ids(&rest).is_disjoint(&ids(&first)), "{rest:#}");
+
+    let first = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!((&first["retried"], &first["left"]), (&json!(1_000), &json!(0)), "{first:#}");
+    assert!(first["after"].is_string(), "{first:#}");
+    let rest = ask(&server, "default", Some(json!({"after": first["after"]}))).await;
+    assert_eq!((&rest["retried"], &rest["after"]), (&json!(4), &Value::Null), "{rest:#}");
+    assert_eq!(server.number("SELECT count() FROM set_aside").await, 0);
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 1_004);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,7 @@ pub(super) struct CheckArgs {
     #[arg(long, env = "GEMBA_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Age of the newest event beyond which it is a finding, as 90s, 30m, 12h or 7d; of a running server its own
-    /// --stale-after counts
+    /// --stale-after counts, and it is a finding when it has none
     #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
     stale_after: Option<u64>,
     /// Print JSON
@@ -73,7 +73,8 @@ pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     match DataLock::take(&data) {
         Err(error @ ServeError::InUse { .. }) => {
             findings.push(Finding::good("data folder", error.to_string()));
-            findings.extend(server(&agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?, &args.url));
+            let agent = agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?;
+            findings.extend(server(&agent, &args.url, args.stale_after.is_some()));
         }
         Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
         Ok(lock) => {
@@ -136,8 +137,8 @@ fn disk(data: &Path) -> Finding {
     }
 }
 
-/// What a running server says of itself.
-fn server(agent: &ureq::Agent, url: &str) -> Vec<Finding> {
+/// What a running server says of itself. Where whoever asks wants it judged how old the data is, a server that does not is wrong.
+fn server(agent: &ureq::Agent, url: &str, is_to_judge: bool) -> Vec<Finding> {
     let remedy = "its log on stderr says more; --url names another address";
     let answer = agent.get(format!("{url}/readyz")).call();
     let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
@@ -145,17 +146,20 @@ fn server(agent: &ureq::Agent, url: &str) -> Vec<Finding> {
         Ok(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
         Err(error) => return vec![Finding::bad("server", format!("{url}: {error}"), remedy)],
     };
-    let stale = body.get("stale_projects").and_then(Value::as_u64).unwrap_or(0);
-    let freshness = if stale == 0 {
-        Finding::good("freshness", "no project fell silent")
-    } else {
-        let remedy = "gemba_newest_row_age_seconds in /metrics names them by number, `gemba project list --json` the numbers; see \
+    let unjudged = "not judged: the server has no --stale-after";
+    let freshness = match body.get("stale_projects").and_then(Value::as_u64) {
+        None if is_to_judge => Finding::bad("freshness", unjudged, "start `gemba serve` with it"),
+        None => Finding::good("freshness", unjudged),
+        Some(0) => Finding::good("freshness", "no project fell silent"),
+        Some(stale) => {
+            let remedy = "gemba_newest_row_age_seconds in /metrics names them by number, `gemba project list --json` the numbers; see \
                       that their applications run and their keys hold";
-        Finding::bad(
-            "freshness",
-            format!("of {stale} projects nothing was stored for longer than --stale-after"),
-            remedy,
-        )
+            Finding::bad(
+                "freshness",
+                format!("of {stale} projects nothing was stored for longer than --stale-after"),
+                remedy,
+            )
+        }
     };
     let is = |field: &str| body.get(field).and_then(Value::as_bool).unwrap_or(false);
     let problem = body.get("store_problem").filter(|problem| !problem.is_null());

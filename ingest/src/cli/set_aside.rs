@@ -36,8 +36,8 @@ enum Action {
         /// How many to list
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
-        /// List those that come behind this id
-        #[arg(long, value_name = "ID")]
+        /// List those that come behind this place, which the end of a list names
+        #[arg(long, value_name = "PLACE")]
         after: Option<String>,
     },
     /// Take them in again, once what was wrong is mended; doing it twice stores nothing twice

@@ -5,6 +5,7 @@
 //! what still lies there for a buried project.
 
 use crate::identity::ProjectId;
+use crate::store::removals::delete_rows;
 use crate::store::{Client, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -73,13 +74,6 @@ pub(super) async fn columns_of_tables(store: &Client) -> Result<BTreeMap<String,
 
 async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64, StoreError> {
     store.number(&format!("SELECT count() FROM `{table}` WHERE project = {project}")).await
-}
-
-/// A mutation and not a lightweight delete, which would leave the rows on the disk. It may rewrite every part that
-/// holds the project, so there is no limit on its time but that it makes progress: `mutations_sync` reports a failure.
-pub(super) async fn delete_rows(store: &Client, table: &str, condition: &str) -> Result<(), StoreError> {
-    let sql = format!("ALTER TABLE `{table}` DELETE WHERE {condition} SETTINGS mutations_sync = 2");
-    Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
 }
 
 /// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here

@@ -6,9 +6,9 @@
 //! Projections are made anew by ClickHouse with the parts that are rewritten.
 
 use super::Tombstone;
-use super::erase::{columns_of_tables, delete_rows, drop_replaced_parts};
+use super::erase::{columns_of_tables, drop_replaced_parts};
 use crate::identity::{IdDomain, IdHasher, ProjectId};
-use crate::store::removals::{Pass, Why};
+use crate::store::removals::{Pass, Why, delete_rows};
 use crate::store::{Client, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 

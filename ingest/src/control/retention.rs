@@ -5,9 +5,9 @@
 //! before its retention was changed, are removed from those partitions once they are too old for it; what was received
 //! under a shorter class goes with that class. Ids of people of whom nothing else is left go with their rows.
 
-use super::erase::{columns_of_tables, delete_rows};
+use super::erase::columns_of_tables;
 use super::{Control, Project};
-use crate::store::removals::{Pass, Why};
+use crate::store::removals::{Pass, Why, delete_rows};
 use crate::store::{Client, StoreError};
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Records of a project that were set aside, with the admin token: `GET` lists them, `POST retry` takes them in again.
 //!
-//! A record that is retried goes through the log like a new one, under a key made of its id that holds for ever, and its row
-//! of `set_aside` is removed once it is stored. So a retry that was broken off anywhere, or is sent again, stores nothing
-//! twice, and the books count the record once. One that would be refused again stays where it is.
+//! A record that is retried goes through the log like a new one, under a key made of its id, and its row of `set_aside` is removed
+//! once it is stored. The key holds until then, so a retry that was broken off anywhere, or is sent again, stores nothing twice,
+//! and the books count the record once. Then it is forgotten: should the row come back, it came with a backup that was made
+//! before, which knows nothing of the retry. A record that would be refused again stays where it is.
 
 use super::acts::recorded;
 use super::admin::read_or;
@@ -13,8 +14,8 @@ use crate::clock;
 use crate::control::{ControlError, Project};
 use crate::otlp::{self, Encoding, Origin, Signal};
 use crate::outcome::Fate;
-use crate::pipeline::{ContentEncoding, Receipt, Submission, SubmitError};
-use crate::store::aside::{self, Page, Which, Whole};
+use crate::pipeline::{ContentEncoding, MAX_REFUSED, Receipt, SetAside, Submission, SubmitError};
+use crate::store::aside::{self, Listed, Place, Which, Whole};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -29,6 +30,9 @@ const MAX_PAGES: usize = 5;
 const MAX_NAMED: usize = 100;
 /// Bytes of equal records sent together.
 const REQUEST_BYTES: usize = 1 << 20;
+/// Records taken in before it is waited for that they are stored. If nothing was mended all of them are refused again, and a cut
+/// in which too many are is moved by nobody. Chosen: half of that, since others may be refused in the same cut.
+const MAX_TOGETHER: u64 = MAX_REFUSED as u64 / 2;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -95,7 +99,7 @@ fn check_reason(reason: &str) -> Result<(), ApiError> {
 }
 
 async fn list(app: &App, project: &Project, request: &Request) -> Result<Response, ApiError> {
-    let (mut which, mut limit) = (Which::default(), LISTED);
+    let (mut which, mut behind, mut limit) = (Which::default(), None, LISTED);
     for (parameter, value) in query_pairs(request.uri().query()) {
         match parameter.as_str() {
             "limit" => {
@@ -114,8 +118,10 @@ async fn list(app: &App, project: &Project, request: &Request) -> Result<Respons
                 which.ids.push(value);
             }
             "after" => {
-                check_id("after", &value)?;
-                which.after = Some(value);
+                let place = Place::parse(&value);
+                behind = Some(place.ok_or_else(|| {
+                    ApiError::bad_request(format!("after is {value:?}"), "the place that the end of a list names")
+                })?);
             }
             "token" => {}
             _ => {
@@ -124,11 +130,12 @@ async fn list(app: &App, project: &Project, request: &Request) -> Result<Respons
             }
         }
     }
-    let (items, counts) =
-        tokio::try_join!(aside::list(&app.store, project.id, &which, limit), aside::counts(&app.store, project.id))?;
+    let (Listed { items, after }, counts) = tokio::try_join!(
+        aside::list(&app.store, project.id, &which, behind.as_ref(), limit),
+        aside::counts(&app.store, project.id)
+    )?;
     let records: u64 = counts.iter().map(|count| count.records).sum();
-    let more = items.len() as u64 == u64::from(limit);
-    let after = items.last().filter(|_| more).map(|item| item.id.clone());
+    let after = after.as_ref().map(Place::to_string);
     let body =
         json!({"project": project.name, "records": records, "by_reason": counts, "items": items, "after": after});
     Ok(json_response(StatusCode::OK, &body))
@@ -143,6 +150,8 @@ struct Outcome {
     repeated: u64,
     /// Of the records taken in, those that ClickHouse refused once more.
     refused_again: u64,
+    /// Ids of the items that are gone from where they were.
+    removed: Vec<u128>,
     /// Records that stay, and what is wrong with some of them.
     left: u64,
     named: Vec<Value>,
@@ -161,44 +170,71 @@ async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value,
     let _alone = app.upkeep.lock().await;
     // Where no other node can store, what other logs set aside is settled: it came with a backup.
     let of_all_logs = wanted.of_all_logs || !app.pipeline.shares_store();
-    let which = Which { ids: wanted.ids, reason: wanted.reason, after: wanted.after };
+    let which = Which { ids: wanted.ids, reason: wanted.reason };
     let mut outcome = Outcome::default();
-    let mut page = Page { after: which.after.clone(), ..Page::default() };
-    for _ in 0..MAX_PAGES {
-        // Before the rows are read: what is stored later is not yet looked at.
-        let unsettled = app.pipeline.unsettled();
-        page = aside::settled(&app.store, project.id, &which, (&unsettled, of_all_logs), page.after).await?;
-        take_in(&app, &project, &page.items, &mut outcome).await?;
-        if page.after.is_none() {
-            break;
-        }
-    }
+    let retried = retry_pages(&app, &project, (&which, of_all_logs), wanted.after, &mut outcome).await;
+    app.pipeline.forget_keys(project.id, std::mem::take(&mut outcome.removed)).await;
+    let after = retried?;
     let elsewhere = if of_all_logs {
         0
     } else {
         aside::of_other_logs(&app.store, project.id, &which, &app.pipeline.unsettled()).await?
     };
-    let Outcome { retried, repeated, refused_again, left, named } = outcome;
+    let Outcome { retried, repeated, refused_again, left, named, .. } = outcome;
     Ok(json!({"project": project.name, "retried": retried, "repeated": repeated, "refused_again": refused_again,
-        "left": left, "problems": named, "of_other_nodes": elsewhere, "after": page.after}))
+        "left": left, "problems": named, "of_other_nodes": elsewhere, "after": after}))
+}
+
+/// Takes in some pages of items, and answers where to go on.
+async fn retry_pages(
+    app: &Arc<App>,
+    project: &Project,
+    (which, of_all_logs): (&Which, bool),
+    mut after: Option<String>,
+    outcome: &mut Outcome,
+) -> Result<Option<String>, ApiError> {
+    for _ in 0..MAX_PAGES {
+        // Before the rows are read: what is stored later is not yet looked at.
+        let unsettled = app.pipeline.unsettled();
+        let page = aside::settled(&app.store, project.id, which, (&unsettled, of_all_logs), after).await?;
+        take_in(app, project, page.items, outcome).await?;
+        after = page.after;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(after)
 }
 
 /// Takes in the items that can be, waits until they are stored, and removes them from where they were set aside.
-async fn take_in(app: &App, project: &Project, items: &[Whole], outcome: &mut Outcome) -> Result<(), ApiError> {
+async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: &mut Outcome) -> Result<(), ApiError> {
     let began_ms = clock::now_ms();
     let mut taken = Vec::new();
-    for item in items {
-        let request = match requests(app, project, item) {
-            Ok(request) => request,
+    let mut together = 0;
+    for item in items.into_iter().map(Arc::new) {
+        let looking = {
+            let (app, project, item) = (Arc::clone(app), project.clone(), Arc::clone(&item));
+            tokio::task::spawn_blocking(move || look_at(&app, &project, &item))
+        };
+        // A panic of the decoder, which would be a mistake in it, costs this item and no other.
+        let looked = looking.await.unwrap_or_else(|_panic| Err("the decoder failed on it".to_owned()));
+        let signal = match looked {
+            Ok(signal) => signal,
             Err(problem) => {
-                outcome.leave(item, &problem);
+                outcome.leave(&item, &problem);
                 continue;
             }
         };
-        for submission in request {
+        for (copies, submission) in requests(project, signal, &item) {
+            if together + copies > MAX_TOGETHER {
+                flushed(app).await?;
+                together = 0;
+            }
+            let was = SetAside { reason: item.reason.clone(), received_ms: item.received_ms };
             let Receipt { tally, deduplicated } =
-                app.pipeline.submit_again(submission, &item.reason).await.map_err(|error| not_taken(&error))?;
+                app.pipeline.submit_again(submission, was).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;
+            together += copies;
         }
         taken.push(item);
     }
@@ -207,13 +243,15 @@ async fn take_in(app: &App, project: &Project, items: &[Whole], outcome: &mut Ou
     }
     // Only what is stored may go from where it was; until then a retry that is sent again finds it there.
     flushed(app).await?;
+    let taken: Vec<&Whole> = taken.iter().map(|item| &**item).collect();
     aside::remove(&app.store, project.id, &taken).await?;
+    outcome.removed.extend(taken.iter().filter_map(|item| u128::from_str_radix(&item.id, 16).ok()));
     outcome.refused_again += aside::refused_again(&app.store, project.id, &taken, began_ms).await?;
     Ok(())
 }
 
-/// The requests that hold an item's records, with keys of their own; or why it would only be set aside again.
-fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission>, String> {
+/// The signal of an item that can be taken in; or why it would only be set aside again. Computes for as long as decoding takes.
+fn look_at(app: &App, project: &Project, item: &Whole) -> Result<Signal, String> {
     let signal = Signal::ALL.iter().copied().find(|signal| signal.as_str() == item.signal);
     let (Some(signal), false) = (signal, item.context.is_empty()) else {
         return Err("it was not kept whole: send the record again, shorter or without what is wrong with it".to_owned());
@@ -231,13 +269,19 @@ fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission
         let problem = tally.first_problem.clone().or_else(|| ignored.map(|(_, reason, _)| reason.to_string()));
         return Err(problem.unwrap_or_else(|| "it is no record any more".to_owned()));
     }
-    // The same pieces every time, since equal items have as many records.
+    Ok(signal)
+}
+
+/// The requests that hold an item's records, made one by one, with how many each holds and keys of their own. The same pieces
+/// every time, since equal items have as many records.
+fn requests<'a>(project: &'a Project, signal: Signal, item: &'a Whole) -> impl Iterator<Item = (u64, Submission)> + 'a {
     let piece = (REQUEST_BYTES / (item.body.len() + 1)).max(1) as u64;
-    let submissions = (0..item.records.div_ceil(piece)).map(|number| {
+    let piece = piece.min(MAX_TOGETHER);
+    (0..item.records.div_ceil(piece)).map(move |number| {
         let copies = piece.min(item.records - number * piece);
         let records = vec![item.body.as_str(); usize::try_from(copies).unwrap_or(1)].join(",");
         let body = Bytes::from(otlp::close_envelope(signal, &item.context, &records));
-        Submission {
+        let submission = Submission {
             project: project.id,
             retention_class: project.retention_class,
             signal,
@@ -246,12 +290,12 @@ fn requests(app: &App, project: &Project, item: &Whole) -> Result<Vec<Submission
             body,
             content_encoding: ContentEncoding::Identity,
             key: Some(key(&item.id, number)),
-        }
-    });
-    Ok(submissions.collect())
+        };
+        (copies, submission)
+    })
 }
 
-/// A key of the kind that holds for ever: the id as a uuid, and which piece it is.
+/// A key of the kind that holds until it is forgotten: the id as a uuid, and which piece it is.
 fn key(id: &str, number: u64) -> String {
     let part = |from: usize, to: usize| id.get(from..to).unwrap_or_default();
     format!("{}-{}-{}-{}-{}-{number}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
@@ -269,7 +313,7 @@ mod tests {
     use crate::log::repeats::RepeatKey;
 
     #[test]
-    fn keys_of_retries_are_of_the_kind_that_holds_for_ever() {
+    fn keys_of_retries_are_of_the_kind_that_holds_until_it_is_forgotten() {
         let key = key("00112233445566778899aabbccddeeff", 7);
         let parsed = RepeatKey::of(ProjectId(1), Signal::Logs, Some(&key), b"", true);
         assert_eq!(parsed, RepeatKey::Sdk { instance: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, number: 7 });

@@ -422,15 +422,23 @@ FROM
         AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
     UNION ALL
     -- Set aside, and taken in since.
-    SELECT reason, -toInt64(records) AS records FROM retries FINAL
-    WHERE project = {project:UInt32}
-        AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
+    SELECT reason, -toInt64(arraySum(mapValues(mapFilter(
+        (at, n) -> at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}, set_aside_at)))) AS records
+    FROM retries FINAL WHERE project = {project:UInt32}
 ) AS lost_records
 CROSS JOIN
 (
-    SELECT sum(records) AS all_records FROM ledger FINAL
-    WHERE project = {project:UInt32} AND fate = 'received'
-        AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
+    SELECT sum(records) AS all_records FROM
+    (
+        SELECT toInt64(records) AS records FROM ledger FINAL
+        WHERE project = {project:UInt32} AND fate = 'received'
+            AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
+        UNION ALL
+        -- They were received once more when they were taken in.
+        SELECT -toInt64(arraySum(mapValues(mapFilter(
+            (at, n) -> at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}, set_aside_at)))) AS records
+        FROM retries FINAL WHERE project = {project:UInt32}
+    )
 ) AS received_records
 GROUP BY reason HAVING lost > 0";
 

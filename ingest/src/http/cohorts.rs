@@ -92,7 +92,7 @@ async fn delete(app: &App, project: &Project, name: &str) -> Result<Response, Ap
 enum Choice {
     /// These.
     Users { units: Vec<u64> },
-    /// Who was lost at a step of a funnel, or, where `passed`, who reached it.
+    /// Who was lost at a step of a funnel, or, where `reached`, who reached it.
     Funnel { asked: Value, funnel: Box<Funnel>, step: usize, reached: bool, population: Population },
     /// Who did something and meets conditions.
     Did { asked: Value, did: Did, population: Population },

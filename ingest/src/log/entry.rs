@@ -1,7 +1,8 @@
 //! What one entry of the log says about the request whose body it holds.
 //!
 //! In and out: the head of a frame. Everything time-dependent later uses `received_ms` from here, never a clock.
-//! A head begins with its version; heads of this and the previous version can be read.
+//! A head begins with its version; heads of this and the previous version can be read, and a head that needs nothing of this
+//! one is written as before, so that an earlier build reads it.
 
 use super::repeats::RepeatKey;
 use crate::identity::ProjectId;
@@ -9,8 +10,10 @@ use crate::otlp::{Encoding, Signal};
 use crate::outcome::{Fate, Tally};
 use thiserror::Error;
 
-/// Version of the head written by this build.
-const VERSION: u8 = 1;
+/// Version of a head that says when its records had been set aside; the tally of such a one holds [`Fate::Retried`].
+const VERSION: u8 = 2;
+/// Version of all others.
+const PLAIN: u8 = 1;
 
 /// How the body of a request was compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +67,9 @@ pub struct EntryHead {
     pub is_repeat: bool,
     /// What became of its records.
     pub tally: LoggedTally,
+    /// Of records that are taken in again ([`Fate::Retried`]): when they were received that were set aside, ms since the Unix
+    /// epoch.
+    pub set_aside_ms: Option<i64>,
 }
 
 /// Why a head cannot be understood.
@@ -86,7 +92,7 @@ pub enum HeadError {
 impl EntryHead {
     /// The head as bytes.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(if self.set_aside_ms.is_some() { VERSION } else { PLAIN });
         out.push(u8::from(self.is_repeat));
         out.extend_from_slice(&self.decoder_version.to_le_bytes());
         out.extend_from_slice(&self.project.0.to_le_bytes());
@@ -121,6 +127,9 @@ impl EntryHead {
             out.push(u8::try_from(reason.len()).unwrap_or(u8::MAX));
             out.extend_from_slice(reason);
             out.extend_from_slice(&records.to_le_bytes());
+        }
+        if let Some(set_aside_ms) = self.set_aside_ms {
+            out.extend_from_slice(&set_aside_ms.to_le_bytes());
         }
     }
 
@@ -169,6 +178,7 @@ impl EntryHead {
             let reason = String::from_utf8(reason).map_err(|_| bytes.malformed())?;
             others.push((fate, reason, u64::from_le_bytes(bytes.take()?)));
         }
+        let set_aside_ms = if version > PLAIN { Some(i64::from_le_bytes(bytes.take()?)) } else { None };
         Ok(Self {
             decoder_version,
             project,
@@ -181,6 +191,7 @@ impl EntryHead {
             key,
             is_repeat,
             tally: LoggedTally { received, others },
+            set_aside_ms,
         })
     }
 }
@@ -217,5 +228,38 @@ impl<'a> Cursor<'a> {
 
     fn u8(&mut self) -> Result<u8, HeadError> {
         Ok(u8::from_le_bytes(self.take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_head_that_says_when_its_records_were_set_aside_is_of_the_new_version() {
+        let plain = EntryHead {
+            decoder_version: 1,
+            project: ProjectId(3),
+            retention_class: 2,
+            signal: Signal::Logs,
+            encoding: Encoding::Json,
+            content_encoding: ContentEncoding::Identity,
+            received_ms: 1_700_000_000_000,
+            inflated_len: 7,
+            key: RepeatKey::Sdk { instance: 9, number: 1 },
+            is_repeat: false,
+            tally: LoggedTally { received: 5, others: vec![] },
+            set_aside_ms: None,
+        };
+        let tally = LoggedTally { received: 5, others: vec![(Fate::Retried, "too_deep".to_owned(), 5)] };
+        let retried = EntryHead { set_aside_ms: Some(1_600_000_000_000), tally, ..plain.clone() };
+        for (head, version) in [(plain, 1), (retried, 2)] {
+            let mut bytes = Vec::new();
+            head.encode(&mut bytes);
+            assert_eq!(bytes[0], version);
+            assert_eq!(EntryHead::decode(&bytes).as_ref(), Ok(&head));
+            bytes[0] = VERSION + 1;
+            assert_eq!(EntryHead::decode(&bytes), Err(HeadError::Newer { found: VERSION + 1 }));
+        }
     }
 }

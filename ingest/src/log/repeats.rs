@@ -4,7 +4,7 @@
 //! `repeats` holds all keys of entries before a position, so that segments before it can be removed.
 //!
 //! Three kinds of key:
-//! * our SDK's `<instance uuid>-<number>`: for ever, as ranges of numbers per (project, instance). A high-water mark with
+//! * our SDK's `<instance uuid>-<number>`: for ever, or until the instance is forgotten by name, as ranges of numbers per (project, instance). A high-water mark with
 //!   a window was the first plan; ranges cost less (a finished instance is one range) and never guess: a batch that comes
 //!   from a spool days late, behind thousands of newer ones, is neither lost nor doubled.
 //! * any other `Idempotency-Key`: 24 hours.
@@ -196,6 +196,11 @@ impl Repeats {
             RepeatKey::Named(hash) => self.named.take_back(project, hash),
             RepeatKey::Body(hash) => self.bodies.take_back(project, hash),
         }
+    }
+
+    /// Forgets all keys of an instance, under which nothing will be sent any more.
+    pub fn forget(&mut self, project: ProjectId, instance: u128) {
+        self.instances.remove(&(project, instance));
     }
 
     /// Hashes forgotten before their time because there were too many.
@@ -442,6 +447,19 @@ mod tests {
         assert_eq!(repeats.forgotten(), 1);
         assert!(!repeats.contains(PROJECT, RepeatKey::Body(0), 0));
         assert!(repeats.contains(PROJECT, RepeatKey::Body(1), 0));
+    }
+
+    #[test]
+    fn an_instance_that_is_forgotten_is_news_and_leaves_nothing_behind() {
+        let mut repeats = Repeats::default();
+        let nothing = repeats.encode();
+        let key = |number| RepeatKey::Sdk { instance: 1, number };
+        for number in [0, 1, 5] {
+            repeats.note(PROJECT, key(number), 0);
+        }
+        repeats.forget(PROJECT, 1);
+        assert!([0, 1, 5].iter().all(|number| !repeats.contains(PROJECT, key(*number), 0)));
+        assert_eq!(repeats.encode(), nothing);
     }
 
     proptest! {

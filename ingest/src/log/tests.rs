@@ -23,6 +23,7 @@ fn head(number: u64) -> EntryHead {
         key: RepeatKey::Sdk { instance: 9, number },
         is_repeat: false,
         tally: LoggedTally { received: 5, others: vec![(Fate::Rejected, "too_deep".to_owned(), 2)] },
+        set_aside_ms: None,
     }
 }
 

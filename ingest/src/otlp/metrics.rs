@@ -167,11 +167,11 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
         let resource = Resource::read(container, sink)?;
-        sink.around.resource = container;
+        sink.around.enter_resource(container);
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
             let scope = Scope::read(container)?;
-            sink.around.scope = container;
+            sink.around.enter_scope(container);
             for field in Message::new(container) {
                 let (2, Field::Bytes(metric)) = field? else { continue };
                 let metric = Metric::read(metric)?;
@@ -182,7 +182,7 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
                 };
                 let Metric { name, unit, temporality, .. } = metric;
                 sink.schema = schema;
-                sink.around.metric = Some(AroundPoint { name, unit, data, temporality });
+                sink.around.enter_metric(AroundPoint { name, unit, data, temporality });
                 for field in Message::new(metric.data) {
                     let (1, Field::Bytes(bytes)) = field? else { continue };
                     point.read(metric.kind, bytes, &scope)?;

@@ -35,7 +35,7 @@ use crate::identity::{IdHasher, ProjectId};
 use crate::outcome::Tally;
 use crate::rows::{Opened, Partition, Rows};
 use show::Around;
-use sink::Sink;
+use sink::{MAX_AROUND, Sink};
 use std::fmt;
 
 /// Version of the rules in this module. Replay of a log relies on equal rows under an equal version.
@@ -180,8 +180,18 @@ pub(crate) fn decode_chosen(
     let Opened { set, seen, fingerprints } = rows.open(partition);
     let schema = json_schema::record(signal);
     let choice = (!choice.is_all()).then_some(choice);
-    let around = Around::default();
-    let mut sink = Sink { origin, signal, set, seen, fingerprints, schema, around, choice, tally: Tally::default() };
+    let mut sink = Sink {
+        origin,
+        signal,
+        set,
+        seen,
+        fingerprints,
+        schema,
+        around: Around::default(),
+        around_left: body.len().saturating_add(MAX_AROUND),
+        choice,
+        tally: Tally::default(),
+    };
     let outcome = match signal {
         Signal::Logs => logs::read(body, &mut sink),
         Signal::Traces => traces::read(body, &mut sink),

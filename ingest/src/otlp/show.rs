@@ -10,6 +10,7 @@ use super::value::{MAX_DEPTH, quote};
 use super::wire::{Field, Message, push_fixed64, push_varints, signed, zigzag32};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Longest text, in bytes; what is longer is cut and is no JSON any more.
@@ -35,41 +36,6 @@ pub(super) fn show(schema: Schema, bytes: &[u8]) -> Shown {
     Shown { text, is_cut }
 }
 
-/// An export request around one record as JSON, without the record: what is left of its containers when all other
-/// records are taken away. [`close`] puts a record into it. Empty where it cannot be shown whole.
-pub(super) fn envelope(signal: Signal, around: &Around<'_>) -> String {
-    let words = match signal {
-        Signal::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
-        Signal::Traces => ["resourceSpans", "scopeSpans", "spans"],
-        Signal::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
-    };
-    let first = |container: &'_ [u8]| -> Vec<u8> {
-        // The first field of either container is what its records have in common.
-        let fields = Message::new(container).map_while(Result::ok);
-        fields
-            .filter_map(|field| if let (1, Field::Bytes(bytes)) = field { Some(bytes) } else { None })
-            .last()
-            .unwrap_or_default()
-            .to_vec()
-    };
-    let resource = show(json_schema::resource(), &first(around.resource));
-    let scope = show(json_schema::scope(), &first(around.scope));
-    let mut text = format!(
-        "{{\"{}\":[{{\"resource\":{},\"{}\":[{{\"scope\":{},\"{}\":[",
-        words[0], resource.text, words[1], scope.text, words[2]
-    );
-    if let Some(metric) = &around.metric {
-        text.push_str("{\"name\":");
-        quote(metric.name, &mut text);
-        text.push_str(",\"unit\":");
-        quote(metric.unit, &mut text);
-        // Writing to a String cannot fail.
-        let _infallible =
-            write!(text, ",\"{}\":{{\"aggregationTemporality\":{},\"dataPoints\":[", metric.data, metric.temporality);
-    }
-    if resource.is_cut || scope.is_cut || text.len() > MAX_BYTES { String::new() } else { text }
-}
-
 /// The request that an envelope and its records, between commas, are.
 pub(crate) fn close(signal: Signal, envelope: &str, records: &str) -> String {
     let end = if signal == Signal::Metrics { "]}}]}]}]}" } else { "]}]}]}" };
@@ -77,14 +43,98 @@ pub(crate) fn close(signal: Signal, envelope: &str, records: &str) -> String {
 }
 
 /// The containers a record lies in.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Around<'a> {
     /// The message with the resource.
-    pub(super) resource: &'a [u8],
+    resource: &'a [u8],
     /// The message with the scope.
-    pub(super) scope: &'a [u8],
+    scope: &'a [u8],
     /// Of data points: their metric.
-    pub(super) metric: Option<AroundPoint<'a>>,
+    metric: Option<AroundPoint<'a>>,
+    /// The beginnings of the three as JSON, each made when the first record in it asks, since there may be many records.
+    texts: [Option<Shown>; 3],
+}
+
+impl<'a> Around<'a> {
+    /// What follows lies in this message with a resource.
+    pub(super) fn enter_resource(&mut self, resource: &'a [u8]) {
+        *self = Self { resource, ..Self::default() };
+    }
+
+    /// And in this one with a scope.
+    pub(super) fn enter_scope(&mut self, scope: &'a [u8]) {
+        (self.scope, self.metric) = (scope, None);
+        self.texts[1..].fill_with(|| None);
+    }
+
+    /// And in this metric.
+    pub(super) fn enter_metric(&mut self, metric: AroundPoint<'a>) {
+        (self.metric, self.texts[2]) = (Some(metric), None);
+    }
+
+    /// An export request around one record as JSON, without the record: what is left of its containers when all other
+    /// records are taken away. [`close`] puts a record into it. Empty where it cannot be shown whole, or is longer than `most`.
+    pub(super) fn envelope(&mut self, signal: Signal, most: usize) -> String {
+        let [resources, scopes, records] = match signal {
+            Signal::Logs => ["resourceLogs", "scopeLogs", "logRecords"],
+            Signal::Traces => ["resourceSpans", "scopeSpans", "spans"],
+            Signal::Metrics => ["resourceMetrics", "scopeMetrics", "metrics"],
+        };
+        let Self { resource, scope, metric, texts: [outer, middle, inner] } = self;
+        let outer = outer.get_or_insert_with(|| {
+            let Shown { text, is_cut } = show(json_schema::resource(), &common(resource));
+            let mut text = format!("{{\"{resources}\":[{{\"resource\":{text}");
+            if let Some(url) = schema_url(resource) {
+                text.push_str(",\"schemaUrl\":");
+                quote(&url, &mut text);
+            }
+            // Writing to a String cannot fail.
+            let _infallible = write!(text, ",\"{scopes}\":[");
+            Shown { text, is_cut }
+        });
+        let middle = middle.get_or_insert_with(|| {
+            let Shown { text, is_cut } = show(json_schema::scope(), &common(scope));
+            Shown { text: format!("{{\"scope\":{text},\"{records}\":["), is_cut }
+        });
+        let inner =
+            inner.get_or_insert_with(|| Shown { text: metric.map_or_else(String::new, beginning), is_cut: false });
+        let parts = [&*outer, &*middle, &*inner];
+        let bytes: usize = parts.iter().map(|part| part.text.len()).sum();
+        if parts.iter().any(|part| part.is_cut) || bytes > MAX_BYTES.min(most) {
+            return String::new();
+        }
+        parts.map(|part| &*part.text).concat()
+    }
+}
+
+/// The resource or scope of a container, which is what its records have in common. A field sent in pieces is all of them, one
+/// behind the other, as the readers take it (Protocol Buffers, "Encoding", of repeated occurrences of a message).
+fn common(container: &[u8]) -> Vec<u8> {
+    let fields = Message::new(container).map_while(Result::ok);
+    fields
+        .filter_map(|field| if let (1, Field::Bytes(bytes)) = field { Some(bytes) } else { None })
+        .flatten()
+        .copied()
+        .collect()
+}
+
+/// The schema's address of a container, where it has one; that of a resource is kept with it.
+fn schema_url(container: &[u8]) -> Option<Cow<'_, str>> {
+    let fields = Message::new(container).map_while(Result::ok);
+    let urls = fields.filter_map(|field| if let (3, Field::Bytes(url)) = field { Some(url) } else { None });
+    urls.last().filter(|url| !url.is_empty()).map(String::from_utf8_lossy)
+}
+
+/// A metric up to its first point.
+fn beginning(metric: AroundPoint<'_>) -> String {
+    let mut text = "{\"name\":".to_owned();
+    quote(metric.name, &mut text);
+    text.push_str(",\"unit\":");
+    quote(metric.unit, &mut text);
+    // Writing to a String cannot fail.
+    let _infallible =
+        write!(text, ",\"{}\":{{\"aggregationTemporality\":{},\"dataPoints\":[", metric.data, metric.temporality);
+    text
 }
 
 /// The metric of a data point.

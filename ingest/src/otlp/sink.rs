@@ -5,7 +5,7 @@
 use super::json_schema::Schema;
 use super::keys::{Key, Known};
 use super::resource::Resource;
-use super::show::{Around, envelope, show};
+use super::show::{Around, show};
 use super::value::{Value, ValueError};
 use super::wire::Malformed;
 use super::{Choice, Origin, Signal};
@@ -17,6 +17,10 @@ use std::borrow::Cow;
 /// How far ahead of receipt a record's time may lie before it is queried at receipt, in milliseconds (10 minutes: more
 /// than any clock kept by NTP is off, less than any bucket a person looks at).
 pub(super) const MAX_AHEAD_MS: i64 = 10 * 60 * 1000;
+/// Bytes of what lies around records that one request may leave behind with those set aside, beyond its own length. Each gets a
+/// copy, so a large resource would otherwise come once for every record of a few bytes. Chosen: a
+/// thousand records of an ordinary resource.
+pub(super) const MAX_AROUND: usize = 1 << 20;
 /// Nanoseconds in a millisecond.
 pub(super) const NS_PER_MS: i64 = 1_000_000;
 
@@ -119,6 +123,8 @@ pub(super) struct Sink<'r> {
     pub(super) schema: Schema,
     /// And what it lies in, so that it can be sent again.
     pub(super) around: Around<'r>,
+    /// Bytes that may still be spent on that. Depends on the body alone, so that a replay gives the same rows.
+    pub(super) around_left: usize,
     /// Which records become rows; all of them as a rule.
     pub(super) choice: Option<Choice<'r>>,
     pub(super) tally: Tally,
@@ -179,7 +185,9 @@ impl Sink<'_> {
         }
         if fate == Fate::SetAside {
             let shown = show(self.schema, bytes);
-            let context = if shown.is_cut { String::new() } else { envelope(self.signal, &self.around) };
+            let context =
+                if shown.is_cut { String::new() } else { self.around.envelope(self.signal, self.around_left) };
+            self.around_left -= context.len();
             self.set.set_aside.push(
                 true,
                 SetAsideRow {

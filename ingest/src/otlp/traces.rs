@@ -166,11 +166,11 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
         let resource = Resource::read(container, sink)?;
-        sink.around.resource = container;
+        sink.around.enter_resource(container);
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
             let scope = Scope::read(container)?;
-            sink.around.scope = container;
+            sink.around.enter_scope(container);
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 span.read(bytes, &scope)?;

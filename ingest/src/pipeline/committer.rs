@@ -12,7 +12,7 @@
 use super::core::Core;
 use super::gather::{self, Gathered};
 use super::queue::{Ask, Job};
-use super::types::{Mode, Receipt, Submission, SubmitError};
+use super::types::{Mode, Receipt, SetAside, Submission, SubmitError};
 use crate::clock;
 use crate::identity::ProjectId;
 use crate::log::repeats::{RepeatKey, Repeats};
@@ -176,7 +176,7 @@ impl Committer {
     fn take(
         &mut self,
         submission: &Submission,
-        retried: Option<&str>,
+        retried: Option<&SetAside>,
         received_ms: i64,
     ) -> Result<(Receipt, EntryHead, u64), SubmitError> {
         let Submission { project, signal, encoding, ref body, .. } = *submission;
@@ -195,6 +195,7 @@ impl Committer {
             key,
             is_repeat,
             tally: LoggedTally::default(),
+            set_aside_ms: None,
         };
         let rows = match &mut self.live {
             Some(live) if !is_repeat => &mut live.rows,
@@ -222,8 +223,9 @@ impl Committer {
             raw = &[];
         } else {
             head.tally = LoggedTally::from(&tally);
-            if let Some(reason) = retried {
-                head.tally.others.push((Fate::Retried, reason.to_owned(), tally.received));
+            if let Some(SetAside { reason, received_ms }) = retried {
+                head.tally.others.push((Fate::Retried, reason.clone(), tally.received));
+                head.set_aside_ms = Some(*received_ms);
             }
         }
         let position = self.log.append(&head, raw).map_err(|error| {
@@ -338,6 +340,17 @@ impl Committer {
             }
             Ask::Tidy(reply) => {
                 self.tidy(reply);
+                false
+            }
+            Ask::Forget { project, instances, reply } => {
+                for instance in instances {
+                    self.repeats.forget(project, instance);
+                }
+                // Saved now, since the next start would note again what stands in the log behind what is saved.
+                if let Err(error) = self.give_back() {
+                    tracing::warn!(%error, "forgotten keys are known again after a restart");
+                }
+                respond(reply, self.log.durable());
                 false
             }
             Ask::Stop(reply) => {

@@ -59,7 +59,9 @@ pub(super) struct Figures {
     pub(super) waiting_cuts: usize,
     pub(super) refused: u64,
     pub(super) problem: Option<(String, bool)>,
-    /// Times that ClickHouse began to fail.
+    /// Nothing can be stored just now.
+    pub(super) is_out: bool,
+    /// Times that this began.
     pub(super) outages: u64,
     /// Cuts whose blocks ClickHouse took.
     pub(super) stored_cuts: u64,
@@ -171,20 +173,16 @@ impl Core {
 
     /// Notes an error of ClickHouse for the status.
     pub(super) fn store_failed(&self, error: &StoreError) {
-        let text = shown(error);
-        let mut figures = self.figures();
-        if figures.problem.as_ref().is_none_or(|(known, _)| *known != text) {
+        if self.figures().failed(error) {
             tracing::warn!(
                 error = chain(error),
                 "ClickHouse does not store just now; the log keeps what is acknowledged"
             );
         }
-        figures.outages += u64::from(figures.problem.is_none());
-        figures.problem = Some((text, !error.is_retryable()));
     }
 
     pub(super) fn store_worked(&self) {
-        if self.figures().problem.take().is_some() {
+        if self.figures().worked() {
             tracing::info!("ClickHouse stores again");
         }
     }
@@ -227,6 +225,24 @@ impl Core {
 }
 
 impl Figures {
+    /// Notes an error of ClickHouse; true where it is news that nothing can be stored. What is said to the rows or the table of one
+    /// cut is no outage: others are stored meanwhile, and it is said again each time the cut is tried.
+    fn failed(&mut self, error: &StoreError) -> bool {
+        let text = shown(error);
+        let is_outage = matches!(error.obstacle(), Obstacle::Passing | Obstacle::Store);
+        let is_known = self.is_out && self.problem.as_ref().is_some_and(|(known, _)| *known == text);
+        self.outages += u64::from(is_outage && !self.is_out);
+        self.is_out |= is_outage;
+        self.problem = Some((text, !error.is_retryable()));
+        is_outage && !is_known
+    }
+
+    /// Notes that ClickHouse did something; true where it could not before.
+    fn worked(&mut self) -> bool {
+        self.problem = None;
+        std::mem::take(&mut self.is_out)
+    }
+
     /// Counts an acknowledged entry.
     pub(super) fn acknowledged(&mut self, head: &EntryHead) {
         let of = |fate: Fate| {
@@ -288,4 +304,26 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_to_one_cut_is_no_outage_however_often_it_is() {
+        let refused = |code| StoreError::Refused { code, message: String::new() };
+        let mut figures = Figures::default();
+        for _ in 0..3 {
+            // A constraint, a table that is missing.
+            assert!(!figures.failed(&refused(469)) && !figures.failed(&refused(60)));
+            assert!(figures.problem.is_some() && !figures.worked());
+        }
+        assert_eq!(figures.outages, 0);
+        figures.failed(&refused(60));
+        assert!(figures.failed(&StoreError::Timeout) && !figures.failed(&StoreError::Timeout));
+        assert_eq!(figures.outages, 1);
+        assert!(figures.worked() && figures.failed(&refused(516)));
+        assert_eq!(figures.outages, 2);
+    }
 }

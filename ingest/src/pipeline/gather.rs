@@ -28,9 +28,11 @@ pub(super) struct LedgerKey {
 }
 
 /// What a row of the table `ledger` counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     pub(super) records: u64,
+    /// Of records taken in again: how many had been received when, ms since the Unix epoch, and were set aside.
+    pub(super) set_aside: BTreeMap<i64, u64>,
     /// Bytes of the bodies received, inflated; 0 beside every other fate, and for repeats, which are not kept.
     pub(super) bytes: u64,
 }
@@ -84,6 +86,9 @@ impl Gathered {
                 let counted = self.ledger.entry(key).or_default();
                 counted.records += records;
                 counted.bytes += bytes;
+                if fate == Fate::Retried {
+                    *counted.set_aside.entry(head.set_aside_ms.unwrap_or(head.received_ms)).or_default() += records;
+                }
             }
         };
         count(Fate::Received, "", head.tally.received, head.inflated_len);

@@ -4,9 +4,11 @@
 //! the way. Requests are acknowledged all the while; nobody who stores knows of it but by waiting for a slot.
 //!
 //! Invariants:
-//! 1. A hold is shared: who wants one while another lasts joins it, so that a question never waits for a backup.
-//! 2. Inserts go on for as long as they were kept from it, up to [`LONGEST_REST`], before they are kept from it again: between
-//!    two holds, and between two tries to get one. Somebody who asks again and again takes half of the time at most.
+//! 1. A hold is shared: who wants one while another lasts joins it, so that a question never waits for a backup. One of
+//!    questions alone is closed to others soon, so that it ends.
+//! 2. Inserts go on for as long as they were kept from it before they are kept from it again: between two holds, and between
+//!    two tries to get one. Those who ask again and again, however many, take half of the time at most. For upkeep it is
+//!    [`LONGEST_REST`] at most.
 //! 3. While what was set apart is being stored a hold waits for that without keeping anybody from inserting.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,12 +21,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// How long the first try waits for the inserts under way, with nothing new begun; each further one waits twice as long.
 /// Chosen: an insert takes less than a second on a quiet machine.
 const FIRST_TRY: Duration = Duration::from_secs(1);
-/// Longest time inserts are left alone between two holds. Chosen: a question takes less; a backup may take an hour, after which
-/// a question should not wait for another one.
+/// Longest time inserts are left alone for upkeep. Chosen: a backup may take an hour, after which a question should not wait for
+/// another one.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 /// For how long a hold of questions is joined by further ones. Chosen: questions asked together share one, and a queue of
 /// them cannot keep it up for ever.
 const JOINED_FOR: Duration = Duration::from_secs(1);
+/// Questions that share such a hold, which are answered one by one. Chosen: they take a few seconds together.
+const MAX_QUESTIONS: usize = 8;
 
 /// What inserts are kept still for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,18 +64,20 @@ pub struct Held {
 }
 
 impl Held {
-    fn of(hold: Arc<Hold>, why: HoldFor) -> Self {
-        if why == HoldFor::Upkeep {
-            hold.upkeep.fetch_add(1, Ordering::Relaxed);
-        }
-        Self { hold, why }
+    /// Takes part in a hold, unless it is closed to others.
+    fn join(hold: Arc<Hold>, why: HoldFor) -> Option<Self> {
+        let is_let_in = hold.joined().enter(why, hold.since);
+        // Made only then: whoever leaves is counted out.
+        is_let_in.then(|| Self { hold, why })
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         if self.why == HoldFor::Upkeep {
-            self.hold.upkeep.fetch_sub(1, Ordering::Relaxed);
+            let mut joined = self.hold.joined();
+            joined.upkeep -= 1;
+            joined.upkeep_ended = Some(Instant::now());
         }
     }
 }
@@ -85,38 +91,67 @@ struct Hold {
     began: Instant,
     /// Since when none is under way.
     since: Instant,
-    /// Works among those that joined it.
-    upkeep: AtomicUsize,
+    joined: Mutex<Joined>,
     last: Arc<Mutex<Last>>,
 }
 
+/// Who joined a hold.
+#[derive(Debug, Default)]
+struct Joined {
+    /// Questions, those that have left included.
+    questions: usize,
+    /// Works that are still at it.
+    upkeep: usize,
+    /// When the last of those that are not was done.
+    upkeep_ended: Option<Instant>,
+}
+
+impl Joined {
+    /// Counts one more in; false where the hold, which lasts `since` then, is closed.
+    fn enter(&mut self, why: HoldFor, since: Instant) -> bool {
+        let is_open = self.upkeep > 0 || self.questions < MAX_QUESTIONS && since.elapsed() < JOINED_FOR;
+        if is_open {
+            *(if why == HoldFor::Upkeep { &mut self.upkeep } else { &mut self.questions }) += 1;
+        }
+        is_open
+    }
+}
+
 impl Hold {
-    /// Relaxed: a work that ends this instant lets one more question in.
-    fn is_joinable(&self) -> bool {
-        self.upkeep.load(Ordering::Relaxed) > 0 || self.since.elapsed() < JOINED_FOR
+    fn joined(&self) -> MutexGuard<'_, Joined> {
+        // Numbers alone: no panic leaves them half written.
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long inserts are to be left alone after it.
+    fn rest(&self) -> Duration {
+        match self.joined().upkeep_ended {
+            None => self.began.elapsed(),
+            Some(ended) => (ended - self.began).min(LONGEST_REST) + ended.elapsed(),
+        }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        Last::note(&self.last, self.began, false);
+        Last::note(&self.last, self.rest(), false);
     }
 }
 
 /// The last time that inserts were kept from beginning.
 #[derive(Debug, Default)]
 struct Last {
-    /// When that ended, and how long it had lasted.
+    /// When that ended, and how long they are left alone from then on.
     ended: Option<(Instant, Duration)>,
     /// It was a try that an insert under way brought to nothing.
     was_in_vain: bool,
 }
 
 impl Last {
-    fn note(last: &Mutex<Self>, began: Instant, was_in_vain: bool) {
+    fn note(last: &Mutex<Self>, rest: Duration, was_in_vain: bool) {
         // Put in one step.
         *last.lock().unwrap_or_else(PoisonError::into_inner) =
-            Self { ended: Some((Instant::now(), began.elapsed())), was_in_vain };
+            Self { ended: Some((Instant::now(), rest)), was_in_vain };
     }
 }
 
@@ -136,6 +171,25 @@ pub(super) struct Holds {
     trying: tokio::sync::Mutex<()>,
     /// What it waits for.
     obstacle: Mutex<NotHeld>,
+    /// How many want a hold and have none yet.
+    waiting: AtomicUsize,
+}
+
+/// Counts one that waits for as long as it is there, also where whoever waits gives up.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    // Relaxed: a number to look at, which orders nothing.
+    fn in_line(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Holds {
@@ -149,7 +203,12 @@ impl Holds {
             last: Arc::default(),
             trying: tokio::sync::Mutex::new(()),
             obstacle: Mutex::new(NotHeld::InsertUnderWay),
+            waiting: AtomicUsize::new(0),
         }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits until no insert is under way, at most `timeout`, or joins a hold that lasts.
@@ -158,16 +217,19 @@ impl Holds {
     /// [`NotHeld`]; asking again can help.
     pub(super) async fn hold(&self, why: HoldFor, timeout: Duration) -> Result<Held, NotHeld> {
         let deadline = Instant::now() + timeout;
-        if let Some(hold) = self.joinable() {
-            return Ok(Held::of(hold, why));
+        if let Some(held) = self.join(why) {
+            return Ok(held);
         }
+        let _waits = Waits::in_line(&self.waiting);
         let Ok(_trying) = timeout_at(deadline, self.trying.lock()).await else { return Err(*self.obstacle()) };
-        if let Some(hold) = self.joinable() {
-            return Ok(Held::of(hold, why));
+        if let Some(held) = self.join(why) {
+            return Ok(held);
         }
         let hold = Arc::new(self.take(deadline).await?);
+        // It is new, so whoever made it is let in.
+        hold.joined().enter(why, Instant::now());
         *self.current() = Arc::downgrade(&hold);
-        Ok(Held::of(hold, why))
+        Ok(Held { hold, why })
     }
 
     async fn take(&self, deadline: Instant) -> Result<Hold, NotHeld> {
@@ -193,11 +255,11 @@ impl Holds {
             let began = Instant::now();
             let slots = Arc::clone(&self.inserts).acquire_many_owned(self.max_inserts);
             if let Ok(Ok(slots)) = timeout_at(deadline.min(began + longest), slots).await {
-                let (upkeep, last) = (AtomicUsize::new(0), Arc::clone(&self.last));
-                return Ok(Hold { _slots: slots, _mending: mending, began, since: Instant::now(), upkeep, last });
+                let (joined, last) = (Mutex::default(), Arc::clone(&self.last));
+                return Ok(Hold { _slots: slots, _mending: mending, began, since: Instant::now(), joined, last });
             }
             // Nobody could begin an insert for so long.
-            Last::note(&self.last, began, true);
+            Last::note(&self.last, began.elapsed().min(LONGEST_REST), true);
             if Instant::now() >= deadline {
                 return Err(NotHeld::InsertUnderWay);
             }
@@ -205,15 +267,16 @@ impl Holds {
         }
     }
 
-    fn joinable(&self) -> Option<Arc<Hold>> {
-        self.current().upgrade().filter(|hold| hold.is_joinable())
+    fn join(&self, why: HoldFor) -> Option<Held> {
+        let hold = self.current().upgrade()?;
+        Held::join(hold, why)
     }
 
     /// How long inserts are still to be left alone, and what to tell of meanwhile: after a try in vain, whosesoever, it is still
     /// the insert that does not end.
     fn rest(&self) -> (Duration, NotHeld) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = |(at, kept): (Instant, Duration)| kept.min(LONGEST_REST).saturating_sub(at.elapsed());
+        let left = |(at, rest): (Instant, Duration)| rest.saturating_sub(at.elapsed());
         let resting = if last.was_in_vain { NotHeld::InsertUnderWay } else { NotHeld::Resting };
         (last.ended.map_or(Duration::ZERO, left), resting)
     }
@@ -313,6 +376,38 @@ mod tests {
         for timeout in [4 * holds.first_try, Duration::ZERO] {
             let refused = holds.hold(HoldFor::Question, timeout).await;
             assert!(matches!(refused, Err(NotHeld::InsertUnderWay)), "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hold_is_joined_by_a_few_questions_and_by_any_number_while_upkeep_lasts() {
+        let Bench { holds, .. } = bench();
+        let mut held = vec![holds.hold(HoldFor::Question, PATIENCE).await.unwrap()];
+        for _ in 1..MAX_QUESTIONS {
+            held.push(holds.hold(HoldFor::Question, Duration::ZERO).await.unwrap());
+        }
+        let refused = holds.hold(HoldFor::Question, Duration::ZERO).await;
+        assert!(matches!(refused, Err(NotHeld::Held)), "{refused:?}");
+        drop(held);
+        let mut held = vec![holds.hold(HoldFor::Upkeep, PATIENCE).await.unwrap()];
+        for _ in 0..=MAX_QUESTIONS {
+            held.push(holds.hold(HoldFor::Question, Duration::ZERO).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn inserts_rest_as_long_as_questions_kept_them_still_and_not_as_long_as_upkeep_did() {
+        let long = 3 * LONGEST_REST;
+        for (why, least, most) in
+            [(HoldFor::Question, long, 2 * long), (HoldFor::Upkeep, LONGEST_REST, LONGEST_REST + long / 2)]
+        {
+            let Bench { holds, .. } = bench();
+            let mut hold = holds.take(Instant::now() + PATIENCE).await.unwrap();
+            hold.began -= long;
+            assert!(hold.joined().enter(why, Instant::now()));
+            drop(Held { hold: Arc::new(hold), why });
+            let rest = holds.rest().0;
+            assert!(least < rest + Duration::from_secs(1) && rest < most, "{why:?}: {rest:?}");
         }
     }
 

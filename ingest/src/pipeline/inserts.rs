@@ -447,13 +447,15 @@ async fn write_ledger(
     if !retried.is_empty() {
         let values: Vec<String> = retried
             .iter()
-            .map(|(LedgerKey { project, signal, reason, .. }, Counted { records, .. })| {
+            .map(|(LedgerKey { project, signal, reason, .. }, Counted { records, set_aside, .. })| {
                 let received = format!("fromUnixTimestamp64Milli({received_ms})");
-                format!("({project},{log},{cut},'{signal}','{}',{records},{received})", word(reason))
+                let at = set_aside.iter().map(|(ms, records)| format!("fromUnixTimestamp64Milli({ms}),{records}"));
+                let at = at.collect::<Vec<_>>().join(",");
+                format!("({project},{log},{cut},'{signal}','{}',{records},map({at}),{received})", word(reason))
             })
             .collect();
         let sql = format!(
-            "INSERT INTO retries (project, log, cut, signal, reason, records, received) \
+            "INSERT INTO retries (project, log, cut, signal, reason, records, set_aside_at, received) \
              SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
             values.join(",")
         );
@@ -461,7 +463,7 @@ async fn write_ledger(
     }
     let values: Vec<String> = ended
         .iter()
-        .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes })| {
+        .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes, .. })| {
             let reason = word(reason);
             let received = format!("fromUnixTimestamp64Milli({received_ms})");
             format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{bytes},{received})")

@@ -33,12 +33,13 @@ mod writer;
 
 pub use books::Waiting;
 pub use hold::{Held, HoldFor, NotHeld};
+pub(crate) use refused::MAX_REFUSED;
 pub use types::{
-    ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt,
+    ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt, SetAside,
     Submission, SubmitError, Unsettled,
 };
 
-use crate::identity::IdHasher;
+use crate::identity::{IdHasher, ProjectId};
 use crate::log::cuts::CutBook;
 use crate::log::repeats::Repeats;
 use crate::log::{Known, Log};
@@ -131,17 +132,17 @@ impl Pipeline {
         self.push(submission, None).await
     }
 
-    /// Makes records durable that had been set aside for `reason`, as [`Self::submit`] does with new ones; the books count
-    /// them once. Its key must be of the kind that holds for ever, since it is all that keeps a repeat from being stored
-    /// twice.
+    /// Makes records durable that had been set aside, all as `was` says, as [`Self::submit`] does with new ones; the books count
+    /// them once. Its key must be of the kind that holds until it is forgotten ([`Self::forget_keys`]), since it is all that keeps
+    /// a repeat from being stored twice.
     ///
     /// # Errors
     /// Those of [`Self::submit`].
-    pub async fn submit_again(&self, submission: Submission, reason: &str) -> Result<Receipt, SubmitError> {
-        self.push(submission, Some(reason.into())).await
+    pub async fn submit_again(&self, submission: Submission, was: SetAside) -> Result<Receipt, SubmitError> {
+        self.push(submission, Some(Box::new(was))).await
     }
 
-    async fn push(&self, submission: Submission, retried: Option<Box<str>>) -> Result<Receipt, SubmitError> {
+    async fn push(&self, submission: Submission, retried: Option<Box<SetAside>>) -> Result<Receipt, SubmitError> {
         let (reply, answer) = oneshot::channel();
         let mut job = Job { submission, retried, reply };
         let deadline = tokio::time::Instant::now() + self.core.config.max_queue_wait;
@@ -211,9 +212,24 @@ impl Pipeline {
         self.holds.hold(why, timeout).await
     }
 
+    /// How many wait just now for the inserts to be still.
+    pub fn waiting_for_hold(&self) -> usize {
+        self.holds.waiting()
+    }
+
     /// Says that the rows of these units in the table `units` were removed: whoever comes back is written again.
     pub fn forget_units(&self, units: &[u64]) {
         self.core.forget_units(units);
+    }
+
+    /// Forgets the keys `<instance>-<number>` of these instances, under which nothing is sent any more: those of records that
+    /// were taken in again and whose rows are gone from where they were set aside.
+    pub async fn forget_keys(&self, project: ProjectId, instances: Vec<u128>) {
+        let (reply, answer) = oneshot::channel();
+        self.core.queue.ask(Ask::Forget { project, instances, reply });
+        if answer.await.is_err() {
+            tracing::debug!("the committer has ended; the keys stay known");
+        }
     }
 
     /// Removes from the disk what the log still holds of stored entries, the segment being written included, so that

@@ -3,7 +3,8 @@
 //! In: requests with the channel their answer goes to. Out: groups of them, in order. Never blocks a caller; the committer
 //! alone waits.
 
-use super::types::{Receipt, Submission, SubmitError};
+use super::types::{Receipt, SetAside, Submission, SubmitError};
+use crate::identity::ProjectId;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,8 +14,8 @@ use tokio::sync::{Notify, oneshot};
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) submission: Submission,
-    /// Its records were set aside before, for this reason.
-    pub(super) retried: Option<Box<str>>,
+    /// Its records were set aside before.
+    pub(super) retried: Option<Box<SetAside>>,
     pub(super) reply: oneshot::Sender<Result<Receipt, SubmitError>>,
 }
 
@@ -28,6 +29,8 @@ pub(super) enum Ask {
     GoLive(oneshot::Sender<u64>),
     /// End the segment being written and give back all that is stored; answers once the files are gone.
     Tidy(oneshot::Sender<u64>),
+    /// Forget the keys of these instances, on the disk as well.
+    Forget { project: ProjectId, instances: Vec<u128>, reply: oneshot::Sender<u64> },
     /// Write the snapshot of repeat keys, give back what can be, and end.
     Stop(oneshot::Sender<u64>),
 }

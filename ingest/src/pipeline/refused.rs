@@ -30,7 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub(super) const MAX_APART: usize = 64;
 /// Records of one cut that are set aside at most. Chosen: where more are refused it is hardly the records' fault, and a
 /// person should look before they are moved; finding so many takes about a minute.
-const MAX_REFUSED: usize = 1_000;
+pub(crate) const MAX_REFUSED: usize = 1_000;
 /// First and longest pause between two rounds over what is set apart.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);

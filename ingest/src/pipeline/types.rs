@@ -35,6 +35,15 @@ pub struct Submission {
     pub key: Option<String>,
 }
 
+/// What records were before they are taken in once more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Why they had been set aside, one of our words.
+    pub reason: String,
+    /// When they were received then, ms since the Unix epoch.
+    pub received_ms: i64,
+}
+
 /// The promise that a request is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

@@ -2,12 +2,16 @@
 //!
 //! In: a project, always; so nothing of another one can be read or removed. Out: equal rows of one insert as one [`Item`],
 //! with an id that is made of what they hold, so that it names the same rows for everybody and for ever.
+//!
+//! Whatever reads items first finds those of a page by their ids alone: ClickHouse would otherwise keep the texts of all that
+//! are left to group them.
 
+use super::removals::delete_rows;
 use super::{Client, StoreError};
 use crate::identity::ProjectId;
 use crate::pipeline::Unsettled;
 use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// Most items of one list.
 pub const MAX_LISTED: u32 = 1_000;
@@ -32,8 +36,6 @@ pub struct Which {
     pub ids: Vec<String>,
     /// A reason, one of our words.
     pub reason: Option<String>,
-    /// Items that come behind the one of this id in the order of the list, which is how one reads on.
-    pub after: Option<String>,
 }
 
 impl Which {
@@ -50,20 +52,71 @@ impl Which {
         }
         sql
     }
-
-    /// What items must be besides, once their rows are brought together.
-    fn having(&self, project: ProjectId) -> String {
-        self.after.as_deref().map(hexadecimal).map_or_else(String::new, |after| {
-            let id = id_of("s.");
-            let of =
-                format!("SELECT min(s.received) FROM set_aside AS s WHERE s.project = {project} AND {id} = '{after}'");
-            format!("HAVING (min(s.received), id) < (({of}), '{after}')")
-        })
-    }
 }
 
 fn hexadecimal(id: &str) -> String {
     id.chars().filter(char::is_ascii_hexdigit).collect()
+}
+
+/// A place in a list, behind the item it was made of; it stays one when that item is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    received_ms: i64,
+    id: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.received_ms, self.id)
+    }
+}
+
+impl Place {
+    /// The place that a list wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (received_ms, id) = text.split_once('-')?;
+        let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id.then_some(Self { received_ms: received_ms.parse().ok()?, id: id.to_ascii_lowercase() })
+    }
+}
+
+/// An item without what it holds.
+#[derive(Debug, Clone, Deserialize, clickhouse::Row)]
+struct Found {
+    id: String,
+    batch: u64,
+    received_ms: i64,
+}
+
+impl Found {
+    fn place(&self) -> Place {
+        Place { received_ms: self.received_ms, id: self.id.clone() }
+    }
+}
+
+/// Finds items: those of `rows` as they are after `GROUP BY`.
+async fn find(store: &Client, rows: &str, order: &str) -> Result<Vec<Found>, StoreError> {
+    let known = id_of("s.");
+    let sql = format!(
+        "SELECT {known} AS id, any(s.batch) AS batch, toUnixTimestamp64Milli(min(s.received)) AS received_ms \
+         FROM set_aside AS s WHERE {rows} GROUP BY id {order}"
+    );
+    store.rows(&sql).await
+}
+
+/// The rows of items, of columns told as `told`; their inserts are named as well, since hashing reads whole texts.
+fn rows_of<'a>(project: ProjectId, items: impl Iterator<Item = (&'a str, u64)>, told: &str) -> String {
+    let (mut ids, mut batches) = (Vec::new(), Vec::new());
+    for (id, batch) in items {
+        ids.push(format!("'{}'", hexadecimal(id)));
+        batches.push(batch.to_string());
+    }
+    let (batches, ids) = (batches.join(", "), ids.join(", "));
+    format!("{told}project = {project} AND {told}batch IN ({batches}) AND {} IN ({ids})", id_of(told))
+}
+
+fn found_rows(project: ProjectId, found: &[Found]) -> String {
+    rows_of(project, found.iter().map(|item| (&*item.id, item.batch)), "s.")
 }
 
 /// Equal records that were set aside by one insert.
@@ -104,22 +157,46 @@ pub struct Count {
     pub records: u64,
 }
 
-/// The newest items that are meant, `limit` at most.
+/// A part of the list.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The newest first.
+    pub items: Vec<Item>,
+    /// Where the list goes on, if it does.
+    pub after: Option<Place>,
+}
+
+/// The newest items that are meant and lie behind `after`, `limit` at most.
 ///
 /// # Errors
 /// Those of ClickHouse.
-pub async fn list(store: &Client, project: ProjectId, which: &Which, limit: u32) -> Result<Vec<Item>, StoreError> {
+pub async fn list(
+    store: &Client,
+    project: ProjectId,
+    which: &Which,
+    after: Option<&Place>,
+    limit: u32,
+) -> Result<Listed, StoreError> {
     let (limit, known) = (limit.min(MAX_LISTED), id_of("s."));
+    let behind = after.map_or_else(String::new, |Place { received_ms, id }| {
+        format!("HAVING (received_ms, id) < ({received_ms}, '{}')", hexadecimal(id))
+    });
+    let order = format!("{behind} ORDER BY received_ms DESC, id DESC LIMIT {limit}");
+    let found = find(store, &which.sql(project, "s."), &order).await?;
+    if found.is_empty() {
+        return Ok(Listed::default());
+    }
+    let is_full = found.len() as u64 == u64::from(limit);
+    let after = found.last().filter(|_| is_full).map(Found::place);
     let sql = format!(
         "SELECT {known} AS id, concat(replaceOne(toString(min(s.received)), ' ', 'T'), 'Z') AS received, \
          toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, any(s.detail) AS detail, \
          count() AS records, any(length(s.body)) AS bytes, any(substringUTF8(s.body, 1, {SHOWN})) AS body, \
          any(s.context) != '' AS can_be_retried \
-         FROM set_aside AS s WHERE {} GROUP BY id {} ORDER BY min(s.received) DESC, id DESC LIMIT {limit}",
-        which.sql(project, "s."),
-        which.having(project)
+         FROM set_aside AS s WHERE {} GROUP BY id ORDER BY min(s.received) DESC, id DESC",
+        found_rows(project, &found)
     );
-    store.rows(&sql).await
+    Ok(Listed { items: store.rows(&sql).await?, after })
 }
 
 /// All reasons of a project with what was set aside for them.
@@ -141,6 +218,8 @@ pub struct Whole {
     pub id: String,
     /// Its value of `batch`.
     pub batch: u64,
+    /// When it was received, ms since the Unix epoch.
+    pub received_ms: i64,
     /// Its signal.
     pub signal: String,
     /// Its reason.
@@ -180,21 +259,29 @@ pub async fn settled(
     let mut changing = vec![from.to_string()];
     changing.extend(inserts.iter().map(u64::to_string));
     let others = if of_all_logs { "1" } else { "0" };
-    let known = id_of("s.");
     let behind = hexadecimal(after.as_deref().unwrap_or_default());
-    let sql = format!(
-        "SELECT {known} AS id, any(s.batch) AS batch, toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
-         any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
-         FROM set_aside AS s WHERE {} AND if(bitShiftRight(s.batch, 40) = {log}, \
-         bitAnd(s.batch, {mask}) < {from} AND bitAnd(s.batch, {mask}) NOT IN ({}), {others}) \
-         AND {known} > '{behind}' GROUP BY id ORDER BY id LIMIT {PAGE_ITEMS}",
+    let rows = format!(
+        "{} AND if(bitShiftRight(s.batch, 40) = {log}, \
+         bitAnd(s.batch, {mask}) < {from} AND bitAnd(s.batch, {mask}) NOT IN ({}), {others}) AND {} > '{behind}'",
         which.sql(project, "s."),
         changing.join(", "),
+        id_of("s."),
         mask = (1_u64 << 40) - 1
     );
-    let items: Vec<Whole> = store.rows(&sql).await?;
-    let after = items.last().filter(|_| items.len() == PAGE_ITEMS).map(|item| item.id.clone());
-    Ok(Page { items, after })
+    let found = find(store, &rows, &format!("ORDER BY id LIMIT {PAGE_ITEMS}")).await?;
+    if found.is_empty() {
+        return Ok(Page::default());
+    }
+    let after = found.last().filter(|_| found.len() == PAGE_ITEMS).map(|item| item.id.clone());
+    let sql = format!(
+        "SELECT {} AS id, any(s.batch) AS batch, toUnixTimestamp64Milli(min(s.received)) AS received_ms, \
+         toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
+         any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
+         FROM set_aside AS s WHERE {} GROUP BY id ORDER BY id",
+        id_of("s."),
+        found_rows(project, &found)
+    );
+    Ok(Page { items: store.rows(&sql).await?, after })
 }
 
 /// Records that are meant and that another log set aside.
@@ -215,7 +302,7 @@ pub async fn of_other_logs(
     store.number(&sql).await
 }
 
-/// Removes the rows of items, and returns when they are gone from every part.
+/// Removes the rows of items, and returns when they are gone from every part, however long that takes.
 ///
 /// # Errors
 /// Those of ClickHouse; removing again goes on.
@@ -223,15 +310,8 @@ pub async fn remove(store: &Client, project: ProjectId, items: &[&Whole]) -> Res
     if items.is_empty() {
         return Ok(());
     }
-    let batches: Vec<String> = items.iter().map(|item| item.batch.to_string()).collect();
-    let ids = Which { ids: items.iter().map(|item| item.id.clone()).collect(), ..Which::default() };
-    store
-        .execute(&format!(
-            "ALTER TABLE set_aside DELETE WHERE {} AND batch IN ({}) SETTINGS mutations_sync = 2",
-            ids.sql(project, ""),
-            batches.join(", ")
-        ))
-        .await
+    let rows = rows_of(project, items.iter().map(|item| (&*item.id, item.batch)), "");
+    delete_rows(store, "set_aside", &rows).await
 }
 
 /// Records that are the same as those of these items, set aside anew since a time of receipt.
@@ -262,14 +342,20 @@ mod tests {
 
     #[test]
     fn whatever_is_asked_for_names_one_project_and_leaves_the_statement_whole() {
-        let which = Which {
-            ids: vec!["ab'); DROP TABLE events --".into()],
-            reason: Some("x' OR project = 2 OR '".into()),
-            after: None,
-        };
+        let which =
+            Which { ids: vec!["ab'); DROP TABLE events --".into()], reason: Some("x' OR project = 2 OR '".into()) };
         let sql = which.sql(ProjectId(7), "s.");
         assert!(sql.starts_with("s.project = 7 AND "), "{sql}");
         assert_eq!(sql.matches('\'').count(), 4, "{sql}");
         assert!(!sql.contains("DROP") && !sql.contains("OR project"), "{sql}");
+    }
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let place = Place { received_ms: 1_790_000_000_000, id: "00112233445566778899aabbccddeeff".to_owned() };
+        assert_eq!(Place::parse(&place.to_string()), Some(place));
+        for text in ["", "1", "1-1", "-1-00112233445566778899aabbccddeeff", "1-00112233445566778899aabbccddeefg"] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
     }
 }

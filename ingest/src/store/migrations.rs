@@ -67,6 +67,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0006_retries.up.sql"),
         down: include_str!("../../schema/0006_retries.down.sql"),
     },
+    Migration {
+        number: 7,
+        name: "set aside at",
+        up: include_str!("../../schema/0007_set_aside_at.up.sql"),
+        down: include_str!("../../schema/0007_set_aside_at.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.

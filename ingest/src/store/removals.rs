@@ -9,6 +9,7 @@
 use super::{Client, StoreError};
 use crate::clock;
 use crate::identity::ProjectId;
+use crate::rows::Table;
 use std::time::Duration;
 
 /// Pause between two looks at a statement that ClickHouse is still at. Chosen.
@@ -58,18 +59,20 @@ impl Pass {
         format!("{0} = {0}", self.number)
     }
 
-    /// Writes down what is about to be removed from a table with the columns `received` and `record`.
+    /// Writes down what is about to be removed from a table with the columns `received` and `record`. What is set aside is rows
+    /// and no records: it stands in the books under that fate, which stays.
     ///
     /// # Errors
     /// Those of ClickHouse; nothing may be removed then.
     pub async fn intend(self, store: &Client, table: &str, partition: &str, condition: &str) -> Result<(), StoreError> {
         let Self { why, number } = self;
         let why = why.as_str();
+        let records = if table == Table::SetAside.name() { "0" } else { "sum(t.record)" };
         store
             .execute(&format!(
                 "INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) \
                  SELECT t.project, '{why}', {number}, '{table}', '{partition}', toStartOfHour(t.received) AS hour, \
-                 sum(t.record), count(), 'intended' FROM `{table}` AS t WHERE {condition} GROUP BY t.project, hour \
+                 {records}, count(), 'intended' FROM `{table}` AS t WHERE {condition} GROUP BY t.project, hour \
                  SETTINGS async_insert = 0, max_insert_threads = 1"
             ))
             .await
@@ -82,6 +85,17 @@ impl Pass {
     pub async fn done(self, store: &Client, table: &str, partition: &str) -> Result<(), StoreError> {
         close(store, self.number, table, partition, "done").await
     }
+}
+
+/// Removes rows and returns when they are gone from every part. A mutation and not a lightweight delete, which would leave the
+/// rows on the disk. It may rewrite every part that holds them, so there is no limit on its time but that it makes progress:
+/// `mutations_sync` reports a failure.
+///
+/// # Errors
+/// Those of ClickHouse; removing again goes on.
+pub async fn delete_rows(store: &Client, table: &str, condition: &str) -> Result<(), StoreError> {
+    let sql = format!("ALTER TABLE `{table}` DELETE WHERE {condition} SETTINGS mutations_sync = 2");
+    Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
 }
 
 async fn close(store: &Client, pass: u64, table: &str, partition: &str, state: &str) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::identity::IdDomain;
-use opentelemetry_proto::tonic::common::v1::AnyValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::json;
 
@@ -368,5 +368,72 @@ fn our_own_records_are_set_aside_where_they_lack_what_they_need() {
         for record in records {
             assert_eq!(fate(Signal::Logs, &logs(vec![record.clone()])), (Fate::SetAside, reason), "{record:?}");
         }
+    }
+}
+
+/// The containers kept beside each record set aside.
+fn around(rows: &Rows) -> Vec<String> {
+    let rows = table(rows, Table::SetAside);
+    rows.iter().map(|row| row["context"].as_str().expect("text").to_owned()).collect()
+}
+
+#[test]
+fn many_small_records_set_aside_under_a_large_resource_keep_little_more_than_was_sent() {
+    let poison = || LogRecord { event_name: "a".to_owned(), time_unix_nano: u64::MAX, ..LogRecord::default() };
+    let large = "x".repeat(60_000);
+    let resource = opentelemetry_proto::tonic::resource::v1::Resource {
+        attributes: vec![kv("service.name", &*large)],
+        ..opentelemetry_proto::tonic::resource::v1::Resource::default()
+    };
+    let request = logs_of(Some(resource), (0..10_000).map(|_| poison()).collect());
+    let decoded = || {
+        let mut rows = Rows::new();
+        let tally = try_decode(Signal::Logs, Encoding::Protobuf, &request.encode_to_vec(), &mut rows).expect("decodes");
+        assert_eq!(tally.of(Fate::SetAside), 10_000);
+        rows
+    };
+    let (rows, body) = (decoded(), request.encoded_len());
+    assert!(rows.bytes() < 20 * body, "{} bytes of rows from a body of {body}", rows.bytes());
+    let kept: Vec<bool> = around(&rows).iter().map(|context| !context.is_empty()).collect();
+    let whole = kept.iter().filter(|whole| **whole).count();
+    assert!(whole > 10 && kept[..whole].iter().all(|whole| *whole), "the first are kept whole: {whole}");
+    assert!(encoded(&rows) == encoded(&decoded()), "a replay gives the same rows");
+}
+
+#[test]
+fn what_lies_around_a_record_set_aside_is_kept_as_it_was_read_in_pieces_and_each_record_with_its_own() {
+    use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    let poison = || LogRecord { time_unix_nano: u64::MAX, ..record("a", vec![]) };
+    let piece = |key: &str, scopes: &[&str], schema_url: &str| {
+        let scope = |name: &&str| ScopeLogs {
+            scope: Some(InstrumentationScope { name: (*name).to_owned(), ..InstrumentationScope::default() }),
+            log_records: vec![poison()],
+            schema_url: String::new(),
+        };
+        let resource = Resource { attributes: vec![kv(key, "v")], ..Resource::default() };
+        let scope_logs = scopes.iter().map(scope).collect();
+        ResourceLogs { resource: Some(resource), scope_logs, schema_url: schema_url.to_owned() }.encode_to_vec()
+    };
+    let mut body = Vec::new();
+    // A message in two pieces is both of them merged, the resource in it as well.
+    wire::put_bytes(1, &[piece("a", &["one"], "https://schema/1"), piece("b", &["two"], "")].concat(), &mut body);
+    wire::put_bytes(1, &piece("c", &["three"], ""), &mut body);
+    let mut rows = Rows::new();
+    let tally = try_decode(Signal::Logs, Encoding::Protobuf, &body, &mut rows).expect("decodes");
+    assert_eq!(tally.of(Fate::SetAside), 3);
+    let contexts = around(&rows);
+    let merged = r#"{"attributes":[{"key":"a","value":{"stringValue":"v"}},{"key":"b","value":{"stringValue":"v"}}]}"#;
+    let third = r#"{"attributes":[{"key":"c","value":{"stringValue":"v"}}]}"#;
+    for (context, resource, url, scope) in [
+        (&contexts[0], merged, Some("https://schema/1"), "one"),
+        (&contexts[1], merged, Some("https://schema/1"), "two"),
+        (&contexts[2], third, None, "three"),
+    ] {
+        let request: Json = serde_json::from_str(&close_envelope(Signal::Logs, context, "{}")).expect("JSON");
+        let container = &request["resourceLogs"][0];
+        assert_eq!(container["resource"], serde_json::from_str::<Json>(resource).expect("JSON"), "{context}");
+        assert_eq!(container["schemaUrl"].as_str(), url, "{context}");
+        assert_eq!(container["scopeLogs"][0]["scope"]["name"], scope, "{context}");
     }
 }
