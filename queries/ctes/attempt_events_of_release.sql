@@ -3,7 +3,8 @@
     attempt_events AS
     (
         SELECT name, attempt, unit, kind, time, seq, batch, outcome, outcome_reason, duration_ns, error_type
-        FROM events WHERE project = {project:UInt32}
+        -- By this name a condition on attributes is asked of the attempt, of which only one row knows them.
+        FROM events AS attempt_rows WHERE project = {project:UInt32}
             AND kind IN ('started', 'ended')
             AND ({release:String} = '' OR release = {release:String})
             AND day >= toDate({from:DateTime64(3, 'UTC')} - toIntervalSecond(1))

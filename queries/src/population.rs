@@ -10,7 +10,7 @@ use crate::error::ParamError;
 use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
 use crate::funnel::property::{joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{LINKS, PERSON, Params, condition, fits, value_text};
+use crate::funnel::sql::{Bearer, LINKS, PERSON, Params, bearer, condition, fits, value_text};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::rules::TABLES;
 use gemba_conventions::attribute;
@@ -22,6 +22,8 @@ const TIMELESS: [&str; 2] = ["units", "resources"];
 /// Tables about what happened to everybody: a question that reads one cannot be asked of some people.
 const OF_EVERYBODY: [&str; 6] =
     ["query_usage", "query_histograms", "query_samples", "query_texts", "requests", "ledger"];
+/// The alias of reads that match the beginnings of attempts with their ends, in the shared expressions.
+const ATTEMPT_ROWS: &str = "attempt_rows";
 /// Values a question is split into, besides the rest and those without. Chosen: each is a question of its own.
 pub const MAX_SPLIT: usize = 10;
 
@@ -93,13 +95,18 @@ impl Population {
     /// Lets the statement see this population only.
     pub fn apply(&self, bound: &mut BoundQuery) {
         let mut params = Params::with_prefix("p_");
-        let seen = self.seen(&mut params);
-        let mut sql = rewrite(&bound.sql, |table| seen.clone().filter(|_| table == "events"));
+        let seen = self.seen(&mut params, meets);
+        let attempts_seen = self.seen(&mut params, attempt_meets);
+        let mut sql = rewrite(&bound.sql, |read| match (read.table, read.alias) {
+            ("events", ATTEMPT_ROWS) => attempts_seen.clone(),
+            ("events", _) => seen.clone(),
+            _ => None,
+        });
         if let Some(before_ms) = self.received_before_ms {
             params.add("p_before", before_ms.to_string());
             // In a second pass, so that what the first put in is bound by it too.
-            sql = rewrite(&sql, |table| {
-                (!TIMELESS.contains(&table))
+            sql = rewrite(&sql, |read| {
+                (!TIMELESS.contains(&read.table))
                     .then(|| "received < fromUnixTimestamp64Milli({p_before:Int64}, 'UTC')".to_owned())
             });
         }
@@ -108,8 +115,8 @@ impl Population {
         bound.params.sort();
     }
 
-    /// The condition on rows of `events`; `None` for everybody.
-    fn seen(&self, params: &mut Params) -> Option<String> {
+    /// The condition on rows of `events`, each of the conditions told by `meets`; `None` for everybody.
+    fn seen(&self, params: &mut Params, meets: fn(&Condition, &mut Params) -> String) -> Option<String> {
         let mut terms = Vec::new();
         if let Some(cohort) = &self.cohort {
             let name = params.text(&cohort.name);
@@ -143,6 +150,21 @@ fn meets(asked: &Condition, params: &mut Params) -> String {
     let people = format!("SELECT unit FROM units WHERE project = {{project:UInt32}} AND {}", condition(&own, params));
     let met = of_people(&people);
     if negated { format!("(NOT {met})") } else { met }
+}
+
+/// Whether the attempt of an event meets a condition. An attempt's attributes came with its beginning and its outcome with its end,
+/// so one of the two rows answers for both; an end whose beginning never arrived has no attributes.
+fn attempt_meets(asked: &Condition, params: &mut Params) -> String {
+    let (told_by, other) = match bearer(&asked.attr) {
+        Bearer::Both => return meets(asked, params),
+        Bearer::Beginning => ("started", "ended"),
+        Bearer::End => ("ended", "started"),
+    };
+    let met = meets(asked, params);
+    format!(
+        "if(kind = '{other}' AND attempt != 0, attempt IN (SELECT attempt FROM events \
+         WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {met}), {met})"
+    )
 }
 
 /// The statement that finds the values of a key among the events a population did in a range, most people first: columns
@@ -312,13 +334,13 @@ fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
 }
 
 /// Puts a subquery with a further condition in the place of each table for which there is one.
-fn rewrite(sql: &str, further: impl Fn(&str) -> Option<String>) -> String {
+fn rewrite(sql: &str, further: impl Fn(&Read<'_>) -> Option<String>) -> String {
     let tokens = tokens(sql);
     let mut written = String::with_capacity(sql.len());
     let mut done = 0;
     for index in 0..tokens.len() {
         let Some(read) = read_at(&tokens, index) else { continue };
-        let Some(condition) = further(read.table) else { continue };
+        let Some(condition) = further(&read) else { continue };
         written.push_str(sql.get(done..read.bytes.start).unwrap_or_default());
         let Read { table, alias, .. } = read;
         let last = if read.is_final { " FINAL" } else { "" };

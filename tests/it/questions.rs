@@ -587,6 +587,47 @@ async fn names_are_data_whatever_they_hold() {
     assert_eq!(server.number("SELECT count() FROM events").await, 8, "and the table is still there");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_is_of_those_its_beginning_or_its_end_says() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let mut records = Vec::new();
+    for (attempt, plan, outcome) in [
+        (1, "pro", "completed"),
+        (2, "pro", "completed"),
+        (3, "pro", "failed"),
+        (4, "free", "completed"),
+        (5, "free", ""),
+    ] {
+        let (id, user) = (format!("{attempt:016x}"), format!("u{attempt}"));
+        let at = START_NS + attempt * MINUTE_NS;
+        let begun = [("gemba.feature.name", "pay"), ("gemba.attempt.id", &id), ("user.id", &user), ("plan", plan)];
+        records.push(export::event(at, "gemba.feature.started", &begun));
+        // As our SDK does: the attributes came with the beginning.
+        let ended =
+            [("gemba.feature.name", "pay"), ("gemba.attempt.id", &id), ("user.id", &user), ("gemba.outcome", outcome)];
+        if !outcome.is_empty() {
+            let error = ("error.type", "timeout");
+            let ended: Vec<_> = ended.into_iter().chain((outcome == "failed").then_some(error)).collect();
+            records.push(export::event(at + MINUTE_NS / 2, "gemba.feature.ended", &ended));
+        }
+    }
+    shop.send("/v1/logs", vec![export::logs("shop", records)]).await;
+    shop.flush().await;
+    let cells = async |more: &str| {
+        let answer = get(&shop, &format!("/api/v1/queries/feature_completion?{RANGE}{more}")).await;
+        let told = |column: &str| cell(&answer, ("feature", "pay"), column).as_u64();
+        (told("begun"), told("completed"), told("failed"), told("open"))
+    };
+    assert_eq!(cells("").await, (Some(5), Some(3), Some(1), Some(1)));
+    let asked = |json: &str| format!("&where={}", encoded(json));
+    assert_eq!(cells(&asked(r#"{"plan":"pro"}"#)).await, (Some(3), Some(2), Some(1), Some(0)));
+    assert_eq!(cells(&asked(r#"{"plan":"free"}"#)).await, (Some(2), Some(1), Some(0), Some(1)));
+    assert_eq!(cells(&asked(r#"{"error.type":"timeout"}"#)).await, (Some(1), Some(0), Some(1), Some(0)));
+    let not_free = r#"[{"attr":"plan","op":"ne","value":"free"}]"#;
+    assert_eq!(cells(&asked(not_free)).await, (Some(3), Some(2), Some(1), Some(0)));
+}
+
 /// A visit as it is looked at: its names in order, the same several times in a row once.
 fn visits(mut did: Vec<(u64, &'static str)>, pause_minutes: u64) -> Vec<Vec<&'static str>> {
     did.sort_unstable();

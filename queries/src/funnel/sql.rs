@@ -428,6 +428,27 @@ enum Source {
     Property(Property),
 }
 
+/// Which of the two events of an attempt knows an attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    Both,
+    /// What the application gave along.
+    Beginning,
+    /// What became of it.
+    End,
+}
+
+pub(crate) fn bearer(key: &str) -> Bearer {
+    match source(key, &mut Params::default()) {
+        Source::Maps(_) => Bearer::Beginning,
+        Source::Number(_) | Source::Flag(_) => Bearer::End,
+        Source::Text(_) if [attribute::ERROR_TYPE, attribute::OUTCOME, attribute::OUTCOME_REASON].contains(&key) => {
+            Bearer::End
+        }
+        Source::Text(_) | Source::Id(..) | Source::Property(_) => Bearer::Both,
+    }
+}
+
 fn source(key: &str, params: &mut Params) -> Source {
     match key {
         attribute::SERVICE_VERSION => Source::Text("release"),
