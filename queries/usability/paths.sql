@@ -47,7 +47,8 @@ WITH
             SELECT
                 unit,
                 bitShiftLeft(toUInt64(toUnixTimestamp64Milli(time)), 20)
-                    + transform(name, all_names, arrayEnumerate(all_names), 0) AS deed
+                    -- More names than fit would run into the time; they are taken for the last one.
+                    + least(transform(name, all_names, arrayEnumerate(all_names), 0), 1048575) AS deed
             FROM events WHERE project = {project:UInt32}
                 AND kind != 'ended' AND unit != 0
                 AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})

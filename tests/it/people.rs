@@ -31,10 +31,25 @@ struct Did {
     kind: EventKind,
 }
 
+/// What the events of attempts say beside the rest; one for each event, heeded where it is one of an attempt.
+#[derive(Debug)]
+struct Attempted {
+    attempt: u64,
+    /// Place in [`OUTCOMES`].
+    outcome: usize,
+    reason: &'static str,
+    duration_ms: i64,
+}
+
+const OUTCOMES: [&str; 6] = ["", "completed", "failed", "abandoned", "cancelled", "panicked"];
+/// The last one is beyond what a signed number holds.
+const UNITS: [u64; 6] = [1, 2, 3, 4, 5, u64::MAX - 1];
+
 /// A project with its events and the parameters it is asked with.
 struct Case {
     project: u32,
     events: Vec<PlainEvent>,
+    attempted: Vec<Attempted>,
     links: Vec<PlainLink>,
     asked: Asked,
 }
@@ -85,6 +100,7 @@ impl Asked {
             "start" => self.start.to_owned(),
             "returns" if self.returns.is_empty() => String::new(),
             "returns" => json!(self.returns).to_string(),
+            "event" => NAMES[0].to_owned(),
             other => panic!("{other} has no value"),
         };
         names.iter().map(|name| ((*name).to_owned(), value(name))).collect()
@@ -136,7 +152,7 @@ fn moment(random: &mut Random) -> i64 {
 fn random_event(random: &mut Random) -> PlainEvent {
     let kinds = [EventKind::Used, EventKind::Started, EventKind::Ended, EventKind::Step, EventKind::Event];
     PlainEvent {
-        unit: (!random.one_in(10)).then(|| 1 + random.below(6)),
+        unit: (!random.one_in(10)).then(|| random.pick(&UNITS)),
         session: random.one_in(2).then(|| 100 + random.below(5)),
         tenant: String::new(),
         time_ms: moment(random),
@@ -149,24 +165,48 @@ fn random_event(random: &mut Random) -> PlainEvent {
 
 fn random_case(project: u32, random: &mut Random) -> Case {
     let links = (0..random.below(3)).map(|_| PlainLink {
-        anonymous: 4 + random.below(3),
+        anonymous: random.pick(&UNITS[3..]),
         person: 1 + random.below(3),
         time_ms: moment(random),
     });
     let links = links.collect();
-    let events = (0..4 + random.below(30)).map(|_| random_event(random)).collect();
-    Case { project, events, links, asked: Asked::random(random) }
+    let events: Vec<PlainEvent> = (0..4 + random.below(30)).map(|_| random_event(random)).collect();
+    let attempted = events.iter().map(|_| Attempted {
+        attempt: random.below(7),
+        outcome: 1 + usize::try_from(random.below(5)).unwrap(),
+        reason: random.pick(&["", "", "shutdown", "ignored"]),
+        duration_ms: random.pick(&[0, 1, 999, 5_000, DAY_MS]),
+    });
+    let attempted = attempted.collect();
+    Case { project, events, attempted, links, asked: Asked::random(random) }
 }
 
 impl Case {
+    /// The events as rows of the table, with what those of attempts say.
+    fn rows(&self) -> impl Iterator<Item = Value> {
+        self.events.iter().zip(&self.attempted).map(|(event, attempted)| {
+            let mut row = event_row(self.project, event);
+            if [EventKind::Started, EventKind::Ended].contains(&event.kind) {
+                row["attempt"] = json!(attempted.attempt);
+            }
+            if event.kind == EventKind::Ended {
+                row["outcome"] = json!(OUTCOMES[attempted.outcome]);
+                row["outcome_reason"] = json!(attempted.reason);
+                row["duration_ns"] = json!(attempted.duration_ms * 1_000_000);
+            }
+            row
+        })
+    }
+
+    fn person(&self, unit: u64) -> u64 {
+        let links = self.links.iter().filter(|link| link.anonymous == unit);
+        links.min_by_key(|link| (link.time_ms, link.person)).map_or(unit, |link| link.person)
+    }
+
     /// Everything that was done, but for the ends of attempts.
     fn did(&self) -> Vec<Did> {
-        let person = |unit: u64| {
-            let links = self.links.iter().filter(|link| link.anonymous == unit);
-            links.min_by_key(|link| (link.time_ms, link.person)).map_or(unit, |link| link.person)
-        };
         let plain = |event: &PlainEvent| Did {
-            person: event.unit.map_or(0, person),
+            person: event.unit.map_or(0, |unit| self.person(unit)),
             time_ms: event.time_ms,
             seq: event.seq.map_or(0, |(seq, _)| seq),
             name: event.name.clone(),
@@ -294,6 +334,132 @@ impl Case {
         all.take_while(|period| *period <= last).map(row).collect()
     }
 
+    /// What became of the attempts begun in the time looked at.
+    fn feature_completion(&self) -> Vec<Value> {
+        /// When and by whom it was begun or ended first.
+        type First = Option<(i64, u64)>;
+        /// The first end: when, outcome, whether it says nothing of its person, duration.
+        type End = Option<(i64, usize, u8, i64)>;
+        let asked = &self.asked;
+        let mut attempts: BTreeMap<(&str, u64, i64, u64, u64), (First, First, End)> = BTreeMap::new();
+        for (event, attempted) in self.events.iter().zip(&self.attempted) {
+            let is_end = event.kind == EventKind::Ended;
+            if event.time_ms < asked.from_ms - 1_000
+                || !(is_end || (event.kind == EventKind::Started && event.time_ms < asked.to_ms))
+            {
+                continue;
+            }
+            let unit = event.unit.unwrap_or(0);
+            // Without an id each stands for itself.
+            let own = if attempted.attempt == 0 {
+                (event.time_ms, event.seq.map_or(0, |(seq, _)| seq), unit)
+            } else {
+                (0, 0, 0)
+            };
+            let found = attempts.entry((&event.name, attempted.attempt, own.0, own.1, own.2)).or_default();
+            let first = if is_end { &mut found.1 } else { &mut found.0 };
+            *first = Some(first.map_or((event.time_ms, unit), |known| known.min((event.time_ms, unit))));
+            if is_end {
+                let why = match (OUTCOMES[attempted.outcome], attempted.reason) {
+                    ("cancelled", "shutdown") => 1,
+                    ("abandoned", "ignored") => 2,
+                    _ => 0,
+                };
+                let end = (event.time_ms, attempted.outcome, why, attempted.duration_ms);
+                found.2 = Some(found.2.map_or(end, |known| known.min(end)));
+            }
+        }
+        let mut by_name: BTreeMap<&str, Vec<(i64, u64, End)>> = BTreeMap::new();
+        for ((name, ..), (begun, ended, end)) in attempts {
+            let begun_ms = begun.map_or_else(|| end.map_or(0, |(at, .., took)| at - took), |(at, _)| at);
+            if (asked.from_ms..asked.to_ms).contains(&begun_ms) {
+                let unit = begun.or(ended).map_or(0, |(_, unit)| unit);
+                by_name.entry(name).or_default().push((begun_ms, self.person(unit), end));
+            }
+        }
+        let row = |(name, attempts): (&str, Vec<(i64, u64, End)>)| {
+            let ended = |wanted: &str| {
+                attempts.iter().filter(|(.., end)| end.is_some_and(|end| OUTCOMES[end.1] == wanted)).count() as u64
+            };
+            let nobodys =
+                |why: u8| attempts.iter().filter(|(.., end)| end.is_some_and(|end| end.2 == why)).count() as u64;
+            let is_expired = |begun_ms: i64, end: &End| end.is_none() && begun_ms < asked.now_ms - 1_800_000;
+            let is_unfinished = |(begun_ms, _, end): &&(i64, u64, End)| {
+                is_expired(*begun_ms, end) || end.is_some_and(|end| OUTCOMES[end.1] != "completed" && end.2 == 0)
+            };
+            let open = attempts.iter().filter(|(.., end)| end.is_none()).count();
+            let expired = attempts.iter().filter(|(begun_ms, _, end)| is_expired(*begun_ms, end)).count();
+            let (completed, unfinished) = (ended("completed"), attempts.iter().filter(is_unfinished).count() as u64);
+            let people = |of: Vec<&(i64, u64, End)>| {
+                of.iter().map(|(_, person, _)| *person).filter(|person| *person != 0).collect::<BTreeSet<u64>>().len()
+            };
+            let mut took: Vec<i64> = attempts
+                .iter()
+                .filter_map(|(.., end)| end.filter(|end| OUTCOMES[end.1] == "completed").map(|end| end.3))
+                .collect();
+            took.sort_unstable();
+            let median = took.get(took.len().saturating_sub(1) / 2).map_or(Value::Null, |took| json!(took));
+            json!([
+                name,
+                attempts.len(),
+                completed,
+                ended("failed"),
+                ended("abandoned"),
+                ended("cancelled"),
+                ended("panicked"),
+                open,
+                expired,
+                nobodys(1),
+                nobodys(2),
+                unfinished,
+                rounded(completed, completed + unfinished),
+                rounded(unfinished, completed + unfinished),
+                people(attempts.iter().collect()),
+                people(attempts.iter().filter(is_unfinished).collect()),
+                median
+            ])
+        };
+        let mut rows: Vec<Value> = by_name.into_iter().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse((row[11].as_u64(), row[1].as_u64())));
+        rows
+    }
+
+    /// What people did before they first did the first of the names.
+    fn before_first(&self) -> Vec<Value> {
+        let mut people: BTreeMap<u64, Vec<Did>> = BTreeMap::new();
+        for did in self.did() {
+            if did.person != 0 && did.time_ms < self.asked.to_ms {
+                people.entry(did.person).or_default().push(did);
+            }
+        }
+        let mut of_users = 0;
+        // By name, and empty for anything: for each person how often, and how long before.
+        let mut before: BTreeMap<String, Vec<(u64, i64)>> = BTreeMap::new();
+        for did in people.into_values() {
+            let first = did.iter().filter(|did| did.name == NAMES[0]).map(|did| did.time_ms).min();
+            let Some(first) = first.filter(|first| *first >= self.asked.from_ms) else { continue };
+            of_users += 1;
+            for name in ["", NAMES[1], NAMES[2]] {
+                let fits =
+                    |did: &&Did| did.time_ms < first && did.name != NAMES[0] && (name.is_empty() || did.name == name);
+                let times: Vec<i64> = did.iter().filter(fits).map(|did| did.time_ms).collect();
+                if let Some(began) = times.iter().min() {
+                    before.entry(name.to_owned()).or_default().push((times.len() as u64, first - began));
+                }
+            }
+        }
+        let row = |(name, mut found): (String, Vec<(u64, i64)>)| {
+            found.sort_unstable_by_key(|(_, ahead_ms)| *ahead_ms);
+            let hours = found[(found.len() - 1) / 2].1 as f64 / 3_600_000.0;
+            let events: u64 = found.iter().map(|(times, _)| times).sum();
+            let users = found.len() as u64;
+            json!([name, users, of_users, rounded(users, of_users), events, (hours * 1e3).round() / 1e3])
+        };
+        let mut rows: Vec<Value> = before.into_iter().map(row).collect();
+        rows.sort_by_key(|row| (row[0] != "", std::cmp::Reverse(row[1].as_u64())));
+        rows
+    }
+
     /// Uses and named events, without their last moment.
     fn feature_usage(&self) -> Vec<Value> {
         let mut by_name: BTreeMap<(String, &str), Vec<Did>> = BTreeMap::new();
@@ -346,14 +512,17 @@ async fn questions_about_people_are_answered_as_by_a_plain_walk() {
     let catalog = Catalog::builtin().unwrap();
     let mut random = Random(11);
     let cases: Vec<Case> = (2000..2160).map(|project| random_case(project, &mut random)).collect();
-    store(client, "events", cases.iter().flat_map(|case| case.events.iter().map(|one| event_row(case.project, one))))
-        .await;
+    store(client, "events", cases.iter().flat_map(Case::rows)).await;
     let links = cases.iter().flat_map(|case| case.links.iter().map(|one| link_row(case.project, one)));
     store(client, "identity_links", links).await;
     let mut came_back = 0;
     for case in &cases {
-        let said =
-            |name: &str| format!("{name} of {}: {:?}\n{:#?}\n{:?}", case.project, case.asked, case.events, case.links);
+        let said = |name: &str| {
+            format!(
+                "{name} of {}: {:?}\n{:?}\n{:?}\n{:?}",
+                case.project, case.asked, case.events, case.attempted, case.links
+            )
+        };
         let common = ["from", "to", "tz"];
         let retention = ["from", "to", "tz", "period", "cohort_by", "mode", "periods", "start", "returns"];
         let rows = ask(client, &catalog, "retention", case, &retention).await;
@@ -365,6 +534,10 @@ async fn questions_about_people_are_answered_as_by_a_plain_walk() {
         assert_rows(rows, case.stickiness(), || said("stickiness"));
         let rows = ask(client, &catalog, "lifecycle", case, &["from", "to", "tz", "period"]).await;
         assert_rows(rows, case.lifecycle(), || said("lifecycle"));
+        let rows = ask(client, &catalog, "feature_completion", case, &["from", "to"]).await;
+        assert_rows(rows, case.feature_completion(), || said("feature_completion"));
+        let rows = ask(client, &catalog, "before_first", case, &["from", "to", "event"]).await;
+        assert_rows(rows, case.before_first(), || said("before_first"));
         let mut rows = ask(client, &catalog, "feature_usage", case, &common).await;
         for row in &mut rows {
             drop(row.as_array_mut().unwrap().pop());
