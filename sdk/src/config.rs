@@ -200,7 +200,8 @@ impl Config {
         self
     }
 
-    /// Secret that keys the hashes of sessions and, if asked for, users. Services that share sessions share it.
+    /// Secret that keys the hashes of sessions, of the contexts of flags and, if asked for, of users. Services that share
+    /// sessions share it.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").hash_key("from the vault");

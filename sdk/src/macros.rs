@@ -290,7 +290,7 @@ macro_rules! __step {
 /// |---|---|---|
 /// | `reason` | `feature_flag.result.reason` | why: `static`, `default`, `targeting_match`, `split`, `cached`, `disabled`, `unknown`, `stale` or `error` |
 /// | `provider` | `feature_flag.provider.name` | who evaluated it |
-/// | `context` | `feature_flag.context.id` | for whom, hashed where [users are](crate::Config::hash_users); needed only if it is not the scope's user |
+/// | `context` | `feature_flag.context.id` | for whom it was evaluated, always as the [keyed hash](crate::Config::hash_key) that a session leaves as: it often is one, and so a secret |
 /// | `set`, `version` | `feature_flag.set.id`, `feature_flag.version` | which rules |
 /// | `error` | `error.type` | kind of the error, never a message |
 ///
