@@ -20,8 +20,9 @@
 -- column verdict: name | control, more than chance, could be chance, or nothing to compare | exact
 -- column hours_to_goal_p50: h | median time from exposure to goal, by nearest rank; null: nobody | exact
 -- caveats: An exposure is an event feature_flag.evaluation of OpenTelemetry with feature_flag.key and
---   feature_flag.result.variant. Each variant is judged by itself: with many variants some difference looks like more
---   than chance. Looking again and again until it does has the same effect.
+--   feature_flag.result.variant, of the user or session the record names: feature_flag.context.id is not read as the
+--   person, and a record that names neither is no exposure. Each variant is judged by itself: with many variants some
+--   difference looks like more than chance. Looking again and again until it does has the same effect.
 -- ctes: links
 WITH
     -- Wilson's interval of x of n.

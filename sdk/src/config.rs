@@ -200,7 +200,8 @@ impl Config {
         self
     }
 
-    /// Secret that keys the hashes of sessions and, if asked for, users. Services that share sessions share it.
+    /// Secret that keys the hashes of sessions, of the contexts of flags and, if asked for, of users. Services that share
+    /// sessions share it.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").hash_key("from the vault");
@@ -221,7 +222,8 @@ impl Config {
     }
 
     /// The only attributes of features, steps, users and tenants that may leave: keys, or `cart.*` for all that begin with
-    /// `cart.`. Default: all. `GEMBA_ALLOW_ATTRIBUTES` (separated by commas) takes the place of this list.
+    /// `cart.`. Default: all. `GEMBA_ALLOW_ATTRIBUTES` (separated by commas) takes the place of this list. What
+    /// [`feature_flag!`](crate::feature_flag) says leaves whatever is listed here: without its variant it says nothing.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").allow_attributes(["kind", "cart.*"]).deny_attributes(["cart.coupon"]);
@@ -232,7 +234,8 @@ impl Config {
     }
 
     /// Attributes that never leave, even if they are [allowed](Self::allow_attributes); written like those.
-    /// `GEMBA_DENY_ATTRIBUTES` adds to this list.
+    /// `GEMBA_DENY_ATTRIBUTES` adds to this list. It holds for [`feature_flag!`](crate::feature_flag) too, by the name an
+    /// attribute is sent under: `feature_flag.context.id`, not `context`.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").deny_attributes(["mail", "cart.*"]);
@@ -245,7 +248,7 @@ impl Config {
     /// Records this share of the people, above 0 and at most 1, which is the default: all or nothing of a person, by the hash
     /// of the user, else of the session, the same in every service with the same [`hash_key`](Self::hash_key).
     ///
-    /// Only what people do is left out: uses, attempts and steps. Who they are, database queries and requests served stay
+    /// Only what people do is left out: uses, attempts, steps and evaluations of flags. Who they are, database queries and requests served stay
     /// complete, because a rare slow query or an outage shows in no sample. Events of nobody stay too. The rate travels as
     /// `gemba.sample_rate`. A visitor who signs in becomes another person to the sample: do not sample where a funnel
     /// crosses the sign-in.

@@ -1,7 +1,7 @@
 //! Evaluations of feature flags, as OpenTelemetry's event `feature_flag.evaluation`.
 //!
 //! In: a call site with the flag's key, and what it came to. Out: a record in the thread's ring, written as that of a feature.
-//! What differs is done while it is drained: the flag's context is often a user, so it leaves as a user would.
+//! What differs is done while it is drained: the flag's context is often a session, so it leaves as a session would.
 
 use crate::callsite::Callsite;
 use crate::context::Part;
@@ -64,14 +64,14 @@ pub fn evaluated(state: u8, callsite: &'static Callsite, values: &impl Values) {
 /// The values of an evaluation with its context as it may leave the process. Values that cannot be read end before it.
 pub(crate) fn as_it_may_leave<'a>(callsite: &Callsite, values: &'a [u8]) -> Cow<'a, [u8]> {
     let place = callsite.keys().iter().position(|key| *key == attribute::FLAG_CONTEXT);
-    let (true, Some(place)) = (privacy::hashes_users(), place) else { return Cow::Borrowed(values) };
+    let Some(place) = place else { return Cow::Borrowed(values) };
     let mut rest = values;
     let are_read = (0..place).all(|_| value::take_bytes(&mut rest).is_some());
     let before = values.split_at(values.len() - rest.len()).0;
     match value::take(&mut rest).filter(|_| are_read) {
         Some(Read::Text(context)) => {
             let mut id = String::new();
-            privacy::write_id(Part::User, &context, &mut id);
+            privacy::write_id(Part::Session, &context, &mut id);
             let mut hashed = before.to_vec();
             value::push_text(&mut hashed, &id);
             hashed.extend(rest);

@@ -281,7 +281,10 @@ macro_rules! __step {
 ///
 /// It is the exposure of an experiment: the person of the [scope](crate::scope()) around it saw this variant, and the question
 /// `experiment_results` tells whether those who did reach a goal more often. So it belongs where the variant comes to matter,
-/// not where flags are loaded.
+/// not where flags are loaded. Only the user or session of the scope is exposed: the flag's `context` is not read as a person.
+///
+/// An evaluation is an event with a name, of kind `event`. So wherever a question is about any event (who was active, who came
+/// back, what came between two steps of a strict funnel) it counts as something this person did.
 ///
 /// The key is that of the flag's provider, checked at compile time: at most 256 bytes without control characters and without
 /// space at its ends. Behind the variant may stand, in any order and each once, all of them text or an option of one:
@@ -290,7 +293,7 @@ macro_rules! __step {
 /// |---|---|---|
 /// | `reason` | `feature_flag.result.reason` | why: `static`, `default`, `targeting_match`, `split`, `cached`, `disabled`, `unknown`, `stale` or `error` |
 /// | `provider` | `feature_flag.provider.name` | who evaluated it |
-/// | `context` | `feature_flag.context.id` | for whom, hashed where [users are](crate::Config::hash_users); needed only if it is not the scope's user |
+/// | `context` | `feature_flag.context.id` | for whom it was evaluated, always as the [keyed hash](crate::Config::hash_key) that a session leaves as: it often is one, and so a secret |
 /// | `set`, `version` | `feature_flag.set.id`, `feature_flag.version` | which rules |
 /// | `error` | `error.type` | kind of the error, never a message |
 ///

@@ -1,5 +1,5 @@
-//! What leaves the process: sessions always as a keyed hash, users as they are unless the application says so, attributes
-//! by the rules for their keys, and of people only those in the sample.
+//! What leaves the process: sessions and contexts of flags always as a keyed hash, users as they are unless the application
+//! says so, attributes by the rules for their keys, and of people only those in the sample.
 //!
 //! A session id is often a secret that lets its bearer in, so it never leaves. The hash is the same in every process
 //! that has the same key, so that a session can be followed through several services; so is the sample.
@@ -83,7 +83,7 @@ pub(crate) fn is_denied(key: &str) -> bool {
 }
 
 /// Whether users and anonymous ids leave as keyed hashes only.
-pub(crate) fn hashes_users() -> bool {
+fn hashes_users() -> bool {
     PRIVACY.get().is_some_and(|privacy| privacy.hashes_users)
 }
 

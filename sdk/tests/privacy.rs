@@ -57,6 +57,13 @@ fn child() {
             let _gemba = config.deny_attributes(["feature_flag.set.id"]).start().unwrap();
             evaluate();
         }
+        "contexts" => {
+            let _gemba = config.hash_key("shared").start().unwrap();
+            gemba::scope().user("u-7").session("CONTEXTMARKER").run(|| {
+                gemba::feature_flag!("Buy button", variant = "blue", context = "CONTEXTMARKER");
+                gemba::feature_flag!("Buy button", variant = "blue", context = "u-7");
+            });
+        }
         "consent" => change_minds(config),
         "spool" => withdraw_from_disk(config),
         "sample" => {
@@ -217,6 +224,25 @@ fn an_evaluated_flag_says_what_it_came_to_and_names_nobody() {
     let catalog = named(&records, "gemba.catalog");
     assert!(catalog.iter().all(|record| text(&record.attributes, "gemba.catalog.name") != "Buy button"), "no feature");
     assert_eq!(figures.get("recorded"), figures.get("delivered"));
+}
+
+#[test]
+fn the_context_of_a_flag_leaves_as_a_session_does_though_users_leave_as_they_are() {
+    let server = Server::start(Vec::new(), ok());
+    figures_of(&child_of("contexts", server.address).output().unwrap());
+    let requests = server.requests();
+    let records = stored(&requests);
+    let [of_session, of_user] = named(&records, "feature_flag.evaluation")[..] else { panic!("two evaluations") };
+    for record in [of_session, of_user] {
+        assert_eq!(text(&record.attributes, "user.id"), "u-7");
+    }
+    let session = text(&of_session.attributes, "session.id");
+    assert_eq!((session.len(), text(&of_session.attributes, "feature_flag.context.id")), (32, session));
+    let user = text(&of_user.attributes, "feature_flag.context.id");
+    assert!(user.len() == 32 && user != session, "{user}");
+    for request in &requests {
+        assert!(!String::from_utf8_lossy(&request.inflated()).contains("CONTEXTMARKER"));
+    }
 }
 
 #[test]

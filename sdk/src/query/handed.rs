@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 #[derive(Debug)]
 pub(crate) struct Handed<T> {
     value: AtomicPtr<T>,
-    /// Changes so far, modulo 2^32. Only the owner writes it, so looking costs the owner no cache line.
+    /// Changes so far, modulo 2^32. Only the owner writes it: looking writes nothing.
     changes: AtomicU32,
     /// The owner has ended.
     is_closed: AtomicBool,

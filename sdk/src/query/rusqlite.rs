@@ -227,7 +227,7 @@ impl<C: Connected> Timed<C> {
     /// ```
     #[track_caller]
     pub fn query_one<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&self, sql: &str, params: P, f: F) -> Result<T> {
-        run_row(sql, Location::caller(), || only_row(self.connection().prepare(sql)?.query(params)?, f))
+        run_row(sql, Location::caller(), |running| only_row(running, self.connection().prepare(sql)?.query(params)?, f))
     }
 
     /// As [`query_row`](Self::query_row), for a closure with an error of its own.
@@ -254,7 +254,9 @@ impl<C: Connected> Timed<C> {
         F: FnOnce(&Row<'_>) -> std::result::Result<T, E>,
         E: From<Error>,
     {
-        run_row(sql, Location::caller(), || first_row(self.connection().prepare(sql)?.query(params)?, f))
+        run_row(sql, Location::caller(), |running| {
+            first_row(running, self.connection().prepare(sql)?.query(params)?, f)
+        })
     }
 
     /// Prepares a statement; each of its runs is counted.

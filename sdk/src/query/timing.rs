@@ -38,13 +38,18 @@ pub(crate) fn outer() -> Option<&'static Known> {
     INSIDE.try_with(Cell::get).ok().flatten()
 }
 
-/// Marks the thread as inside a query until dropped.
+/// Marks the thread as inside a query, or as outside of any, until dropped.
 pub(crate) struct Inside(Option<&'static Known>);
 
 impl Inside {
     #[inline]
     pub(crate) fn enter(query: &'static Known) -> Self {
-        Self(INSIDE.try_with(|inside| inside.replace(Some(query))).ok().flatten())
+        Self::mark(Some(query))
+    }
+
+    #[inline]
+    fn mark(query: Option<&'static Known>) -> Self {
+        Self(INSIDE.try_with(|inside| inside.replace(query)).ok().flatten())
     }
 }
 
@@ -186,6 +191,23 @@ impl Running {
         }
     }
 
+    /// Runs the caller's own code while the query is under way: its time is not the database's, and queries it makes count.
+    #[cfg(feature = "rusqlite")]
+    pub(crate) fn outside<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        // One that counts nothing leaves to the query around it what is inside.
+        if self.query.is_none() {
+            return work();
+        }
+        self.pause();
+        let output = {
+            // There is none around one that counts.
+            let _outside = Inside::mark(None);
+            work()
+        };
+        self.resume();
+        output
+    }
+
     /// Ends the query.
     ///
     /// # Examples
@@ -261,11 +283,20 @@ pub(super) fn run<T: QueryOutput>(running: Running, work: impl FnOnce() -> T) ->
 }
 
 /// Runs `work` inside the query; `judge` says how it ended.
-pub(crate) fn run_with<T>(mut running: Running, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> QueryEnd) -> T {
+pub(crate) fn run_with<T>(running: Running, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> QueryEnd) -> T {
+    run_knowing(running, |_| work(), judge)
+}
+
+/// As [`run_with`], for work that goes [`outside`](Running::outside) in between.
+pub(crate) fn run_knowing<T>(
+    mut running: Running,
+    work: impl FnOnce(&mut Running) -> T,
+    judge: impl FnOnce(&T) -> QueryEnd,
+) -> T {
     running.keep_scope();
     let output = {
         let _inside = running.query.map(Inside::enter);
-        work()
+        work(&mut running)
     };
     running.end(judge(&output));
     output

@@ -45,16 +45,22 @@ use super::status::{self, StatusCode};
 use super::timing::{Begin, QueryEnd, TimedQuery};
 use super::wrap;
 
-/// How a query with this error ended.
+/// What tokio-postgres says of rows that are none or too many: its error has no other mark.
+const UNEXPECTED_ROWS: &str = "query returned an unexpected number of rows";
+
+/// How a query with this error ended. Zero rows or several are what was asked for being wrong, no failure of the query.
 fn failure(error: &Error) -> QueryEnd {
     if let Some(code) = error.code() {
         return QueryEnd::failed(status::kind_of_sqlstate(code.code()), StatusCode::new(code.code()));
+    }
+    if error.to_string() == UNEXPECTED_ROWS {
+        return QueryEnd::done(None);
     }
     let is_io = std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>);
     QueryEnd::failed(if is_io || error.is_closed() { status::IO } else { status::OTHER }, None)
 }
 
-/// How a query for at most one row ended. Zero rows or several are what was asked for being wrong, no failure of the query.
+/// How a query for at most one row ended.
 fn end_of_row(result: &Result<Option<Row>, Error>) -> QueryEnd {
     match result {
         Ok(row) => QueryEnd::done(Some(u64::from(row.is_some()))),

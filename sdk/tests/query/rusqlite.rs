@@ -149,3 +149,34 @@ fn rows_of_rusqlite_dropped_early_are_no_failure_and_the_readers_time_is_not_the
     assert_eq!(text(of, "error.type"), "");
     assert!(point.sum.unwrap() < pause.as_secs_f64(), "{point:?}");
 }
+
+#[test]
+fn statements_inside_a_closure_over_a_row_count_and_its_time_is_not_the_databases() {
+    let _turn = blocking_turn();
+    let folder = tempfile::tempdir().unwrap();
+    let db = database(&folder);
+    let (first, only) = ("SELECT id AS around FROM card ORDER BY id", "SELECT max(id) AS around_only FROM card");
+    let inner = "SELECT count(*) AS inside FROM card WHERE id >= ?1";
+    let pause = Duration::from_millis(40);
+    let count_from = |row: &rusqlite::Row<'_>| {
+        std::thread::sleep(pause);
+        db.query_row(inner, [row.get::<_, i64>(0)?], |row| row.get::<_, i64>(0))
+    };
+    gemba::scope().user("lite-inside").run(|| {
+        assert_eq!(db.query_row(first, [], count_from), Ok(10));
+        assert_eq!(db.query_one(only, [], count_from), Ok(1));
+        assert_eq!(db.prepare(first).unwrap().query_row([], count_from), Ok(10));
+        assert_eq!(db.prepare(only).unwrap().query_one([], count_from), Ok(1));
+        // A name counts for all that is inside of it.
+        let named = gemba::query!("cards.around", Sqlite).run(|| db.query_row(first, [], count_from));
+        assert_eq!(named, Ok(10));
+    });
+    flush();
+    assert_eq!(of("lite-inside", first), (2, 2, 0));
+    assert_eq!(of("lite-inside", only), (2, 2, 0));
+    assert_eq!(of("lite-inside", inner), (4, 4, 0));
+    for sql in [first, only] {
+        let (_, point) = &points(&gemba::query::fingerprint(Dialect::Sqlite, sql).hex())[0];
+        assert!(point.sum.unwrap() < pause.as_secs_f64(), "{point:?}");
+    }
+}

@@ -119,3 +119,23 @@ async fn transactions_streams_and_dropped_futures_of_tokio_postgres_are_counted(
     assert_eq!(of("pg-tx", sleep), (1, 0, 1));
     assert_eq!(errors(Dialect::Postgres, sleep), [one("cancelled", "")]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_tokio_postgres_misses_and_one_too_many_are_no_failures() {
+    let _turn = turn().await;
+    start();
+    let server = Postgres::start();
+    let db = Timed::new(connect(&server).await);
+    let sql = "SELECT number AS wanted FROM generate_series(1, $1) AS number";
+    let work = async {
+        db.query_one(sql, &[&0_i32]).await.unwrap_err();
+        db.query_one(sql, &[&2_i32]).await.unwrap_err();
+        db.query_opt(sql, &[&2_i32]).await.unwrap_err();
+        assert!(db.query_opt(sql, &[&0_i32]).await.unwrap().is_none());
+    };
+    gemba::scope().user("pg-rows").run_async(work).await;
+    flush();
+    // How many rows came is not known where they were not what was asked for.
+    assert_eq!(of("pg-rows", sql), (4, 0, 0));
+    assert_eq!(errors(Dialect::Postgres, sql), [one("", "")]);
+}

@@ -1,7 +1,7 @@
 //! How statements end: rusqlite's errors in our words, and what runs a statement and counts it.
 //!
 //! In: a text, a line of code and the work. Out: the work's own result, counted. What the caller's closure makes of a row is no
-//! matter of the database.
+//! matter of the database: neither its error nor its time, and statements it runs count by themselves.
 
 use std::panic::Location;
 
@@ -9,7 +9,7 @@ use ::rusqlite::{self as lite, Error, Result, Row, ffi};
 
 use super::super::Dialect;
 use super::super::status::{self, StatusCode};
-use super::super::timing::{self, Begin, QueryEnd};
+use super::super::timing::{self, Begin, QueryEnd, Running};
 use super::super::wrap;
 
 pub(super) fn begin(sql: &str, location: &'static Location<'static>) -> Begin {
@@ -89,13 +89,13 @@ impl<E> From<Error> for Failure<E> {
 pub(super) fn run_row<T, E: From<Error>>(
     sql: &str,
     location: &'static Location<'static>,
-    work: impl FnOnce() -> std::result::Result<T, Failure<E>>,
+    work: impl FnOnce(&mut Running) -> std::result::Result<T, Failure<E>>,
 ) -> std::result::Result<T, E> {
     let judge = |result: &std::result::Result<T, Failure<E>>| match result {
         Ok(_) | Err(Failure::Caller(_)) => QueryEnd::done(Some(1)),
         Err(Failure::Database(error)) => failure(error),
     };
-    timing::run_with(begin(sql, location).begin(), work, judge).map_err(|failed| match failed {
+    timing::run_knowing(begin(sql, location).begin(), work, judge).map_err(|failed| match failed {
         Failure::Database(error) => error.into(),
         Failure::Caller(error) => error,
     })
@@ -103,20 +103,22 @@ pub(super) fn run_row<T, E: From<Error>>(
 
 /// Gives the first row to `f`.
 pub(super) fn first_row<T, E>(
+    running: &mut Running,
     mut rows: lite::Rows<'_>,
     f: impl FnOnce(&Row<'_>) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, Failure<E>> {
     let row = rows.next()?.ok_or(Error::QueryReturnedNoRows)?;
-    f(row).map_err(Failure::Caller)
+    running.outside(|| f(row)).map_err(Failure::Caller)
 }
 
 /// Gives the only row to `f`; a second one is an error.
 pub(super) fn only_row<T, E>(
+    running: &mut Running,
     mut rows: lite::Rows<'_>,
     f: impl FnOnce(&Row<'_>) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, Failure<E>> {
     let row = rows.next()?.ok_or(Error::QueryReturnedNoRows)?;
-    let output = f(row).map_err(Failure::Caller)?;
+    let output = running.outside(|| f(row)).map_err(Failure::Caller)?;
     if rows.next()?.is_some() {
         return Err(Error::QueryReturnedMoreThanOneRow.into());
     }

@@ -149,7 +149,7 @@ impl<'c> Statement<'c> {
     #[track_caller]
     pub fn query_row<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&mut self, params: P, f: F) -> Result<T> {
         let (statement, sql) = self.parts();
-        run_row(sql, Location::caller(), || first_row(statement.query(params)?, f))
+        run_row(sql, Location::caller(), |running| first_row(running, statement.query(params)?, f))
     }
 
     /// Runs the query and gives its only row to `f`.
@@ -167,7 +167,7 @@ impl<'c> Statement<'c> {
     #[track_caller]
     pub fn query_one<T, P: Params, F: FnOnce(&Row<'_>) -> Result<T>>(&mut self, params: P, f: F) -> Result<T> {
         let (statement, sql) = self.parts();
-        run_row(sql, Location::caller(), || only_row(statement.query(params)?, f))
+        run_row(sql, Location::caller(), |running| only_row(running, statement.query(params)?, f))
     }
 
     /// Runs the statement with the parameters bound before; answers the rows it changed.
