@@ -24,6 +24,8 @@ const OF_EVERYBODY: [&str; 6] =
     ["query_usage", "query_histograms", "query_samples", "query_texts", "requests", "ledger"];
 /// The alias of reads that match the beginnings of attempts with their ends, in the shared expressions.
 const ATTEMPT_ROWS: &str = "attempt_rows";
+/// The alias of reads of who was shown which variant.
+const EXPOSURES: &str = "exposures";
 /// Values a question is split into, besides the rest and those without. Chosen: each is a question of its own.
 pub const MAX_SPLIT: usize = 10;
 
@@ -95,10 +97,12 @@ impl Population {
     /// Lets the statement see this population only.
     pub fn apply(&self, bound: &mut BoundQuery) {
         let mut params = Params::with_prefix("p_");
-        let seen = self.seen(&mut params, meets);
+        let seen = self.seen(&mut params, row_meets);
         let attempts_seen = self.seen(&mut params, attempt_meets);
+        let exposures_seen = self.seen(&mut params, exposure_meets);
         let mut sql = rewrite(&bound.sql, |read| match (read.table, read.alias) {
             ("events", ATTEMPT_ROWS) => attempts_seen.clone(),
+            ("events", EXPOSURES) => exposures_seen.clone(),
             ("events", _) => seen.clone(),
             _ => None,
         });
@@ -115,8 +119,9 @@ impl Population {
         bound.params.sort();
     }
 
-    /// The condition on rows of `events`, each of the conditions told by `meets`; `None` for everybody.
-    fn seen(&self, params: &mut Params, meets: fn(&Condition, &mut Params) -> String) -> Option<String> {
+    /// The condition on rows of `events`, each of the conditions told by `meets`, which may have nothing to say; `None` for
+    /// everybody.
+    fn seen(&self, params: &mut Params, meets: fn(&Condition, &mut Params) -> Option<String>) -> Option<String> {
         let mut terms = Vec::new();
         if let Some(cohort) = &self.cohort {
             let name = params.text(&cohort.name);
@@ -129,8 +134,8 @@ impl Population {
                  WHERE project = {{project:UInt32}} GROUP BY anonymous) AS found ON member.unit = found.anonymous"
             )));
         }
-        terms.extend(self.only.iter().map(|one| meets(one, params)));
-        terms.extend(self.without.iter().map(|one| format!("NOT {}", meets(one, params))));
+        terms.extend(self.only.iter().filter_map(|one| meets(one, params)));
+        terms.extend(self.without.iter().filter_map(|one| Some(format!("NOT {}", meets(one, params)?))));
         (!terms.is_empty()).then(|| terms.join(" AND "))
     }
 }
@@ -154,17 +159,27 @@ fn meets(asked: &Condition, params: &mut Params) -> String {
 
 /// Whether the attempt of an event meets a condition. An attempt's attributes came with its beginning and its outcome with its end,
 /// so one of the two rows answers for both; an end whose beginning never arrived has no attributes.
-fn attempt_meets(asked: &Condition, params: &mut Params) -> String {
+fn attempt_meets(asked: &Condition, params: &mut Params) -> Option<String> {
     let (told_by, other) = match bearer(&asked.attr) {
-        Bearer::Both => return meets(asked, params),
+        Bearer::Both => return row_meets(asked, params),
         Bearer::Beginning => ("started", "ended"),
         Bearer::End => ("ended", "started"),
     };
     let met = meets(asked, params);
-    format!(
+    Some(format!(
         "if(kind = '{other}' AND attempt != 0, attempt IN (SELECT attempt FROM events \
          WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {met}), {met})"
-    )
+    ))
+}
+
+/// Whether an exposure counts: whom it was, in which service and release. The attributes of what they did afterwards are none
+/// of its own, and asking for them would leave nobody exposed.
+fn exposure_meets(asked: &Condition, params: &mut Params) -> Option<String> {
+    (bearer(&asked.attr) == Bearer::Both).then(|| meets(asked, params))
+}
+
+fn row_meets(asked: &Condition, params: &mut Params) -> Option<String> {
+    Some(meets(asked, params))
 }
 
 /// The statement that finds the values of a key among the events a population did in a range, most people first: columns
@@ -381,6 +396,23 @@ mod tests {
         assert!(asked.sql.contains(") AS e WHERE project") && asked.sql.contains(") AS events WHERE project"));
         assert!(!asked.sql.contains("pl'an") && !asked.sql.contains("x')"));
         assert!(asked.params.contains(&("p_t0".to_owned(), "pl'an".to_owned())), "{:?}", asked.params);
+    }
+
+    #[test]
+    fn an_exposure_is_narrowed_by_whom_it_was_and_not_by_what_they_did_then() {
+        let sql = "SELECT 1 FROM events AS exposures WHERE project = {project:UInt32}";
+        let narrowed = |json: &str| {
+            let mut asked = bound(sql);
+            Population { only: conditions("where", json).unwrap(), ..Population::default() }.apply(&mut asked);
+            asked.sql
+        };
+        assert_eq!(narrowed(r#"{"cart.kind":"gift"}"#), sql);
+        let by_person = narrowed(r#"{"cart.kind":"gift","user:plan":"pro"}"#);
+        assert_eq!(by_person.matches("(SELECT * FROM events WHERE").count(), 1, "{by_person}");
+        assert!(
+            by_person.contains("FROM properties") && !by_person.contains("mapContains(strings, {p_t0"),
+            "{by_person}"
+        );
     }
 
     #[test]

@@ -42,7 +42,8 @@ WITH
                 unit, time,
                 if(strings['feature_flag.result.variant'] = '', strings['feature_flag.variant'],
                     strings['feature_flag.result.variant']) AS variant
-            FROM events WHERE project = {project:UInt32}
+            -- By this name a condition on attributes of what people did is not asked of what they were shown.
+            FROM events AS exposures WHERE project = {project:UInt32}
                 AND name = 'feature_flag.evaluation' AND kind = 'event' AND unit != 0
                 AND strings['feature_flag.key'] = {flag:String}
                 AND time < {now:DateTime64(3, 'UTC')}

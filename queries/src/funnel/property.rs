@@ -127,7 +127,7 @@ fn exposure(flag: &str, params: &mut Params) -> Joined {
         "LEFT ANY JOIN (SELECT if(first_link.person = 0, seen.unit, first_link.person) AS unit, \
          argMin(seen.variant, (seen.at_ms, seen.seq, seen.variant)) AS variant, min(seen.at_ms) AS at_ms FROM \
          (SELECT unit, seq, toUnixTimestamp64Milli(time) AS at_ms, \
-         if(strings[{variant}] = '', strings[{old}], strings[{variant}]) AS variant FROM events \
+         if(strings[{variant}] = '', strings[{old}], strings[{variant}]) AS variant FROM events AS exposures \
          WHERE project = {{project:UInt32}} AND name = {name} AND kind = 'event' AND unit != 0 \
          AND strings[{key}] = {flag} AND (strings[{variant}] != '' OR strings[{old}] != '')) AS seen \
          LEFT ANY JOIN (SELECT anonymous, argMin(person, (time, person)) AS person FROM identity_links \
