@@ -35,7 +35,20 @@ mod steps {
     }
 }
 
+mod flags {
+    #[inline(never)]
+    pub(crate) fn recorded(n: u64) -> u64 {
+        gemba::feature_flag!("compiled.out.flag", variant = "text", reason = "split");
+        n | 3
+    }
+
+    #[inline(never)]
+    pub(crate) fn plain(n: u64) -> u64 {
+        n | 5
+    }
+}
+
 fn main() {
-    let sums = [uses::recorded, uses::plain, steps::recorded, steps::plain].map(|of| of(black_box(7)));
-    assert_eq!(black_box(sums), [21, 35, 4, 2]);
+    let sums = [uses::recorded, uses::plain, steps::recorded, steps::plain, flags::recorded, flags::plain].map(|of| of(black_box(7)));
+    assert_eq!(black_box(sums), [21, 35, 4, 2, 7, 7]);
 }
