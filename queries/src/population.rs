@@ -97,9 +97,9 @@ impl Population {
     /// Lets the statement see this population only.
     pub fn apply(&self, bound: &mut BoundQuery) {
         let mut params = Params::with_prefix("p_");
-        let seen = self.seen(&mut params, row_meets);
-        let attempts_seen = self.seen(&mut params, attempt_meets);
-        let exposures_seen = self.seen(&mut params, exposure_meets);
+        let seen = self.seen(&mut params, Rows::Events);
+        let attempts_seen = self.seen(&mut params, Rows::Attempts);
+        let exposures_seen = self.seen(&mut params, Rows::Exposures);
         let mut sql = rewrite(&bound.sql, |read| match (read.table, read.alias) {
             ("events", ATTEMPT_ROWS) => attempts_seen.clone(),
             ("events", EXPOSURES) => exposures_seen.clone(),
@@ -119,9 +119,8 @@ impl Population {
         bound.params.sort();
     }
 
-    /// The condition on rows of `events`, each of the conditions told by `meets`, which may have nothing to say; `None` for
-    /// everybody.
-    fn seen(&self, params: &mut Params, meets: fn(&Condition, &mut Params) -> Option<String>) -> Option<String> {
+    /// The condition on such rows of `events`; `None` for everybody.
+    fn seen(&self, params: &mut Params, rows: Rows) -> Option<String> {
         let mut terms = Vec::new();
         if let Some(cohort) = &self.cohort {
             let name = params.text(&cohort.name);
@@ -134,8 +133,8 @@ impl Population {
                  WHERE project = {{project:UInt32}} GROUP BY anonymous) AS found ON member.unit = found.anonymous"
             )));
         }
-        terms.extend(self.only.iter().filter_map(|one| meets(one, params)));
-        terms.extend(self.without.iter().filter_map(|one| Some(format!("NOT {}", meets(one, params)?))));
+        terms.extend(self.only.iter().filter_map(|one| rows.meet(one, params)));
+        terms.extend(self.without.iter().filter_map(|one| Some(format!("NOT {}", rows.meet(one, params)?))));
         (!terms.is_empty()).then(|| terms.join(" AND "))
     }
 }
@@ -157,29 +156,38 @@ fn meets(asked: &Condition, params: &mut Params) -> String {
     if negated { format!("(NOT {met})") } else { met }
 }
 
+/// What the rows of a read of `events` stand for.
+#[derive(Debug, Clone, Copy)]
+enum Rows {
+    /// Themselves.
+    Events,
+    /// The beginnings and ends of attempts.
+    Attempts,
+    /// Who was shown which variant.
+    Exposures,
+}
+
+impl Rows {
+    /// Whether a row meets a condition; `None` where it is not asked of such rows.
+    fn meet(self, asked: &Condition, params: &mut Params) -> Option<String> {
+        match (self, bearer(&asked.attr)) {
+            (Self::Events, _) | (_, Bearer::Both) => Some(meets(asked, params)),
+            (Self::Attempts, Bearer::Beginning) => Some(attempt_meets(asked, ("started", "ended"), params)),
+            (Self::Attempts, Bearer::End) => Some(attempt_meets(asked, ("ended", "started"), params)),
+            // The attributes of what they did afterwards are none of its own: asked for them, nobody would be exposed.
+            (Self::Exposures, _) => None,
+        }
+    }
+}
+
 /// Whether the attempt of an event meets a condition. An attempt's attributes came with its beginning and its outcome with its end,
 /// so one of the two rows answers for both; an end whose beginning never arrived has no attributes.
-fn attempt_meets(asked: &Condition, params: &mut Params) -> Option<String> {
-    let (told_by, other) = match bearer(&asked.attr) {
-        Bearer::Both => return row_meets(asked, params),
-        Bearer::Beginning => ("started", "ended"),
-        Bearer::End => ("ended", "started"),
-    };
+fn attempt_meets(asked: &Condition, (told_by, other): (&str, &str), params: &mut Params) -> String {
     let met = meets(asked, params);
-    Some(format!(
+    format!(
         "if(kind = '{other}' AND attempt != 0, attempt IN (SELECT attempt FROM events \
          WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {met}), {met})"
-    ))
-}
-
-/// Whether an exposure counts: whom it was, in which service and release. The attributes of what they did afterwards are none
-/// of its own, and asking for them would leave nobody exposed.
-fn exposure_meets(asked: &Condition, params: &mut Params) -> Option<String> {
-    (bearer(&asked.attr) == Bearer::Both).then(|| meets(asked, params))
-}
-
-fn row_meets(asked: &Condition, params: &mut Params) -> Option<String> {
-    Some(meets(asked, params))
+    )
 }
 
 /// The statement that finds the values of a key among the events a population did in a range, most people first: columns

@@ -340,8 +340,10 @@ impl Case {
         type First = Option<(i64, u64)>;
         /// The first end: when, outcome, whether it says nothing of its person, duration.
         type End = Option<(i64, usize, u8, i64)>;
+        /// Name and id; without an id, when, in which place and by whom.
+        type Attempt<'a> = (&'a str, u64, i64, u64, u64);
         let asked = &self.asked;
-        let mut attempts: BTreeMap<(&str, u64, i64, u64, u64), (First, First, End)> = BTreeMap::new();
+        let mut attempts: BTreeMap<Attempt<'_>, (First, First, End)> = BTreeMap::new();
         for (event, attempted) in self.events.iter().zip(&self.attempted) {
             let is_end = event.kind == EventKind::Ended;
             if event.time_ms < asked.from_ms - 1_000
