@@ -7,10 +7,11 @@
 
 use crate::catalog::BoundQuery;
 use crate::error::ParamError;
+use crate::funnel::conditions::{Bearer, Params, bearer, condition, fits, value_text};
 use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
 use crate::funnel::property::{joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{Bearer, LINKS, PERSON, Params, bearer, condition, fits, value_text};
+use crate::funnel::sql::{LINKS, PERSON};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::rules::TABLES;
 use gemba_conventions::attribute;

@@ -7,11 +7,12 @@
 
 use crate::catalog::BoundQuery;
 use crate::formula::Expression;
+use crate::funnel::conditions::{Params, fits, value_text};
 use crate::funnel::matcher::{self, Matcher};
 use crate::funnel::period;
 use crate::funnel::property::joined;
 use crate::funnel::request::{FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{LINKS, PERSON, Params, fits, value_text, write_names};
+use crate::funnel::sql::{LINKS, PERSON, write_names};
 use crate::funnel::validate::Interval;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

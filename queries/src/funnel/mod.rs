@@ -51,6 +51,7 @@ mod block;
 mod buckets;
 mod chain;
 pub mod compare;
+pub(crate) mod conditions;
 mod linear;
 pub mod matcher;
 mod matching;

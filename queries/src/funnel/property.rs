@@ -8,7 +8,8 @@
 //! Of several values said at one instant the one received last counts, then the greatest in writing; of several exposures in
 //! one millisecond the one with the least sequence number, then the least variant. So conditions and breakdowns agree.
 
-use super::sql::{PERSON, Params, property_value};
+use super::conditions::{Params, property_value};
+use super::sql::PERSON;
 use gemba_conventions::{attribute, event};
 
 /// Prefix of the properties of people.
