@@ -1,7 +1,7 @@
 //! Which events fit: names, kinds and conditions, checked.
 //!
 //! In: a [`MatchRequest`]. Out: a [`Matcher`], or a [`FunnelError`] that names the field and what is allowed. What a
-//! condition means in SQL is written in [`super::sql`], what it means on a plain event in [`super::reference`].
+//! condition means in SQL is written in `conditions.rs`, what it means on a plain event in [`super::reference`].
 
 use super::property;
 use super::request::{ConditionRequest, FunnelError, MatchRequest, shown};
