@@ -209,7 +209,9 @@ fn shared_expressions_stand_before_the_querys_own_expressions_and_keep_the_lines
     let (line, unknown) = read("-- ctes: links, what\n", own).unwrap_err();
     assert_eq!(line, 5);
     assert!(
-        unknown.to_string().starts_with("there is no shared common table expression \"what\"; known: active_days, attempt_events, "),
+        unknown
+            .to_string()
+            .starts_with("there is no shared common table expression \"what\"; known: active_days, attempt_events, "),
         "{unknown}"
     );
     assert_eq!(problem_of_place("WITH a AS (SELECT 1 AS n) SELECT n FROM a"), (6, Problem::CtesPlace));
