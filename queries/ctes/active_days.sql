@@ -6,7 +6,7 @@
             arrayMap(bit -> toDate(u.block * 64 + bit), bitPositionsToArray(u.bits)))))) AS active
         FROM
         (
-            -- 64 days in a number: sets of days took several times the memory.
+            -- 64 days in a number take less memory than a set of days.
             SELECT
                 unit,
                 intDiv(toUInt16(toDate(time, {tz:String})), 64) AS block,

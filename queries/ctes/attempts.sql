@@ -1,6 +1,6 @@
 -- Attempts begun in the time looked at and what became of each; needs attempt_events or attempt_events_of_release.
     -- What is wanted of the first beginning and of the first end are packed into a number each, milliseconds since 1900 first,
-    -- so that the least of them is the one: on a hundred million events an eighth of the time of argMin, and half the memory.
+    -- so that the least of them is the one: argMin keeps value and time of each as generic values (measured, see DESIGN.md).
     (at) -> toUInt128(toUnixTimestamp64Milli(at) + 2208988800001) AS packed_time,
     (packed) -> fromUnixTimestamp64Milli(toInt64(packed) - 2208988800001, 'UTC') AS unpacked_time,
     -- One row per attempt. An end whose beginning never arrived tells when it began by its duration.

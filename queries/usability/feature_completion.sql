@@ -49,12 +49,12 @@ SELECT
 FROM
 (
     SELECT
-        a.name AS name, a.has_end AS has_end, a.outcome AS outcome, a.is_nobodys AS is_nobodys, a.duration_ns AS duration_ns,
-        NOT a.has_end AND a.begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30) AS is_expired,
-        is_expired OR (a.has_end AND a.outcome != 'completed' AND NOT a.is_nobodys) AS is_unfinished,
-        if(l.person != 0, l.person, a.unit) AS person
-    FROM attempts AS a
-    LEFT JOIN links AS l ON l.anonymous = a.unit
+        t.name AS name, t.has_end AS has_end, t.outcome AS outcome, t.is_nobodys AS is_nobodys, t.duration_ns AS duration_ns,
+        NOT t.has_end AND t.begun_at < {now:DateTime64(3, 'UTC')} - toIntervalMinute(30) AS is_expired,
+        is_expired OR (t.has_end AND t.outcome != 'completed' AND NOT t.is_nobodys) AS is_unfinished,
+        if(l.person != 0, l.person, t.unit) AS person
+    FROM attempts AS t
+    LEFT JOIN links AS l ON l.anonymous = t.unit
 ) AS a
 GROUP BY feature
 ORDER BY unfinished DESC, begun DESC, feature

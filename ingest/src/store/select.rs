@@ -29,7 +29,7 @@ impl Default for Limits {
 /// The part of its memory, as a divisor, that a question fills before ClickHouse groups and sorts on disk. Chosen: what has
 /// been gathered is read and merged in as much again.
 const SPILLS_AT: u64 = 3;
-/// Most a question puts on disk, in times its memory. Chosen: grouping a hundred million events by person took less than two.
+/// Most a question puts on disk, in times its memory. Chosen, not measured: no question may fill the disk that events are stored on.
 const MAX_SPILLED: u64 = 8;
 
 /// Rows as ClickHouse gave them.
