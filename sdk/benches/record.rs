@@ -345,6 +345,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         |number| gemba::feature!("bench.off", n = i64::from(number), ratio = black_box(0.5), ok = black_box(true)),
         || (),
     );
+    // What the loop itself costs is in every line; beside calls of one load and one branch it shows.
+    measure(
+        "the loop around nothing",
+        BURST,
+        |number| {
+            black_box(number);
+        },
+        || (),
+    );
     measure(
         "reading the clock alone (Instant)",
         BURST,

@@ -220,9 +220,17 @@ pub(crate) fn wall_now_ns() -> u64 {
     wall_ns(now())
 }
 
+/// What ended at `end`, read just now, and began at `begin`: nanoseconds it took, 0 if they are the other way round, and the
+/// wall time of its end in nanoseconds since the Unix epoch. By the newest anchor, which is looked at once.
+#[inline]
+pub(crate) fn ended_ns(begin: u64, end: u64) -> (u64, u64) {
+    let anchor = CURRENT.load();
+    (Anchor { ticks: begin, ..anchor }.distance(end.max(begin)).0, anchor.wall(end))
+}
+
 /// Nanoseconds from one tick count to a later one, by the newest slope; 0 if they are the other way round.
 pub(crate) fn elapsed_ns(from: u64, to: u64) -> u64 {
-    Anchor { ticks: from, ..CURRENT.load() }.distance(to.max(from)).0
+    ended_ns(from, to).0
 }
 
 /// The tick count `ns` nanoseconds ago; 0 if the counter is younger.

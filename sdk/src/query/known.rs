@@ -6,11 +6,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use super::{Dialect, Fingerprint, fingerprint};
+use foldhash::quality::RandomState;
 
 /// Fingerprints a process keeps unless told otherwise; issue of the design: 2,000 and the rest `other`.
 const MAX_FINGERPRINTS: usize = 2000;
@@ -197,49 +198,11 @@ fn remembered(hash: u64, dialect: Dialect, len: usize, compute: impl FnOnce() ->
     known
 }
 
-/// Two random words of this process, so that nobody can prepare texts whose hashes meet.
-fn seeds() -> (u64, u64) {
-    static SEEDS: LazyLock<(u64, u64)> = LazyLock::new(|| {
-        let state = RandomState::new();
-        (state.hash_one(1_u8) | 1, state.hash_one(2_u8) | 1)
-    });
-    *SEEDS
-}
-
-/// A 64-bit hash of a text, 16 bytes a step: two multiplications to 128 bits, folded.
+/// A hash of a text, seeded by the process, so that nobody can prepare texts whose hashes meet.
 #[inline]
 fn text_hash(text: &str) -> u64 {
-    let (mut a, mut b) = seeds();
-    let mut chunks = text.as_bytes().chunks_exact(16);
-    for chunk in &mut chunks {
-        let (low, high) = chunk.split_at(8);
-        a = fold(a ^ word(low), b);
-        b = fold(b ^ word(high), a | 1);
-    }
-    let rest = chunks.remainder();
-    let (low, high) = rest.split_at(rest.len().min(8));
-    a = fold(a ^ word(low), b | 1);
-    b = fold(b ^ word(high) ^ (text.len() as u64) << 32, a | 1);
-    fold(a ^ b, 0xa076_1d64_78bd_642f)
-}
-
-/// Up to eight bytes as a number.
-#[inline]
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0_u8; 8];
-    for (to, from) in word.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    u64::from_le_bytes(word)
-}
-
-/// Multiplies to 128 bits and mixes both halves.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    let low = u64::try_from(product & u128::from(u64::MAX)).unwrap_or(0);
-    let high = u64::try_from(product >> 64).unwrap_or(0);
-    low ^ high
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    SEED.hash_one(text)
 }
 
 #[cfg(test)]

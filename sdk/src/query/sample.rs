@@ -11,7 +11,6 @@ use super::known::Known;
 use super::status::StatusCode;
 use super::table::{Code, Measured};
 use crate::callsite::StepDeclaration;
-use crate::clock;
 use crate::context::{ContextId, Resolved, Trace};
 use crate::pipeline::encode::{Span, SpanKind};
 use crate::pipeline::outbox::Outbox;
@@ -84,7 +83,7 @@ pub(crate) fn due(measured: &Measured) -> Option<SampleKind> {
     let query = measured.query;
     let is_above = measured.elapsed_ns > query.tail_ns.load(Ordering::Relaxed);
     let is_slow = measured.elapsed_ns >= THRESHOLD_NS.load(Ordering::Relaxed);
-    let now_ns = clock::wall_ns(measured.end_ticks);
+    let now_ns = measured.end_ns;
     let is_ordinary = now_ns >= query.ordinary_due_ns.load(Ordering::Relaxed);
     if measured.error.is_empty() && !is_above && !is_slow && !is_ordinary {
         return None;

@@ -57,6 +57,8 @@ pub(crate) struct Measured {
     pub(crate) context: ContextId,
     /// Of the clock, when it ended.
     pub(crate) end_ticks: u64,
+    /// The same as wall time, nanoseconds since the Unix epoch.
+    pub(crate) end_ns: u64,
     pub(crate) elapsed_ns: u64,
     /// Rows returned or affected, if they are known.
     pub(crate) rows: Option<u64>,
@@ -226,7 +228,8 @@ pub(crate) struct Table {
     pub(crate) ticks: Option<(u64, u64)>,
     series_places: Places<SeriesKey>,
     usage_places: Places<UsageKey>,
-    /// The line of usage hit last: in a loop it is the next one too.
+    /// The series and the line of usage hit last: in a loop they are the next ones too.
+    last_series: Option<(SeriesKey, usize)>,
     last_usage: Option<(UsageKey, usize)>,
 }
 
@@ -338,7 +341,16 @@ impl Table {
         feature: Option<&'static Callsite>,
         step: Option<&'static StepDeclaration>,
     ) {
-        let place = self.series_place(SeriesOf::new(measured, feature, step));
+        let of = SeriesOf::new(measured, feature, step);
+        let key = of.key();
+        let place = match self.last_series {
+            Some((last, place)) if last == key => place,
+            _ => {
+                let place = self.series_place(of);
+                self.last_series = Some((key, place));
+                place
+            }
+        };
         if let Some(series) = self.series.get_mut(place) {
             series.histogram.record(measured.elapsed_ns);
         }
@@ -384,6 +396,7 @@ impl Table {
         self.samples.clear();
         self.series_places.clear();
         self.usage_places.clear();
+        self.last_series = None;
         self.last_usage = None;
         self.ticks = None;
     }
@@ -410,6 +423,7 @@ mod tests {
             code: Code::default(),
             context: ContextId::NONE,
             end_ticks: 1,
+            end_ns: 1,
             elapsed_ns: 1000,
             rows: Some(1),
             error: "",

@@ -240,12 +240,14 @@ impl Running {
         let Some(query) = self.query.take() else { return };
         let end_ticks = if self.paused_ticks == 0 { clock::now() } else { self.paused_ticks };
         let context = self.context.as_ref().map_or_else(scope::current, ContextRef::id);
+        let (elapsed_ns, end_ns) = clock::ended_ns(self.start_ticks, end_ticks);
         table::record(&Measured {
             query,
             code: self.code,
             context,
             end_ticks,
-            elapsed_ns: clock::elapsed_ns(self.start_ticks, end_ticks),
+            end_ns,
+            elapsed_ns,
             rows: end.rows,
             error: end.error.unwrap_or_default(),
             status: end.status,
@@ -265,11 +267,13 @@ impl Drop for Running {
 /// Counts a query that was measured elsewhere and ended just now, in this scope.
 #[cfg(feature = "tracing")]
 pub(crate) fn record_ended(query: &'static Known, context: ContextId, elapsed_ns: u64, rows: Option<u64>) {
+    let end_ticks = clock::now();
     table::record(&Measured {
         query,
         code: Code::default(),
         context,
-        end_ticks: clock::now(),
+        end_ticks,
+        end_ns: clock::wall_ns(end_ticks),
         elapsed_ns,
         rows,
         error: "",
