@@ -365,6 +365,12 @@ const UNITS = [["user", "people"], ["session", "sessions"], ["tenant", "tenants"
 const Choice = ({ label, value, options, onChange }) => html`<label><span>${label}</span><select value=${value} onChange=${(event) => onChange(event.target.value)}>
   ${options.map(([word, title]) => html`<option value=${word}>${title}</option>`)}</select></label>`;
 
+/// Steps of a declared funnel.
+const stepsOf = (names) => (names ?? []).map((event) => ({ event }));
+
+/// What a kept funnel asks for beyond what the form can change, so that it is asked, and kept again, as a whole. The range is the page's.
+const rest = ({ steps, window_ms, order, count_by, breakdown, interval, from, to, tz, dropped, compare, ...others }) => others;
+
 /// Builds a funnel: which steps, within what time, split by what, compared with what; and shows its answer.
 function Funnel({ view }) {
   const declared = useQuery(view, "declared_funnels");
@@ -377,18 +383,18 @@ function Funnel({ view }) {
     for (const row of objects(declared.answer)) funnels.set(row.funnel, [...(funnels.get(row.funnel) ?? []), `step:${row.step}`]);
   }
   const first = funnels.keys().next().value;
-  const start = { name: first, steps: funnels.get(first) ?? [], window: `${DAY_MS}`, order: "ordered", unit: "user", breakdown: "", interval: "", compare: false };
+  const start = { name: first, steps: stepsOf(funnels.get(first)), rest: {}, window: `${DAY_MS}`, order: "ordered", unit: "user", breakdown: "", interval: "", compare: false };
   const loaded = kept.answer?.funnel && {
-    ...start, name: "", steps: kept.answer.funnel.steps.map((step) => step.event ?? ""), window: `${kept.answer.funnel.window_ms ?? 14 * DAY_MS}`,
+    ...start, name: "", steps: kept.answer.funnel.steps, rest: rest(kept.answer.funnel), window: `${kept.answer.funnel.window_ms ?? 14 * DAY_MS}`,
     order: kept.answer.funnel.order ?? "ordered", unit: kept.answer.funnel.count_by ?? "user", breakdown: kept.answer.funnel.breakdown ?? "", interval: kept.answer.funnel.interval ?? "", compare: false,
   };
   const asked = own ?? loaded ?? start;
   const change = (fields) => setOwn({ ...asked, ...fields });
   const events = [...new Set([...[...funnels.values()].flat(), ...(usage.answer ? objects(usage.answer).map((row) => row.feature) : [])])];
-  const steps = asked.steps.filter((step, index) => step !== "" || index < 2);
+  const steps = asked.steps.filter((step, index) => step.event || step.where || index < 2);
   const question = {
-    steps: steps.map((event) => (event === "" ? {} : { event })), window_ms: Number(asked.window), order: asked.order, count_by: asked.unit,
-    ...(asked.breakdown && { breakdown: asked.breakdown, breakdown_limit: 5 }), ...(asked.interval && { interval: asked.interval }),
+    ...asked.rest, steps: steps.map(({ event, ...more }) => ({ ...(event && { event }), ...more })), window_ms: Number(asked.window), order: asked.order, count_by: asked.unit,
+    ...(asked.breakdown && { breakdown: asked.breakdown, breakdown_limit: asked.rest.breakdown_limit ?? 5 }), ...(asked.interval && { interval: asked.interval }),
   };
   const ready = steps.length >= 2 && (declared.answer || declared.problem) && (!named || kept.answer || kept.problem);
   const body = ready && JSON.stringify({
@@ -401,14 +407,15 @@ function Funnel({ view }) {
       ${declared.problem && html`<${Problem} problem=${declared.problem} />`}
       ${kept.problem && html`<${Problem} problem=${kept.problem} />`}
       <form class="builder" onSubmit=${(event) => event.preventDefault()}>
-        ${funnels.size > 0 && html`<${Choice} label="Start from" value=${asked.name ?? ""} onChange=${(name) => change({ name, steps: funnels.get(name) ?? asked.steps })}
+        ${funnels.size > 0 && html`<${Choice} label="Start from" value=${asked.name ?? ""} onChange=${(name) => change(funnels.has(name) ? { name, steps: stepsOf(funnels.get(name)), rest: {} } : { name })}
           options=${[...[...funnels.keys()].map((each) => [each, each]), ["", "my own steps"]]} />`}
         <fieldset><legend>Steps</legend><ol>${asked.steps.map((step, index) => html`<li>
-          <input aria-label=${`Step ${index + 1}`} list="events" value=${step} placeholder="any event" onChange=${(event) => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? event.target.value.trim() : each)) })} />
+          <input aria-label=${`Step ${index + 1}`} list="events" value=${step.event ?? ""} placeholder="any event" onChange=${(event) => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? { ...each, event: event.target.value.trim() } : each)) })} />
+          ${step.where && html`<small>where ${JSON.stringify(step.where)}</small>`}
           <button type="button" title="Earlier" aria-label=${`Move step ${index + 1} earlier`} disabled=${index === 0} onClick=${() => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? asked.steps[index - 1] : at === index - 1 ? step : each)) })}>↑</button>
           <button type="button" title="Remove" aria-label=${`Remove step ${index + 1}`} disabled=${asked.steps.length <= 2} onClick=${() => change({ name: "", steps: asked.steps.filter((_, at) => at !== index) })}>×</button>
         </li>`)}</ol>
-        <button type="button" disabled=${asked.steps.length >= 32} onClick=${() => change({ name: "", steps: [...asked.steps, ...(asked.steps.length === 0 ? ["", ""] : [""])] })}>Add a step</button></fieldset>
+        <button type="button" disabled=${asked.steps.length >= 32} onClick=${() => change({ name: "", steps: [...asked.steps, ...(asked.steps.length === 0 ? [{}, {}] : [{}])] })}>Add a step</button></fieldset>
         <datalist id="events">${events.map((each) => html`<option value=${each}></option>`)}</datalist>
         <${Choice} label="Done" value=${asked.order} options=${ORDERS} onChange=${(order) => change({ order })} />
         <${Choice} label="Within" value=${asked.window} options=${WINDOWS.some(([ms]) => ms === asked.window) ? WINDOWS : [...WINDOWS, [asked.window, duration(Number(asked.window))]]} onChange=${(window) => change({ window })} />
@@ -416,6 +423,8 @@ function Funnel({ view }) {
         <label><span>Split by</span><input list="keys" value=${asked.breakdown} placeholder="release, user:plan …" onChange=${(event) => change({ breakdown: event.target.value.trim() })} /></label>
         <datalist id="keys">${["release", "service.name", "gemba.tenant"].map((each) => html`<option value=${each}></option>`)}</datalist>
         <${Choice} label="Over time" value=${asked.interval} options=${INTERVALS} onChange=${(interval) => change({ interval })} />
+        ${Object.keys(asked.rest).length > 0 && html`<p>Also part of this question: <code>${JSON.stringify(asked.rest)}</code>
+          <button type="button" onClick=${() => change({ rest: {} })}>Leave it out</button></p>`}
         <label class="check"><input type="checkbox" checked=${asked.compare} onChange=${(event) => change({ compare: event.target.checked })} /> <span>Compare with the time before</span></label>
         <${Save} view=${view} what="funnel" question=${{ funnel: question }} disabled=${!body} />
       </form>
@@ -429,7 +438,8 @@ function Funnel({ view }) {
     <//>
     ${funnel.answer?.over_time.length > 0 && html`<${OverTime} periods=${funnel.answer.over_time} who=${who} />`}
     ${funnel.answer && asked.unit === "user" && html`<${KeepPeople} view=${view} steps=${funnel.answer.steps} funnel=${{ ...question, from: view.from, to: view.to, tz: view.tz, ...(view.cohort && { cohort: view.cohort }) }} />`}
-    ${funnel.answer?.comparison && html`<${Section} title="Compared with the time before" lead="Shares of those who entered and whose end is known, with the 95 % interval of the difference (Newcombe).">
+    ${funnel.answer?.comparison && html`<${Section} title="Compared with the time before" lead="Shares of those who entered and whose time is over, with the 95 % interval of the difference (Newcombe): of the others only who was quick is known.">
+      ${!(funnel.answer.comparison.until && funnel.answer.comparison.base_until) && html`<div class="empty">Nobody's time is over in ${funnel.answer.comparison.until ? "the time before" : "this range"}: choose a shorter time than ${duration(Number(asked.window))}, or a longer range.</div>`}
       <${Table} rows=${funnel.answer.comparison.steps.slice(1)} columns=${[
         ["Step", (row) => bare(row.label), "name"], ["Before", (row) => percent(row.from_first.base.rate), "number"], ["Now", (row) => percent(row.from_first.head.rate), "number"],
         ["Difference", (row) => points(row.from_first.difference), "number"], ["95 %", (row) => `${points(row.from_first.low)} to ${points(row.from_first.high)}`, "number"],

@@ -122,7 +122,8 @@ pub struct Trust {
     /// The cohort whose people were looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cohort: Option<CohortUse>,
-    /// How many calls or requests one row of a sampled source stands for at most; absent where everything was counted.
+    /// How many calls, requests or people one that was counted stands for at most, where a part of them is recorded; absent where
+    /// each stands for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling_weight: Option<f64>,
     /// Where an `as_of` was given: whether the answer is the one that was given then.
@@ -283,7 +284,7 @@ impl Trust {
             lines.push(format!("left out by the project's filter (filter=off shows all): {}", excludes.join(" or ")));
         }
         if let Some(weight) = self.sampling_weight {
-            lines.push(format!("sampled: a row stands for up to {weight}"));
+            lines.push(format!("sampled: one that is counted stands for up to {weight}"));
         }
         if let Some(reproduced) = &self.reproduced {
             lines.extend(reproduced.because.iter().map(|reason| format!("not as it was then: {reason}")));

@@ -7,11 +7,11 @@
 
 use crate::catalog::BoundQuery;
 use crate::error::ParamError;
-use crate::funnel::conditions::{Bearer, Params, bearer, condition, fits, value_text};
+use crate::funnel::conditions::{Bearer, Params, bearer, condition, fits, told_by_beginning, told_by_end, value_text};
 use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
 use crate::funnel::property::{joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{LINKS, PERSON};
+use crate::funnel::sql::{LINKS, PERSON, WITH_ENDS};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::rules::TABLES;
 use gemba_conventions::attribute;
@@ -95,16 +95,17 @@ impl Population {
         Self { only, ..self.clone() }
     }
 
+    /// Everybody, as known at the same instant.
+    #[must_use]
+    pub fn everybody(&self) -> Self {
+        Self { received_before_ms: self.received_before_ms, ..Self::default() }
+    }
+
     /// Lets the statement see this population only.
     pub fn apply(&self, bound: &mut BoundQuery) {
         let mut params = Params::with_prefix("p_");
-        let seen = self.seen(&mut params, Rows::Events);
-        let attempts_seen = self.seen(&mut params, Rows::Attempts);
-        let exposures_seen = self.seen(&mut params, Rows::Exposures);
-        let mut sql = rewrite(&bound.sql, |read| match (read.table, read.alias) {
-            ("events", ATTEMPT_ROWS) => attempts_seen.clone(),
-            ("events", EXPOSURES) => exposures_seen.clone(),
-            ("events", _) => seen.clone(),
+        let mut sql = rewrite(&bound.sql, |read| match read.table {
+            "events" => self.seen(&mut params, Rows::of(read.alias)),
             _ => None,
         });
         if let Some(before_ms) = self.received_before_ms {
@@ -135,7 +136,7 @@ impl Population {
             )));
         }
         terms.extend(self.only.iter().filter_map(|one| rows.meet(one, params)));
-        terms.extend(self.without.iter().filter_map(|one| Some(format!("NOT {}", rows.meet(one, params)?))));
+        terms.extend(self.without.iter().map(|one| format!("NOT {}", rows.meet_excluded(one, params))));
         (!terms.is_empty()).then(|| terms.join(" AND "))
     }
 }
@@ -145,23 +146,20 @@ fn meets(asked: &Condition, params: &mut Params) -> String {
     if asked.attr != attribute::USER_ID {
         return format!("({})", condition(asked, params));
     }
-    let (asked, negated) = match &asked.test {
-        Test::NotEqual(value) => (Test::In(vec![value.clone()]), true),
-        Test::Present(false) => (Test::Present(true), true),
-        test => (test.clone(), false),
-    };
-    let own = Condition { attr: attribute::USER_ID.to_owned(), test: asked };
     // The own condition is about the unit of a row; the units of people are in the table of that name.
+    let (own, negated) = asked.positive();
     let people = format!("SELECT unit FROM units WHERE project = {{project:UInt32}} AND {}", condition(&own, params));
     let met = of_people(&people);
     if negated { format!("(NOT {met})") } else { met }
 }
 
 /// What the rows of a read of `events` stand for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rows {
     /// Themselves.
     Events,
+    /// Themselves, and the ends of attempts for their attempt.
+    WithEnds,
     /// The beginnings and ends of attempts.
     Attempts,
     /// Who was shown which variant.
@@ -169,26 +167,35 @@ enum Rows {
 }
 
 impl Rows {
-    /// Whether a row meets a condition; `None` where it is not asked of such rows.
+    /// Those of a read under this alias.
+    fn of(alias: &str) -> Self {
+        match alias {
+            WITH_ENDS => Self::WithEnds,
+            ATTEMPT_ROWS => Self::Attempts,
+            EXPOSURES => Self::Exposures,
+            _ => Self::Events,
+        }
+    }
+
+    /// Whether a row meets a condition that it must meet; `None` where it is not asked of such rows.
     fn meet(self, asked: &Condition, params: &mut Params) -> Option<String> {
         match (self, bearer(&asked.attr)) {
-            (Self::Events, _) | (_, Bearer::Both) => Some(meets(asked, params)),
-            (Self::Attempts, Bearer::Beginning) => Some(attempt_meets(asked, ("started", "ended"), params)),
-            (Self::Attempts, Bearer::End) => Some(attempt_meets(asked, ("ended", "started"), params)),
+            (Self::Events, _) | (_, Bearer::Both) | (Self::WithEnds, Bearer::End) => Some(meets(asked, params)),
+            (Self::Attempts | Self::WithEnds, Bearer::Beginning) => Some(told_by_beginning(asked, params, meets)),
+            (Self::Attempts, Bearer::End) => Some(told_by_end(asked, params, meets)),
             // The attributes of what they did afterwards are none of its own: asked for them, nobody would be exposed.
             (Self::Exposures, _) => None,
         }
     }
-}
 
-/// Whether the attempt of an event meets a condition. An attempt's attributes came with its beginning and its outcome with its end,
-/// so one of the two rows answers for both; an end whose beginning never arrived has no attributes.
-fn attempt_meets(asked: &Condition, (told_by, other): (&str, &str), params: &mut Params) -> String {
-    let met = meets(asked, params);
-    format!(
-        "if(kind = '{other}' AND attempt != 0, attempt IN (SELECT attempt FROM events \
-         WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {met}), {met})"
-    )
+    /// Whether a row meets a condition that none of the rows looked at may meet.
+    fn meet_excluded(self, asked: &Condition, params: &mut Params) -> String {
+        self.meet(asked, params).unwrap_or_else(|| {
+            // What it says itself, such as who asked, counts; what it does not say is no reason to leave it out.
+            let present = Condition { attr: asked.attr.clone(), test: Test::Present(true) };
+            format!("({} AND {})", meets(&present, params), meets(asked, params))
+        })
+    }
 }
 
 /// The statement that finds the values of a key among the events a population did in a range, most people first: columns
@@ -209,10 +216,12 @@ pub fn split_values(key: &str, project: u32, range_ms: Option<(i64, i64)>) -> Bo
         Some(joined) => ("''".to_owned(), joined.value, joined.join),
         None => (value_text(key, &mut params), "fitting.own".to_owned(), String::new()),
     };
+    // What became of an attempt is told by its end, and one that has not ended is without it.
+    let kinds = if bearer(key) == Bearer::End { "'started', 'ended'" } else { "'used', 'started', 'step', 'event'" };
     let sql = format!(
         "SELECT {outer} AS value, uniqExact(if(links.person = 0, fitting.unit, links.person)) AS people FROM \
          (SELECT unit, tenant, toUnixTimestamp64Milli(time) AS time_ms, {value} AS own FROM events \
-         WHERE project = {{project:UInt32}} AND kind IN ('used', 'started', 'step', 'event'){within}) AS fitting \
+         WHERE project = {{project:UInt32}} AND kind IN ({kinds}){within}) AS fitting \
          {LINKS} {join} GROUP BY value ORDER BY people DESC, value LIMIT 1000"
     );
     BoundQuery { sql, params: params.into_sorted(), range_ms }
@@ -282,11 +291,13 @@ impl Did {
 /// [`ParamError::Invalid`].
 pub fn split_key(given: &str) -> Result<String, ParamError> {
     let is_flag = given.starts_with(crate::funnel::property::FLAG);
-    matcher::attribute("split_by", given).ok().filter(|_| !is_flag).ok_or_else(|| ParamError::Invalid {
+    // Ids are people and visits, not groups of them.
+    let is_id = [attribute::USER_ID, attribute::SESSION_ID].contains(&given);
+    matcher::attribute("split_by", given).ok().filter(|_| !is_flag && !is_id).ok_or_else(|| ParamError::Invalid {
         name: "split_by".to_owned(),
         expected: "the key of an attribute, or user:KEY or tenant:KEY",
         given: given.chars().take(100).collect(),
-        allowed: "1 to 1024 bytes, no flag".to_owned(),
+        allowed: "1 to 1024 bytes, no flag and no id".to_owned(),
     })
 }
 
@@ -358,7 +369,7 @@ fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
 }
 
 /// Puts a subquery with a further condition in the place of each table for which there is one.
-fn rewrite(sql: &str, further: impl Fn(&Read<'_>) -> Option<String>) -> String {
+fn rewrite(sql: &str, mut further: impl FnMut(&Read<'_>) -> Option<String>) -> String {
     let tokens = tokens(sql);
     let mut written = String::with_capacity(sql.len());
     let mut done = 0;
@@ -413,15 +424,22 @@ mod tests {
         let narrowed = |json: &str| {
             let mut asked = bound(sql);
             Population { only: conditions("where", json).unwrap(), ..Population::default() }.apply(&mut asked);
-            asked.sql
+            asked
         };
-        assert_eq!(narrowed(r#"{"cart.kind":"gift"}"#), sql);
+        assert_eq!(narrowed(r#"{"cart.kind":"gift"}"#), bound(sql));
         let by_person = narrowed(r#"{"cart.kind":"gift","user:plan":"pro"}"#);
-        assert_eq!(by_person.matches("(SELECT * FROM events WHERE").count(), 1, "{by_person}");
-        assert!(
-            by_person.contains("FROM properties") && !by_person.contains("mapContains(strings, {p_t0"),
-            "{by_person}"
-        );
+        assert_eq!(by_person.sql.matches("(SELECT * FROM events WHERE").count(), 1, "{by_person:?}");
+        let asks = |text: &str| by_person.params.iter().any(|(_, value)| value == text);
+        assert!(by_person.sql.contains("FROM properties") && asks("pro") && !asks("gift"), "{by_person:?}");
+    }
+
+    #[test]
+    fn an_exposure_goes_by_what_it_says_itself_where_events_are_left_out() {
+        let mut asked = bound("SELECT 1 FROM events AS exposures WHERE project = {project:UInt32}");
+        let without = exclusions(serde_json::json!([{"attr": "agent", "op": "contains", "value": "bot"}])).unwrap();
+        Population { without, ..Population::default() }.apply(&mut asked);
+        assert!(asked.sql.contains("NOT (((mapContains(strings, {p_t0:String})"), "{}", asked.sql);
+        assert!(asked.sql.contains("position(strings[{p_t0:String}], {p_t1:String}) > 0"), "{}", asked.sql);
     }
 
     #[test]
@@ -451,6 +469,7 @@ mod tests {
         assert_eq!(field("5"), "where");
         assert_eq!(field(r#"[{"attr":"a","op":"like","value":"x"}]"#), "where[0].op");
         assert_eq!(field(r#"[{"attr":"flag:x","value":"a"}]"#), "where[0].attr");
-        assert!(split_key("").is_err() && split_key("flag:x").is_err() && split_key("user:plan").is_ok());
+        assert!(split_key("").is_err() && split_key("flag:x").is_err() && split_key("user.id").is_err());
+        assert!(split_key("user:plan").is_ok());
     }
 }

@@ -7,12 +7,12 @@
 
 use crate::catalog::BoundQuery;
 use crate::formula::Expression;
-use crate::funnel::conditions::{Params, fits, value_text};
+use crate::funnel::conditions::{Params, fits, sees_ends, value_text};
 use crate::funnel::matcher::{self, Matcher};
 use crate::funnel::period;
 use crate::funnel::property::joined;
 use crate::funnel::request::{FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{LINKS, PERSON, write_names};
+use crate::funnel::sql::{LINKS, PERSON, read_of_events, write_names};
 use crate::funnel::validate::Interval;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -132,14 +132,14 @@ impl Trend {
             };
             let _infallible = write!(outer, ", toFloat64({measured}) AS m{place}");
         }
+        let matchers: Vec<&Matcher> = self.series.iter().map(|series| &series.matcher).collect();
+        inner.push_str(&read_of_events(sees_ends(&matchers)));
         inner.push_str(
-            " FROM events WHERE project = {project:UInt32} \
-             AND day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')) \
+            " AND day >= toDate(fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC')) \
              AND day <= toDate(fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')) \
              AND time >= fromUnixTimestamp64Milli({from_ms:Int64}, 'UTC') \
              AND time < fromUnixTimestamp64Milli({to_ms:Int64}, 'UTC')",
         );
-        let matchers: Vec<&Matcher> = self.series.iter().map(|series| &series.matcher).collect();
         write_names(&mut inner, &matchers, &[], &mut params);
         let any: Vec<String> = (0..self.series.len()).map(|place| format!("f{place}")).collect();
         let _infallible = write!(inner, " AND ({})", any.join(" OR "));

@@ -11,7 +11,9 @@
 -- column users: count | people first exposed in the time looked at | exact
 -- column open: count | those of them who have not reached the goal and still have time | exact
 -- column converted: count | those of them who reached the goal after the exposure and in time | exact
--- column rate: rate | converted / (users - open); null: nobody's end is known | exact
+-- column decided: count | those of them whose time is over, whether they reached the goal or not | exact
+-- column decided_converted: count | those of them who reached it | exact
+-- column rate: rate | decided_converted / decided; null: nobody's time is over | exact
 -- column rate_low: rate | lower end of its 95 % interval (Wilson) | exact
 -- column rate_high: rate | upper end | exact
 -- column difference: rate | rate - rate of the control; null for the control itself | exact
@@ -22,7 +24,8 @@
 -- caveats: An exposure is an event feature_flag.evaluation of OpenTelemetry with feature_flag.key and
 --   feature_flag.result.variant, of the user or session the record names: feature_flag.context.id is not read as the
 --   person, and a record that names neither is no exposure. Each variant is judged by itself: with many variants some
---   difference looks like more than chance. Looking again and again until it does has the same effect.
+--   difference looks like more than chance. Looking again and again until it does has the same effect. Rates are of those
+--   whose time is over: of the others only who was quick is known, and a variant that began later has more of them.
 -- ctes: links
 WITH
     -- Wilson's interval of x of n.
@@ -75,7 +78,8 @@ WITH
             x.since AS since,
             arraySort(arrayFilter(
                 moment -> moment >= x.since AND moment <= x.since + toIntervalHour({window_hours:UInt32}), g.moments)) AS hits,
-            empty(hits) AND x.since + toIntervalHour({window_hours:UInt32}) >= {now:DateTime64(3, 'UTC')} AS is_open
+            x.since + toIntervalHour({window_hours:UInt32}) < {now:DateTime64(3, 'UTC')} AS is_over,
+            empty(hits) AND NOT is_over AS is_open
         FROM exposed AS x
         LEFT JOIN goals AS g ON g.person = x.person
     ),
@@ -83,9 +87,9 @@ WITH
     (
         SELECT
             seen, is_several,
-            count() AS people_seen, countIf(is_open) AS people_open, countIf(notEmpty(hits)) AS reached,
-            people_seen - people_open AS decided,
-            if(reached = 0, NULL,
+            count() AS people_seen, countIf(is_open) AS people_open, countIf(notEmpty(hits)) AS all_reached,
+            countIf(is_over) AS decided, countIf(is_over AND notEmpty(hits)) AS reached,
+            if(all_reached = 0, NULL,
                 round(quantileExactLowIf(0.5)(dateDiff('millisecond', since, hits[1]), notEmpty(hits)) / 3600000, 3)) AS hours
         FROM people
         GROUP BY seen, is_several
@@ -102,7 +106,7 @@ WITH
     (
         SELECT
             c.seen AS seen, c.is_several AS is_several, c.people_seen AS people_seen, c.people_open AS people_open,
-            c.reached AS reached, c.decided AS decided, c.hours AS hours,
+            c.all_reached AS all_reached, c.reached AS reached, c.decided AS decided, c.hours AS hours,
             NOT c.is_several AND c.seen = b.base AS is_control,
             NOT c.is_several AND NOT is_control AND c.decided > 0 AND b.base_decided > 0 AS is_compared,
             c.reached / c.decided AS own,
@@ -118,7 +122,9 @@ SELECT
     seen AS variant,
     people_seen AS users,
     people_open AS open,
-    reached AS converted,
+    all_reached AS converted,
+    decided AS decided,
+    reached AS decided_converted,
     if(decided = 0, NULL, round(own, 6)) AS rate,
     if(decided = 0, NULL, round(wilson_low(reached, decided), 6)) AS rate_low,
     if(decided = 0, NULL, round(wilson_high(reached, decided), 6)) AS rate_high,

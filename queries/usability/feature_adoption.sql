@@ -3,6 +3,7 @@
 -- grain: one row per feature declared
 -- param from: only features first declared at or after this | default now - 90d
 -- param to: only features first declared before this; uses are counted until now | default now
+-- param tz
 -- param limit: most rows, the newest feature first | default 100 | range 1..10000
 -- column feature: name | name of the feature | exact
 -- column service: name | service that declared it first | exact
@@ -11,7 +12,7 @@
 -- column active_users: count | people active in the project since then | exact
 -- column users: count | those of them who used it | exact
 -- column adoption_rate: rate | users / active_users; null: nobody was active | exact
--- column users_again: count | those of them who used it on two days or more, in UTC | exact
+-- column users_again: count | those of them who used it on two days or more | exact
 -- column again_rate: rate | users_again / users; null: nobody used it | exact
 -- column hours_to_first_use_p50: h | median time from a person's first activity since then to the first use, by nearest
 --   rank; null: nobody used it | exact
@@ -59,10 +60,10 @@ WITH
             uniqExactArray(u.days) AS days_used
         FROM
         (
-            SELECT e.unit AS unit, e.name AS feature, min(e.time) AS first_use, groupUniqArray(e.day) AS days
+            SELECT e.unit AS unit, e.name AS feature, min(e.time) AS first_use, groupUniqArray(toDate(e.time, {tz:String})) AS days
             FROM
             (
-                SELECT unit, name, day, time
+                SELECT unit, name, time
                 FROM events WHERE project = {project:UInt32}
                     AND kind IN ('used', 'started') AND unit != 0
                     AND name IN (SELECT feature FROM declared)

@@ -20,8 +20,8 @@
 -- column last_event: name | what they did last of all | exact
 -- column latest_at: time | when | exact
 -- caveats: The funnel is the one the latest release declares. Lost means that no chain of all steps in order lies
---   within one day of an entry, and that this day has passed since the last entry. Other windows and conditions:
---   gemba funnel.
+--   within one day of an entry, and that this day has passed since the last entry. Steps done in one millisecond count in the
+--   funnel's order, whatever their own. Other windows and conditions, exact to the event: gemba funnel.
 -- ctes: links, funnel_levels
 WITH
     (done, since) -> arraySort(arrayFilter(one -> one.1 > since, done)) AS later,

@@ -6,7 +6,7 @@
 -- param event: name of the feature, FUNNEL.STEP or event in question | at most 256 bytes
 -- param direction: on which side to look | default after | one of after, before, both
 -- param depth: most steps on that side | default 5 | range 1..10
--- param pause_minutes: a pause of this length ends a visit | default 30 | range 1..1440
+-- param pause_minutes: a longer pause ends a visit | default 30 | range 1..1440
 -- param limit: most rows | default 50 | range 1..10000
 -- column path: name | what happened, in order, with the event in question first, last or in between | exact
 -- column visits: count | visits that took this path | exact
@@ -66,7 +66,7 @@ WITH
             indexOf(names, wanted) AS place
         FROM people
         ARRAY JOIN arraySplit(
-            (deed, before) -> bitShiftRight(deed, 20) - bitShiftRight(before, 20) >= {pause_minutes:UInt32} * 60000,
+            (deed, before) -> bitShiftRight(deed, 20) - bitShiftRight(before, 20) > {pause_minutes:UInt32} * 60000,
             everything, arrayPushFront(arrayPopBack(everything), everything[1])) AS visit
         WHERE place > 0
     ),

@@ -3,7 +3,8 @@
 -- grain: one row per event of the person, also those before they were known
 -- param from
 -- param to
--- param user: the user.id as the application sent it | at most 256 bytes
+-- param user: the user.id as the application sent it, or another id | at most 256 bytes
+-- param id_kind: what the id is | default user | one of user, session, anonymous
 -- param limit: most rows, the latest | default 1000 | range 1..10000
 -- column time: time | when it happened | exact
 -- column kind: name | used, started, ended, step or event | exact
@@ -14,16 +15,23 @@
 -- column session: id | the session, or empty | exact
 -- column release: name | release of the service | exact
 -- column attributes: name | all attributes, as JSON | exact
--- caveats: The person is everything sent with this user.id, and every session or anonymous id whose first link leads to it.
+-- caveats: The person is everything sent with this user.id, and every session or anonymous id whose first link leads to it. Asked
+--   for a session or an anonymous id, it is the person it turned out to be, where there is one, and all that was done in the session.
 -- ctes: links
 WITH
     ids AS
     (
         SELECT unit, kind, id FROM units FINAL WHERE project = {project:UInt32}
     ),
+    asked AS
+    (
+        SELECT unit FROM ids WHERE toString(kind) = {id_kind:String} AND id = {user:String}
+    ),
     person AS
     (
-        SELECT unit FROM ids WHERE kind = 'user' AND id = {user:String}
+        SELECT if(l.person != 0, l.person, a.unit) AS unit
+        FROM asked AS a
+        LEFT JOIN links AS l ON l.anonymous = a.unit
     ),
     happened AS
     (
@@ -32,7 +40,8 @@ WITH
             strings, numbers, bools
         FROM events WHERE project = {project:UInt32}
             AND (unit IN (SELECT unit FROM person)
-                OR unit IN (SELECT anonymous FROM links WHERE person IN (SELECT unit FROM person)))
+                OR unit IN (SELECT anonymous FROM links WHERE person IN (SELECT unit FROM person))
+                OR session IN (SELECT unit FROM asked WHERE {id_kind:String} = 'session'))
             AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
             AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
         ORDER BY time DESC, seq DESC, name DESC, of_kind DESC

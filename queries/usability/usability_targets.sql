@@ -30,7 +30,8 @@
 -- column time_to_give_up_ms_p50: ms | median time from beginning to an end that was not completed, by nearest rank |
 --   exact
 -- caveats: Score = excess_low x users_per_week. The rate of a feature is over attempts and its uncertainty over
---   people, since one person's attempts are alike; the rate of a step is over people, within one day of the entry.
+--   people, since one person's attempts are alike; the rate of a step is over people, within one day of the entry, and
+--   steps done in one millisecond count in the funnel's order, whatever their own.
 --   Comparable to what waits for a person (a funnel step; a feature half of whose attempts take 2 s or more) is what
 --   does so too, to what does not, the same: a page that is shown cannot be given up. Of these the other features, or
 --   the other steps; with fewer than three of a kind both; with fewer than three of both everything, and nothing is

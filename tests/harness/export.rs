@@ -38,8 +38,14 @@ pub fn event(time_unix_nano: u64, name: &str, pairs: &[(&str, &str)]) -> LogReco
 
 /// A request of log records, protobuf.
 pub fn logs(service: &str, log_records: Vec<LogRecord>) -> Vec<u8> {
+    logs_of(&[("service.name", service)], log_records)
+}
+
+/// The same of a sender with these attributes.
+pub fn logs_of(sender: &[(&str, &str)], log_records: Vec<LogRecord>) -> Vec<u8> {
     let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    let resource_logs = vec![ResourceLogs { resource: Some(resource(service)), scope_logs, ..ResourceLogs::default() }];
+    let resource = Some(Resource { attributes: attributes(sender), ..Resource::default() });
+    let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
     ExportLogsServiceRequest { resource_logs }.encode_to_vec()
 }
 

@@ -1,98 +1,17 @@
 //! Questions that are kept and asked again, of whom they are asked, and what is refused: over HTTP, as users do it.
 
-use gemba_tests::client::{Answer, post, send};
-use gemba_tests::export;
+use crate::questions_support::{
+    RANGE, cell, delete, encoded, get, lookers, people, put, record, refused, request, said,
+};
+use gemba_tests::client::Answer;
 use gemba_tests::project::Project;
 use gemba_tests::server::Server;
 use hyper::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
-/// 2026-03-02T10:00:00Z; the claims' events lie some minutes after it.
-const START_NS: u64 = 1_772_445_600_000_000_000;
-const MINUTE_NS: u64 = 60_000_000_000;
-const RANGE: &str = "from=2026-03-01&to=2026-04-01";
 /// Names that would break a statement that pasted them.
 const HOSTILE: [&str; 4] =
     ["it's \"quoted\"", "back\\slash\\'); DROP TABLE events; --", "\u{4e2d}\u{1F980}\u{202e}", "{x:String} ? %00"];
-
-/// One thing somebody did: minute, event, attributes.
-type Did<'a> = (u64, &'a str, &'a [(&'a str, &'a str)]);
-
-async fn record(project: &Project, did: &[Did<'_>]) {
-    let records =
-        did.iter().map(|(minute, name, pairs)| export::event(START_NS + minute * MINUTE_NS, name, pairs)).collect();
-    project.send("/v1/logs", vec![export::logs("shop", records)]).await;
-    project.flush().await;
-}
-
-async fn request(project: &Project, method: Method, path: &str, key: &str, body: &Value) -> Answer {
-    let mut request = post(&format!("{}{path}", project.url), key, "application/json", body.to_string());
-    *request.method_mut() = method;
-    send(request).await
-}
-
-async fn put(project: &Project, path: &str, body: &Value) -> Value {
-    let answer = request(project, Method::PUT, path, &project.read_key, body).await;
-    assert!(answer.status.is_success(), "{path} {body}: {:?}", answer.body);
-    answer.json()
-}
-
-async fn delete(project: &Project, path: &str) -> Answer {
-    request(project, Method::DELETE, path, &project.read_key, &Value::Null).await
-}
-
-async fn get(project: &Project, path: &str) -> Value {
-    let answer = project.get(path).await;
-    assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
-    answer.json()
-}
-
-/// What a refusal says: its code and message.
-async fn refused(project: &Project, path: &str) -> (String, String) {
-    said(&project.get(path).await)
-}
-
-fn said(answer: &Answer) -> (String, String) {
-    assert!(answer.status.is_client_error(), "{}: {:?}", answer.status, answer.body);
-    let error = &answer.json()["error"];
-    assert!(error["hint"].as_str().is_some_and(|hint| !hint.is_empty()), "{error}");
-    (error["code"].as_str().unwrap().to_owned(), error["message"].as_str().unwrap().to_owned())
-}
-
-/// Text as part of a query string.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
-}
-
-/// The first row of an answer with this value in this column, as the value of another.
-fn cell(answer: &Value, (column, value): (&str, &str), wanted: &str) -> Value {
-    let place = |name: &str| answer["columns"].as_array().unwrap().iter().position(|one| one["name"] == name).unwrap();
-    let rows = answer["rows"].as_array().unwrap();
-    rows.iter().find(|row| row[place(column)] == value).map_or(Value::Null, |row| row[place(wanted)].clone())
-}
-
-/// ann and bob look and pay or not; ann was anonymous (s-1) at first, is pro and internal; eve is a bot.
-async fn people(project: &Project) {
-    record(
-        project,
-        &[
-            (0, "look", &[("session.id", "s-1")]),
-            (1, "gemba.identify", &[("session.id", "s-1"), ("user.id", "ann")]),
-            (2, "pay", &[("user.id", "ann")]),
-            (3, "look", &[("user.id", "bob")]),
-            (4, "look", &[("user.id", "eve"), ("agent", "googlebot")]),
-            (5, "gemba.user.set", &[("user.id", "ann"), ("plan", "pro"), ("internal", "yes")]),
-            (6, "gemba.user.set", &[("user.id", "bob"), ("plan", "free")]),
-        ],
-    )
-    .await;
-}
-
-async fn lookers(project: &Project, more: &str) -> Value {
-    let answer = get(project, &format!("/api/v1/queries/feature_usage?{RANGE}&{more}")).await;
-    cell(&answer, ("feature", "look"), "users")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_saved_question_has_versions_and_is_answered_as_it_was_known_at_an_instant() {
@@ -585,112 +504,4 @@ async fn names_are_data_whatever_they_hold() {
     assert_eq!(code, "invalid_parameter");
     assert!(message.contains("event"), "{message}");
     assert_eq!(server.number("SELECT count() FROM events").await, 8, "and the table is still there");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_is_of_those_its_beginning_or_its_end_says() {
-    let server = Server::start().await;
-    let shop = Project::default_of(server.running.url(), &server.keys);
-    let mut records = Vec::new();
-    for (attempt, plan, outcome) in [
-        (1, "pro", "completed"),
-        (2, "pro", "completed"),
-        (3, "pro", "failed"),
-        (4, "free", "completed"),
-        (5, "free", ""),
-    ] {
-        let (id, user) = (format!("{attempt:016x}"), format!("u{attempt}"));
-        let at = START_NS + attempt * MINUTE_NS;
-        let begun = [("gemba.feature.name", "pay"), ("gemba.attempt.id", &id), ("user.id", &user), ("plan", plan)];
-        records.push(export::event(at, "gemba.feature.started", &begun));
-        // As our SDK does: the attributes came with the beginning.
-        let ended =
-            [("gemba.feature.name", "pay"), ("gemba.attempt.id", &id), ("user.id", &user), ("gemba.outcome", outcome)];
-        if !outcome.is_empty() {
-            let error = ("error.type", "timeout");
-            let ended: Vec<_> = ended.into_iter().chain((outcome == "failed").then_some(error)).collect();
-            records.push(export::event(at + MINUTE_NS / 2, "gemba.feature.ended", &ended));
-        }
-    }
-    shop.send("/v1/logs", vec![export::logs("shop", records)]).await;
-    shop.flush().await;
-    let cells = async |more: &str| {
-        let answer = get(&shop, &format!("/api/v1/queries/feature_completion?{RANGE}{more}")).await;
-        let told = |column: &str| cell(&answer, ("feature", "pay"), column).as_u64();
-        (told("begun"), told("completed"), told("failed"), told("open"))
-    };
-    assert_eq!(cells("").await, (Some(5), Some(3), Some(1), Some(1)));
-    let asked = |json: &str| format!("&where={}", encoded(json));
-    assert_eq!(cells(&asked(r#"{"plan":"pro"}"#)).await, (Some(3), Some(2), Some(1), Some(0)));
-    assert_eq!(cells(&asked(r#"{"plan":"free"}"#)).await, (Some(2), Some(1), Some(0), Some(1)));
-    assert_eq!(cells(&asked(r#"{"error.type":"timeout"}"#)).await, (Some(1), Some(0), Some(1), Some(0)));
-    let not_free = r#"[{"attr":"plan","op":"ne","value":"free"}]"#;
-    assert_eq!(cells(&asked(not_free)).await, (Some(3), Some(2), Some(1), Some(0)));
-}
-
-/// A visit as it is looked at: its names in order, the same several times in a row once.
-fn visits(mut did: Vec<(u64, &'static str)>, pause_minutes: u64) -> Vec<Vec<&'static str>> {
-    did.sort_unstable();
-    let mut visits: Vec<Vec<&str>> = Vec::new();
-    let mut last = None;
-    for (minute, name) in did {
-        if last.is_none_or(|last| minute - last >= pause_minutes) {
-            visits.push(Vec::new());
-        }
-        last = Some(minute);
-        let visit = visits.last_mut().unwrap();
-        if visit.last() != Some(&name) {
-            visit.push(name);
-        }
-    }
-    visits
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn paths_are_those_of_a_plain_walk_through_the_visits() {
-    const NAMES: [&str; 4] = ["home", "item", "cart", "search"];
-    let server = Server::start().await;
-    let shop = Project::default_of(server.running.url(), &server.keys);
-    // Numbers without a pattern, always the same.
-    let mut state = 7_u64;
-    let mut below = |bound: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % bound
-    };
-    let mut records = Vec::new();
-    let mut all = Vec::new();
-    for user in 0..40 {
-        let user = format!("u{user}");
-        let mut did = Vec::new();
-        for _ in 0..below(14) {
-            // Some share a minute, some lie exactly the pause apart.
-            let (minute, name) = (below(8) * 15 + below(3), NAMES[usize::try_from(below(4)).unwrap()]);
-            records.push(export::event(START_NS + minute * MINUTE_NS, name, &[("user.id", &user)]));
-            did.push((minute, name));
-        }
-        all.extend(visits(did, 30));
-    }
-    shop.send("/v1/logs", vec![export::logs("shop", records)]).await;
-    shop.flush().await;
-    for (direction, depth) in [("after", 5), ("before", 5), ("before", 1), ("both", 2), ("after", 1)] {
-        let mut expected: BTreeMap<Vec<&str>, u64> = BTreeMap::new();
-        for visit in &all {
-            let Some(place) = visit.iter().position(|name| *name == "item") else { continue };
-            let first = if direction == "after" { place } else { place.saturating_sub(depth) };
-            let last = if direction == "before" { place } else { (place + depth).min(visit.len() - 1) };
-            *expected.entry(visit[first..=last].to_vec()).or_default() += 1;
-        }
-        let path = format!("/api/v1/queries/paths?{RANGE}&event=item&direction={direction}&depth={depth}&limit=10000");
-        let answer = get(&shop, &path).await;
-        let rows = answer["rows"].as_array().unwrap();
-        let found: BTreeMap<Vec<&str>, u64> = rows
-            .iter()
-            .map(|row| {
-                let names = row[0].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-                (names, row[1].as_u64().unwrap())
-            })
-            .collect();
-        assert!(expected.len() > 3, "{direction}: the walk must find something");
-        assert_eq!(found, expected, "{direction} {depth}");
-    }
 }

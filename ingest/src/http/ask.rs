@@ -5,14 +5,15 @@
 //! an [`Answer`], or a funnel's answer as JSON. Whoever calls has checked the key.
 
 use super::error::ApiError;
+use super::trust::{Sources, known_loss, sampling_weight};
 use super::{App, books};
-use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, KnownLoss, Trust};
+use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, Trust};
 use crate::clock;
 use crate::control::Project;
 use crate::pipeline::{Held, Waiting};
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
-use crate::store::{StoreError, funnel, removals};
+use crate::store::{funnel, removals};
 use gemba_queries::funnel::{FunnelError, FunnelRequest};
 use gemba_queries::{
     BoundQuery, CohortVersion, Engine, ParamError, Population, Query, ServerParams, param, population,
@@ -131,9 +132,9 @@ impl View {
         app: &App,
         project: &Project,
         range: Option<(i64, i64)>,
-        sql: &str,
+        sources: Sources<'_>,
     ) -> Result<Trust, ApiError> {
-        let sampled = async { Ok::<_, ApiError>(sampling_weight(app, project, range, sql).await?) };
+        let sampled = async { Ok::<_, ApiError>(sampling_weight(app, project, range, sources).await?) };
         let loss = async { Ok(known_loss(app, project, range).await?) };
         let expired = async { Ok(removals::expired_until_ms(&app.store, project.id).await?) };
         let (known_loss, sampling_weight, expired_until_ms) = tokio::try_join!(loss, sampled, expired)?;
@@ -239,7 +240,8 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
             Some(key) => split(app, project, query, &bound, &view, key).await,
         }
     };
-    let (selection, mut trust) = tokio::try_join!(rows, view.trust(app, project, bound.range_ms, &bound.sql))?;
+    let sources = Sources { sql: &bound.sql, people: query.is_about_people() };
+    let (selection, mut trust) = tokio::try_join!(rows, view.trust(app, project, bound.range_ms, sources))?;
     drop(turn);
     view.look_back(app, project, bound.range_ms, held, &mut trust).await?;
     let columns = selection.columns.into_iter().map(|column| {
@@ -338,7 +340,8 @@ pub async fn funnel(
         let limits = Limits::default();
         Ok(funnel::compared(&app.store, &asked, project.id.0, times, limits, populations).await?)
     };
-    let ((_, answer, comparison), mut trust) = tokio::try_join!(answer, view.trust(app, project, range, ""))?;
+    let sources = Sources { sql: "", people: true };
+    let ((_, answer, comparison), mut trust) = tokio::try_join!(answer, view.trust(app, project, range, sources))?;
     drop(turn);
     view.look_back(app, project, range, None, &mut trust).await?;
     // The funnel's own as_of decides between open and lost; it is the same unless the request says otherwise.
@@ -405,98 +408,4 @@ pub(super) fn complete_until_ms(app: &App, project: &Project, now_ms: i64) -> i6
 pub(super) fn rfc3339(ms: i64) -> String {
     // Parameters are checked to lie between 1970 and 2262, which the timestamp can hold.
     jiff::Timestamp::from_millisecond(ms).map(|time| time.to_string()).unwrap_or_default()
-}
-
-/// What SDKs report as dropped and the server as rejected or set aside in a range. A `rejected` of an SDK is the
-/// server's own count seen from the other side, a missing identity or an ignored guard loses no record: neither counts.
-const KNOWN_LOSS: &str = "
-SELECT reason, sum(toInt64(records)) AS lost, any(all_records) AS received
-FROM
-(
-    SELECT reason, toInt64(records) AS records FROM sdk_reports
-    WHERE project = {project:UInt32} AND kind = 'dropped' AND reason NOT IN ('rejected', 'no_context', 'guard_ignored')
-        AND time >= {from:DateTime64(3)} AND time < {to:DateTime64(3)}
-    UNION ALL
-    SELECT reason, toInt64(records) AS records FROM ledger FINAL
-    WHERE project = {project:UInt32} AND fate IN ('rejected', 'set_aside')
-        AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
-    UNION ALL
-    -- Set aside, and taken in since.
-    SELECT reason, -toInt64(arraySum(mapValues(mapFilter(
-        (at, n) -> at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}, set_aside_at)))) AS records
-    FROM retries FINAL WHERE project = {project:UInt32}
-) AS lost_records
-CROSS JOIN
-(
-    SELECT sum(records) AS all_records FROM
-    (
-        SELECT toInt64(records) AS records FROM ledger FINAL
-        WHERE project = {project:UInt32} AND fate = 'received'
-            AND received >= {from:DateTime64(3)} AND received < {to:DateTime64(3)}
-        UNION ALL
-        -- They were received once more when they were taken in.
-        SELECT -toInt64(arraySum(mapValues(mapFilter(
-            (at, n) -> at >= {from:DateTime64(3)} AND at < {to:DateTime64(3)}, set_aside_at)))) AS records
-        FROM retries FINAL WHERE project = {project:UInt32}
-    )
-) AS received_records
-GROUP BY reason HAVING lost > 0";
-
-async fn known_loss(app: &App, project: &Project, range: Option<(i64, i64)>) -> Result<KnownLoss, StoreError> {
-    let Some((from_ms, to_ms)) = range else { return Ok(KnownLoss::default()) };
-    let time = |ms: i64| format!("{}.{:03}", ms.div_euclid(1000), ms.rem_euclid(1000));
-    let params = [("project", project.id.to_string()), ("from", time(from_ms)), ("to", time(to_ms))];
-    let bound = BoundQuery {
-        sql: KNOWN_LOSS.to_owned(),
-        params: params.map(|(name, value)| (name.to_owned(), value)).into(),
-        range_ms: Some((from_ms, to_ms)),
-    };
-    let mut loss = KnownLoss::default();
-    let mut received = 0;
-    for row in select::select(&app.store, &bound, Limits::default()).await?.rows {
-        if let [Value::String(reason), lost, all] = row.as_slice() {
-            let lost = lost.as_u64().unwrap_or(0);
-            received = all.as_u64().unwrap_or(0);
-            loss.records += lost;
-            loss.by_reason.insert(reason.clone(), lost);
-        }
-    }
-    if loss.records > 0 {
-        loss.share = loss.records as f64 / (received.max(loss.records)) as f64;
-    }
-    Ok(loss)
-}
-
-/// The single number a statement with these whole-number parameters answers.
-pub(super) async fn number(app: &App, sql: &str, params: &[(&str, i64)]) -> Result<u64, StoreError> {
-    let params = params.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
-    let bound = BoundQuery { sql: sql.to_owned(), params, range_ms: None };
-    let rows = select::select(&app.store, &bound, Limits::default()).await?.rows;
-    Ok(rows.first().and_then(|row| row.first()?.as_u64()).unwrap_or(0))
-}
-
-/// The largest weight of a sampled row in the range, where the statement reads sampled rows and one stands for several.
-async fn sampling_weight(
-    app: &App,
-    project: &Project,
-    range: Option<(i64, i64)>,
-    sql: &str,
-) -> Result<Option<f64>, StoreError> {
-    let Some((from_ms, to_ms)) = range else { return Ok(None) };
-    let mut largest: Option<f64> = None;
-    for table in ["query_samples", "requests"].into_iter().filter(|table| sql.contains(table)) {
-        let only = if table == "query_samples" { "AND source = 'span'" } else { "" };
-        let weighed = format!(
-            "SELECT max(weight) AS weight FROM {table} WHERE project = {{project:UInt32}} {only} \
-             AND time >= fromUnixTimestamp64Milli({{from:Int64}}, 'UTC') \
-             AND time < fromUnixTimestamp64Milli({{to:Int64}}, 'UTC')"
-        );
-        let params = [("project", project.id.to_string()), ("from", from_ms.to_string()), ("to", to_ms.to_string())];
-        let params = params.map(|(name, value)| (name.to_owned(), value)).into();
-        let bound = BoundQuery { sql: weighed, params, range_ms: range };
-        let rows = select::select(&app.store, &bound, Limits::default()).await?.rows;
-        let weight = rows.first().and_then(|row| row.first()?.as_f64()).filter(|weight| *weight > 1.0);
-        largest = weight.into_iter().chain(largest).reduce(f64::max);
-    }
-    Ok(largest)
 }

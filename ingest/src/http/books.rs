@@ -4,12 +4,14 @@
 //! like any other ([`super::ask`]).
 
 use super::App;
-use super::ask::{Given, complete_until_ms, number, stopping};
+use super::ask::{Given, complete_until_ms, stopping};
 use super::error::ApiError;
+use super::trust::number;
 use crate::answer::Reproduced;
 use crate::clock;
 use crate::control::Project;
 use crate::pipeline::{Held, HoldFor, NotHeld, Waiting};
+use crate::store::removals;
 use crate::store::select::{self, Limits};
 use gemba_queries::ServerParams;
 use http::StatusCode;
@@ -56,15 +58,18 @@ pub(super) async fn reproduced(
     held: Option<Held>,
 ) -> Result<Reproduced, ApiError> {
     let mut reproduced = Reproduced { exactly: true, ..Reproduced::default() };
-    match removed_records(app, project, held).await? {
+    let removed = removals::records_since(&app.store, project.id, as_of_ms).await?;
+    if removed > 0 {
+        reproduced.because.push(format!(
+            "{removed} records received before that instant have been removed since (retention, or people forgotten)"
+        ));
+    }
+    match missing_records(app, project, held).await? {
         Ok(0) => {}
-        Ok(removed) => reproduced.because.push(format!(
-            "{removed} records of the project have been removed since they were received (retention, or people \
-             forgotten)"
+        Ok(missing) => reproduced.because.push(format!(
+            "{missing} records of the project were stored and are no longer there, and nothing explains it"
         )),
-        Err(reason) => {
-            reproduced.because.push(format!("{reason}, so it is not known whether records have been removed"));
-        }
+        Err(reason) => reproduced.because.push(format!("{reason}, so it is not known whether records are missing")),
     }
     if as_of_ms > complete_until_ms(app, project, clock::now_ms()) {
         reproduced.because.push("records received before that instant are still being stored".to_owned());
@@ -80,10 +85,10 @@ pub(super) async fn reproduced(
     Ok(reproduced)
 }
 
-/// Records of the project that were stored and are no longer there: what was forgotten or expired and what its books do not
-/// explain, by the saved question that keeps them; `held` where the caller holds the inserts already. Why not, where they cannot
+/// Records of the project that were stored and are no longer there without having been forgotten or expired, by the saved
+/// question that keeps the books; `held` where the caller holds the inserts already. Why not, where they cannot
 /// be held: the books cannot be told then.
-async fn removed_records(app: &App, project: &Project, held: Option<Held>) -> Result<Result<u64, NotHeld>, ApiError> {
+async fn missing_records(app: &App, project: &Project, held: Option<Held>) -> Result<Result<u64, NotHeld>, ApiError> {
     let Some(losses) = app.catalog.get("losses") else { return Ok(Ok(0)) };
     let _held = match held {
         Some(held) => held,
@@ -104,11 +109,8 @@ async fn removed_records(app: &App, project: &Project, held: Option<Held>) -> Re
     let selection = select::select(&app.store, &bound, Limits::default()).await?;
     let place = |name: &str| selection.columns.iter().position(|column| column.name == name);
     let (Some(term), Some(records)) = (place("term"), place("records")) else { return Ok(Ok(0)) };
-    let gone = ["forgotten", "expired", "unexplained"];
-    let rows = selection
-        .rows
-        .iter()
-        .filter(|row| row.get(term).and_then(Value::as_str).is_some_and(|term| gone.contains(&term)));
-    let removed: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
-    Ok(Ok(u64::try_from(removed).unwrap_or(0)))
+    let is_missing = |row: &&Vec<Value>| row.get(term).and_then(Value::as_str) == Some("unexplained");
+    let rows = selection.rows.iter().filter(is_missing);
+    let missing: i64 = rows.filter_map(|row| row.get(records)?.as_i64()).sum();
+    Ok(Ok(u64::try_from(missing).unwrap_or(0)))
 }

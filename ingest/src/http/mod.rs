@@ -25,6 +25,7 @@ pub mod query;
 pub mod route;
 pub mod saved;
 pub mod tls;
+mod trust;
 
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;

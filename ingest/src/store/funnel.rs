@@ -13,10 +13,11 @@ use bytes::Bytes;
 use gemba_queries::funnel::compare::{self, StepComparison};
 use gemba_queries::funnel::{
     Done, Dropped, DroppedUnit, Fetch, Funnel, FunnelAnswer, FunnelError, FunnelPlan, FunnelRequest, FunnelScan,
-    NativeError, NativeReader, saved,
+    NativeError, NativeReader, StepAnswer, saved,
 };
 use gemba_queries::trends::{self, Trend};
 use gemba_queries::{BoundQuery, Engine, Population};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -237,14 +238,46 @@ enum Scanned {
     TooManyValues,
 }
 
-/// A funnel compared with its base.
+/// A funnel compared with its base: the tries of both whose window had ended, since of younger ones only who was quick is known.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// The answer of the base, where it is a question of its own and no group of the breakdown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<FunnelAnswer>,
+    /// Compared are tries that began before this, RFC 3339: the window of later ones ends after `as_of`. Null: no window had
+    /// ended.
+    pub until: Option<String>,
+    /// The same of the base.
+    pub base_until: Option<String>,
     /// Step by step: the rates of both, their difference, and whether it is more than chance.
     pub steps: Vec<StepComparison>,
+}
+
+/// The tries of a funnel whose window had ended.
+struct Decided {
+    until: String,
+    answer: FunnelAnswer,
+}
+
+fn steps_of(side: Option<&Decided>) -> Option<&[StepAnswer]> {
+    side.map(|side| side.answer.steps.as_slice())
+}
+
+/// The answer of the tries whose window had ended; `None` where there are none. `whole` is that of all of them.
+async fn decided(
+    client: &Client,
+    funnel: &Funnel,
+    whole: &FunnelAnswer,
+    project: u32,
+    limits: Limits,
+    population: &Population,
+) -> Result<Option<Decided>, StoreError> {
+    let Some(decided) = funnel.decided() else { return Ok(None) };
+    let until = Timestamp::from_millisecond(decided.to_ms).map_or_else(|_| String::new(), |at| at.to_string());
+    let is_whole = decided.to_ms == funnel.to_ms
+        && (funnel.breakdown.is_none() || decided.breakdown_limit == funnel.breakdown_limit);
+    let answer = if is_whole { whole.clone() } else { scanned(client, &decided, project, limits, population).await? };
+    Ok(Some(Decided { until, answer }))
 }
 
 /// The answer of a request, compared where it asks for that, each side with its population. `now_ms` and `complete_until_ms` as in
@@ -268,18 +301,24 @@ pub async fn compared(
     let base = asked.base()?.map(|base| base.validate(now_ms, complete_until_ms)).transpose();
     let base = base.map_err(|error| FunnelError { field: format!("compare.{}", error.field), ..error })?;
     let found = answer_of(client, &funnel, project, limits, population).await?;
+    let head = decided(client, &funnel, &found, project, limits, population).await?;
+    let until = head.as_ref().map(|head| head.until.clone());
     let comparison = match (base, &comparing.values) {
-        (Some(base), _) => {
-            let base = answer_of(client, &base, project, limits, base_population).await?;
-            let steps = compare::steps(&base.steps, &found.steps);
-            Comparison { base: Some(base), steps }
+        (Some(base_funnel), _) => {
+            let base = answer_of(client, &base_funnel, project, limits, base_population).await?;
+            let other = decided(client, &base_funnel, &base, project, limits, base_population).await?;
+            let steps = compare::steps(&found.steps, steps_of(other.as_ref()), steps_of(head.as_ref()));
+            Comparison { base: Some(base), until, base_until: other.map(|other| other.until), steps }
         }
-        (None, Some(values)) => {
-            let (base, head) = compare::groups(&found.breakdown, values)?;
-            Comparison { base: None, steps: compare::steps(base, head) }
+        (None, Some((base, asked))) => {
+            let groups = head.as_ref().map_or(&[][..], |head| &head.answer.breakdown);
+            let base = compare::group("compare.values[0]", base, groups, &found.breakdown)?;
+            let head = compare::group("compare.values[1]", asked, groups, &found.breakdown)?;
+            let steps = compare::steps(&found.steps, base, head);
+            Comparison { base: None, base_until: until.clone(), until, steps }
         }
         // `base` refuses a comparison with nothing.
-        (None, None) => Comparison { base: None, steps: Vec::new() },
+        (None, None) => Comparison { base: None, base_until: None, until, steps: Vec::new() },
     };
     Ok((funnel, found, Some(comparison)))
 }
@@ -315,12 +354,19 @@ pub async fn saved(
     }
     let mut declared = Vec::new();
     if let Some(funnel) = saved::declared_funnel(bound) {
-        let steps = select::select(client, &saved::declared_steps(project, funnel), limits).await?;
+        let mut steps = saved::declared_steps(project, funnel);
+        // Who is asked about does not change what was declared; until when does.
+        population.everybody().apply(&mut steps);
+        let steps = select::select(client, &steps, limits).await?;
         declared = steps.rows.iter().filter_map(|row| Some(format!("step:{}", row.first()?.as_str()?))).collect();
     }
     let compares = engine == Engine::FunnelComparison;
     let asked = if compares { saved::comparison(bound, &declared)? } else { saved::request(bound, &declared)? };
-    let (_, answer, comparison) = compared(client, &asked, project, times, limits, (population, population)).await?;
+    let answered = compared(client, &asked, project, times, limits, (population, population)).await;
+    let (_, answer, comparison) = answered.map_err(|error| match error {
+        SavedError::Question(error) if compares => SavedError::Question(saved::named_as_parameter(error)),
+        error => error,
+    })?;
     let (columns, rows) = match comparison {
         Some(comparison) => (&saved::COMPARISON_COLUMNS[..], saved::comparison_rows(&comparison.steps)),
         None if engine == Engine::FunnelOverTime => {

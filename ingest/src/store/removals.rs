@@ -125,6 +125,19 @@ pub async fn expired_until_ms(store: &Client, project: ProjectId) -> Result<Opti
     Ok((seconds > 0).then(|| i64::try_from(seconds).unwrap_or(i64::MAX / 1_000) * 1_000))
 }
 
+/// Records of a project received before an instant and removed at or after it, milliseconds since the epoch: what was known then
+/// and is so no longer.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn records_since(store: &Client, project: ProjectId, at_ms: i64) -> Result<u64, StoreError> {
+    let sql = format!(
+        "SELECT toUInt64(sum(records)) FROM removals FINAL WHERE project = {project} AND state = 'done' \
+         AND at >= fromUnixTimestamp64Milli({at_ms}) AND received < fromUnixTimestamp64Milli({at_ms})"
+    );
+    store.number(&sql).await
+}
+
 /// Settles what a kill left open.
 ///
 /// # Errors

@@ -2,8 +2,9 @@
 //!
 //! In: the steps of two answers. Out: for each step the two rates, their difference and its 95 % confidence interval by
 //! Newcombe's method (Statistics in Medicine 17, 1998, method 10: two Wilson intervals put together), and the verdict in
-//! words. Each step is judged by itself. Units that are still open are left out on both sides, since a younger range would
-//! otherwise look worse.
+//! words. Each step is judged by itself. Both sides must be answers of which nothing is open any more
+//! ([`Funnel::decided`](super::Funnel::decided)): to leave out who is still open would be to keep those who were quick, and make a
+//! younger range look better.
 
 use super::answer::{GroupAnswer, StepAnswer};
 use super::request::FunnelError;
@@ -25,7 +26,7 @@ pub const NOTHING_TO_COMPARE: &str = "nothing to compare";
 pub struct Proportion {
     /// Units that got this far.
     pub reached: u64,
-    /// Units that could have, without those still open.
+    /// Units that could have.
     pub of: u64,
     /// `reached / of`, 0..1; null of nobody.
     pub rate: Option<f64>,
@@ -99,48 +100,61 @@ pub fn wilson(rate: f64, of: u64) -> (f64, f64) {
     ((middle - half).max(0.0), (middle + half).min(1.0))
 }
 
-/// Compares two funnels of the same steps.
-pub fn steps(base: &[StepAnswer], head: &[StepAnswer]) -> Vec<StepComparison> {
-    let pairs = base.iter().zip(head).enumerate();
-    pairs
-        .map(|(step, (_, asked))| StepComparison {
+/// Compares two funnels of the same steps, decided ones; `None` stands for one nobody entered. The labels are those of `asked`.
+pub fn steps(asked: &[StepAnswer], base: Option<&[StepAnswer]>, head: Option<&[StepAnswer]>) -> Vec<StepComparison> {
+    let count = |steps: Option<&[StepAnswer]>, step: usize| {
+        steps.and_then(|steps| steps.get(step)).map_or(0, |step| step.count)
+    };
+    let compare = |step: usize, since: usize| {
+        difference((count(base, step), count(base, since)), (count(head, step), count(head, since)))
+    };
+    let labels = asked.iter().enumerate();
+    labels
+        .map(|(step, asked)| StepComparison {
             step,
             label: asked.label.clone(),
-            from_first: difference(decided(base, step, 0), decided(head, step, 0)),
-            from_previous: difference(
-                decided(base, step, step.saturating_sub(1)),
-                decided(head, step, step.saturating_sub(1)),
-            ),
+            from_first: compare(step, 0),
+            from_previous: compare(step, step.saturating_sub(1)),
         })
         .collect()
 }
 
-/// Units that reached `step`, and those at step `since` of which it is known whether they ever will.
-fn decided(steps: &[StepAnswer], step: usize, since: usize) -> (u64, u64) {
-    let open: u64 = steps[since..step].iter().map(|step| step.open).sum();
-    (steps[step].count, steps[since].count - open)
-}
-
-/// The steps of two groups of a breakdown, by their values.
+/// The steps of the group of this value in a breakdown of what is decided; `None` where nobody of it is. `field` is what the value
+/// was given as.
 ///
 /// # Errors
-/// A value that is no group of the answer.
-pub fn groups<'a>(
-    breakdown: &'a [GroupAnswer],
-    (base, head): &(Value, Value),
-) -> Result<(&'a [StepAnswer], &'a [StepAnswer]), FunnelError> {
-    let find = |place: usize, value: &Value| {
-        let values = || breakdown.iter().filter(|group| group.group == "value");
-        let exact = values().find(|group| same(&group.value, value));
-        // A caller that has only text, such as a saved question, means the group that is written so.
-        let written = || values().find(|group| value.as_str() == Some(group.value.to_string().as_str()));
-        exact.or_else(written).map(|group| group.steps.as_slice()).ok_or_else(|| {
-            let known: Vec<String> = values().map(|group| group.value.to_string()).collect();
-            let problem = format!("is {value}, which is none of the groups shown: {}", known.join(", "));
-            FunnelError::new(format!("compare.values[{place}]"), problem)
-        })
-    };
-    Ok((find(0, base)?, find(1, head)?))
+/// A value that is no group there and none of those `shown` either.
+pub fn group<'a>(
+    field: &str,
+    value: &Value,
+    decided: &'a [GroupAnswer],
+    shown: &[GroupAnswer],
+) -> Result<Option<&'a [StepAnswer]>, FunnelError> {
+    if let Some(group) = find(decided, value) {
+        return Ok(Some(&group.steps));
+    }
+    let has_rest = |breakdown: &[GroupAnswer]| breakdown.iter().any(|group| group.group == "other");
+    if has_rest(decided) {
+        let problem = format!("is {value}, which is none of the {} largest groups", values(decided).count());
+        return Err(FunnelError::new(field, problem));
+    }
+    // In the rest of those shown may be anybody, whose time is not over then.
+    if find(shown, value).is_some() || has_rest(shown) {
+        return Ok(None);
+    }
+    let known: Vec<String> = values(shown).map(|group| group.value.to_string()).collect();
+    let problem = format!("is {value}, which is none of the groups: {}", known.join(", "));
+    Err(FunnelError::new(field, problem))
+}
+
+fn values(breakdown: &[GroupAnswer]) -> impl Iterator<Item = &GroupAnswer> {
+    breakdown.iter().filter(|group| group.group == "value")
+}
+
+fn find<'a>(breakdown: &'a [GroupAnswer], value: &Value) -> Option<&'a GroupAnswer> {
+    let exact = values(breakdown).find(|group| same(&group.value, value));
+    // A caller that has only text, such as a saved question, means the group that is written so.
+    exact.or_else(|| values(breakdown).find(|group| value.as_str() == Some(group.value.to_string().as_str())))
 }
 
 /// Whether two values are the same, 5 and 5.0 included.
@@ -180,23 +194,25 @@ mod tests {
     }
 
     #[test]
-    fn open_units_are_left_out() {
-        let step = |step: usize, count: u64, open: u64| StepAnswer {
+    fn shares_are_of_those_who_entered_and_of_those_at_the_step_before() {
+        let step = |step: usize, count: u64| StepAnswer {
             step,
             label: step.to_string(),
             count,
             rate_from_first: None,
             rate_from_previous: None,
             lost: 0,
-            open,
+            open: 0,
             time_from_previous_ms: None,
             times_histogram: Vec::new(),
         };
-        let base = [step(0, 100, 0), step(1, 50, 0), step(2, 25, 0)];
-        let head = [step(0, 100, 40), step(1, 30, 10), step(2, 20, 0)];
-        let found = steps(&base, &head);
+        let base = [step(0, 100), step(1, 50), step(2, 25)];
+        let head = [step(0, 60), step(1, 30), step(2, 20)];
+        let found = steps(&base, Some(&base), Some(&head));
         assert_eq!((found[1].from_previous.head.of, found[1].from_previous.head.rate), (60, Some(0.5)));
-        assert_eq!((found[2].from_first.head.of, found[2].from_previous.head.of), (50, 20));
+        assert_eq!((found[2].from_first.head.of, found[2].from_previous.head.of), (60, 30));
         assert_eq!(found[0].from_first.head.rate, Some(1.0));
+        let alone = steps(&base, Some(&base), None);
+        assert_eq!((alone[1].from_first.verdict.as_str(), alone[1].from_first.head.of), (NOTHING_TO_COMPARE, 0));
     }
 }

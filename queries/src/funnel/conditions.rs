@@ -8,7 +8,7 @@
 use super::matcher::{Comparison, Condition, Matcher, Scalar, Test};
 use super::overlap::kinds;
 use super::property::Property;
-use gemba_conventions::attribute;
+use gemba_conventions::{EventKind, attribute};
 use std::collections::BTreeMap;
 
 /// The values of a statement's parameters. Equal texts share one.
@@ -57,14 +57,58 @@ pub(crate) fn fits(matcher: &Matcher, params: &mut Params) -> String {
         terms.push(format!("name = {}", params.text(&event.name)));
     }
     terms.push(format!("kind IN ({})", kinds.join(", ")));
-    terms.extend(conditions(&matcher.conditions, params));
+    terms.extend(conditions(&matcher.conditions, sees_ends(&[matcher]), params));
     format!("({})", terms.join(" AND "))
 }
 
-/// All conditions together; `None` where there are none.
-pub(crate) fn conditions(list: &[Condition], params: &mut Params) -> Option<String> {
-    let terms: Vec<String> = list.iter().map(|item| condition(item, params)).collect();
+/// Whether one of these can be fitted by the end of an attempt.
+pub(crate) fn sees_ends(matchers: &[&Matcher]) -> bool {
+    matchers.iter().any(|matcher| kinds(matcher).contains(&EventKind::Ended))
+}
+
+/// All conditions together; `None` where there are none. `with_ends`: the rows may be ends of attempts.
+pub(crate) fn conditions(list: &[Condition], with_ends: bool, params: &mut Params) -> Option<String> {
+    let one = |item: &Condition, params: &mut Params| match bearer(&item.attr) {
+        Bearer::Beginning if with_ends => told_by_beginning(item, params, condition),
+        _ => condition(item, params),
+    };
+    let terms: Vec<String> = list.iter().map(|item| one(item, params)).collect();
     (!terms.is_empty()).then(|| format!("({})", terms.join(" AND ")))
+}
+
+/// Whether a row meets a condition on what the application gave along, which the end of an attempt does not repeat: its
+/// beginning answers for it. `meets` is the condition on a row of its own.
+pub(crate) fn told_by_beginning(
+    asked: &Condition,
+    params: &mut Params,
+    meets: impl Fn(&Condition, &mut Params) -> String,
+) -> String {
+    told_by_other(asked, ("started", "ended"), params, meets)
+}
+
+/// The same on what became of an attempt: its end answers for the beginning, and where there is none it has no such attribute.
+pub(crate) fn told_by_end(
+    asked: &Condition,
+    params: &mut Params,
+    meets: impl Fn(&Condition, &mut Params) -> String,
+) -> String {
+    told_by_other(asked, ("ended", "started"), params, meets)
+}
+
+fn told_by_other(
+    asked: &Condition,
+    (told_by, other): (&str, &str),
+    params: &mut Params,
+    meets: impl Fn(&Condition, &mut Params) -> String,
+) -> String {
+    // What an attempt without the other row lacks meets a condition that something is not so.
+    let (positive, negated) = asked.positive();
+    let (told, own) = (meets(&positive, params), meets(asked, params));
+    let is_in = if negated { "NOT IN" } else { "IN" };
+    format!(
+        "if(kind = '{other}' AND attempt != 0, attempt {is_in} (SELECT attempt FROM events \
+         WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {told}), {own})"
+    )
 }
 
 /// Where the value of an attribute is kept.

@@ -86,6 +86,19 @@ pub struct Condition {
     pub test: Test,
 }
 
+impl Condition {
+    /// What must hold, or where the flag is set must not hold, for the condition to be met: `ne` is not `in`, `set: false` is not
+    /// `set: true`.
+    pub(crate) fn positive(&self) -> (Self, bool) {
+        let (test, negated) = match &self.test {
+            Test::NotEqual(value) => (Test::In(vec![value.clone()]), true),
+            Test::Present(false) => (Test::Present(true), true),
+            test => (test.clone(), false),
+        };
+        (Self { attr: self.attr.clone(), test }, negated)
+    }
+}
+
 /// Which events fit.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Matcher {

@@ -97,14 +97,16 @@ pub fn declared_funnel(bound: &BoundQuery) -> Option<&str> {
     (text("steps").is_empty() && !text("funnel").is_empty()).then(|| text("funnel"))
 }
 
-/// The statement for the steps of a declared funnel in order: those of the release that declared it latest. One column,
-/// `name`.
+/// The statement for the steps of a declared funnel in order: those of the service and release that was first seen declaring it
+/// last, as in `declared_funnels`. Releases that run side by side declare again and again; when each did so last says nothing.
+/// One column, `name`.
 pub fn declared_steps(project: u32, funnel: &str) -> BoundQuery {
     let sql = "SELECT toString(name) AS name FROM catalog WHERE project = {project:UInt32} AND kind = 'step' \
                AND funnel = {funnel:String} AND (service, release) IN \
-               (SELECT service, argMax(release, time) FROM catalog WHERE project = {project:UInt32} AND kind = 'step' \
-               AND funnel = {funnel:String} GROUP BY service) \
-               GROUP BY name ORDER BY min(position), name";
+               (SELECT argMax((service, release), (seen, release)) FROM \
+               (SELECT service, release, min(time) AS seen FROM catalog WHERE project = {project:UInt32} AND kind = 'step' \
+               AND funnel = {funnel:String} GROUP BY service, release)) \
+               GROUP BY name ORDER BY argMax(position, time), name";
     let params = vec![("funnel".to_owned(), funnel.to_owned()), ("project".to_owned(), project.to_string())];
     BoundQuery { sql: sql.to_owned(), params, range_ms: None }
 }
@@ -173,6 +175,18 @@ pub fn comparison(bound: &BoundQuery, declared: &[String]) -> Result<FunnelReque
         compare: Some(CompareRequest { values, ..CompareRequest::default() }),
         ..asked
     })
+}
+
+/// The same error with its field named as the parameter of a saved comparison that it came from.
+pub fn named_as_parameter(error: FunnelError) -> FunnelError {
+    let field = match error.field.as_str() {
+        "compare.from" => "base_from",
+        "compare.to" => "base_to",
+        "compare.values[0]" => "base_value",
+        "compare.values[1]" => "value",
+        other => other,
+    };
+    FunnelError { field: field.to_owned(), ..error }
 }
 
 /// The rows of a comparison, columns as in [`COMPARISON_COLUMNS`]: for each step but the first the share of those who

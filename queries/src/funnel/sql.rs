@@ -5,7 +5,7 @@
 //! Every name, key and value travels as a ClickHouse parameter; the text of the statement holds none of them. The
 //! statement decides which event fits what; which chains that makes is decided by [`super::scan`].
 
-use super::conditions::{Params, conditions, fits, hold_key, value_text};
+use super::conditions::{Params, conditions, fits, hold_key, sees_ends, value_text};
 use super::matcher::Matcher;
 use super::property;
 use super::validate::{Attribution, CountBy, Exclusion, Funnel, Order, Step};
@@ -150,14 +150,15 @@ impl Funnel {
         );
         // A derived session is cut by pauses in all that its person did, so rows a filter hides must still come through;
         // the filter then only clears their masks.
-        let seen = conditions(&self.filter, params);
+        let steps: Vec<&Matcher> = self.steps.iter().map(|Step { matcher, .. }| matcher).collect();
+        let exclusions: Vec<&Matcher> = self.exclusions.iter().map(|Exclusion { matcher, .. }| matcher).collect();
+        let with_ends = sees_ends(&steps) || sees_ends(&exclusions);
+        let seen = conditions(&self.filter, with_ends, params);
         let fillers = self.count_by == CountBy::Session;
         let masked = |mask: String| match &seen {
             Some(seen) if fillers => format!("if({seen}, {mask}, 0)"),
             _ => mask,
         };
-        let steps: Vec<&Matcher> = self.steps.iter().map(|Step { matcher, .. }| matcher).collect();
-        let exclusions: Vec<&Matcher> = self.exclusions.iter().map(|Exclusion { matcher, .. }| matcher).collect();
         let step_mask = masked(mask(&steps, params));
         write_column(&mut sql, &step_mask, "step_mask");
         let mut wanted = vec!["step_mask != 0".to_owned()];
@@ -182,7 +183,7 @@ impl Funnel {
         if fillers {
             wanted.push("(session = 0 AND unit != 0)".to_owned());
         }
-        sql.push_str(" FROM events WHERE project = {project:UInt32}");
+        sql.push_str(&read_of_events(with_ends));
         if !fillers && !columns.visible {
             write_names(&mut sql, &steps, &exclusions, params);
         }
@@ -319,6 +320,16 @@ impl Funnel {
 
 /// Last instant `DateTime64` holds, 2299-12-31T23:59:59.999Z.
 const LAST_MS: i64 = 10_413_791_999_999;
+
+/// The alias of reads that may hold ends of attempts beside other events: conditions are asked of their beginnings
+/// ([`crate::population`]).
+pub(crate) const WITH_ENDS: &str = "with_ends";
+
+/// The read of a project's events.
+pub(crate) fn read_of_events(with_ends: bool) -> String {
+    let alias = if with_ends { format!(" AS {WITH_ENDS}") } else { String::new() };
+    format!(" FROM events{alias} WHERE project = {{project:UInt32}}")
+}
 
 fn write_column(sql: &mut String, expression: &str, alias: &str) {
     let _infallible = write!(sql, ", {expression} AS {alias}");

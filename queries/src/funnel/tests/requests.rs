@@ -66,6 +66,18 @@ fn every_field_is_named_when_its_value_cannot_be_used() {
     refused(json!({"cohort": {"users": []}}), "cohort.users", "1 to 1000");
     refused(json!({"cohort": {"people": []}}), "cohort.people", "unknown");
     refused(json!({"as_of": 5}), "as_of", "text");
+    refused(json!({"session_gap_ms": 0}), "session_gap_ms", "1 to");
+    refused(json!({"session_gap_ms": 86_400_001}), "session_gap_ms", "given 86400001");
+    refused(json!({"dropped": {}}), "dropped.step", "must be given");
+    refused(json!({"dropped": {"step": 2}}), "dropped.step", "0 to 1");
+    refused(json!({"dropped": {"step": -1}}), "dropped.step", "given -1");
+    refused(json!({"dropped": {"step": 0, "limit": 0}}), "dropped.limit", "1 to 5000");
+    refused(json!({"dropped": {"step": 0, "limit": 5001}}), "dropped.limit", "given 5001");
+    let exclusion = json!({"event": "x", "from_step": 0, "to_step": 1});
+    refused(json!({"exclude": vec![exclusion; 33]}), "exclude", "at most 32");
+    let condition = json!({"attr": "a", "op": "ne", "value": 1});
+    refused(json!({"filter": vec![condition.clone(); 21]}), "filter", "at most 20");
+    refused(json!({"steps": [{"where": vec![condition; 21]}, {}]}), "steps[0].where", "at most 20");
     refused(json!({"windw_ms": 5}), "windw_ms", "window_ms");
     assert!(read(json!({"stepz": [], "steps": [{}, {}]})).unwrap_err().unknown_field);
 }
