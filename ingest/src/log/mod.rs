@@ -26,6 +26,7 @@ pub mod cuts;
 pub mod disk;
 mod entry;
 mod frame;
+mod numbers;
 mod reader;
 pub mod repeats;
 mod segment;

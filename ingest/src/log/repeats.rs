@@ -4,18 +4,19 @@
 //! `repeats` holds all keys of entries before a position, so that segments before it can be removed.
 //!
 //! Three kinds of key:
-//! * our SDK's `<instance uuid>-<number>`: for ever, or until the instance is forgotten by name, as ranges of numbers per (project, instance). A high-water mark with
-//!   a window was the first plan; ranges cost less (a finished instance is one range) and never guess: a batch that comes
-//!   from a spool days late, behind thousands of newer ones, is neither lost nor doubled.
+//! * our SDK's `<instance uuid>-<number>`: for ever, or until the instance is forgotten by name, as [`Numbers`] per (project, instance).
+//!   A high-water mark with a window was the first plan; ranges cost less (a finished instance is one range) and never
+//!   guess: a batch that comes from a spool days late, behind thousands of newer ones, is neither lost nor doubled.
 //! * any other `Idempotency-Key`: 24 hours.
 //! * no key: a 128-bit hash of project, signal and inflated body, for 10 minutes.
 //!
-//! Memory: 64 bytes an instance and 40 a hash. The hashes are bounded by [`MAX_HASHES`] of each kind; beyond it the oldest
-//! are forgotten early and counted. Gaps of one instance are bounded by [`MAX_RANGES`].
+//! Memory: 100 bytes an instance and 40 a hash. The hashes are bounded by [`MAX_HASHES`] of each kind; beyond it the oldest
+//! are forgotten early and counted.
 
 use super::LogError;
 use super::disk::{self, Disk};
 use super::frame;
+use super::numbers::Numbers;
 use crate::identity::ProjectId;
 use crate::otlp::Signal;
 use std::collections::{HashMap, VecDeque};
@@ -29,9 +30,9 @@ pub const NAMED_KEY_MS: i64 = 24 * 60 * 60 * 1_000;
 pub const BODY_MS: i64 = 10 * 60 * 1_000;
 /// Most hashes of each kind. Chosen: 1,000 requests a second without a key for ten minutes are 600,000.
 pub const MAX_HASHES: usize = 1 << 20;
-/// Most ranges of one instance. Chosen: gaps come from requests in flight and from spooled batches; a thousand of them
-/// at once is far beyond what an SDK keeps open. Beyond it the two oldest ranges become one, gap included.
-pub const MAX_RANGES: usize = 1_024;
+/// Bit of the number of ranges in a snapshot that says that older numbers follow: builds that know nothing of them refuse the
+/// snapshot, since what is not in it would be stored twice.
+const OLDER_FOLLOW: u64 = 1 << 63;
 
 /// What a repeat of a request is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,7 +119,9 @@ pub struct SnapshotError {
 /// The keys seen.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    instances: HashMap<(ProjectId, u128), Ranges>,
+    instances: HashMap<(ProjectId, u128), Numbers>,
+    /// Numbers of instances forgotten because there were too many.
+    forgotten: u64,
     named: Hashes,
     bodies: Hashes,
 }
@@ -165,7 +168,7 @@ impl Repeats {
         match key {
             RepeatKey::None => false,
             RepeatKey::Sdk { instance, number } => {
-                self.instances.get(&(project, instance)).is_some_and(|ranges| ranges.contains(number))
+                self.instances.get(&(project, instance)).is_some_and(|numbers| numbers.contains(number))
             }
             RepeatKey::Named(hash) => self.named.contains(project, hash, now_ms - NAMED_KEY_MS),
             RepeatKey::Body(hash) => self.bodies.contains(project, hash, now_ms - BODY_MS),
@@ -177,7 +180,7 @@ impl Repeats {
         match key {
             RepeatKey::None => {}
             RepeatKey::Sdk { instance, number } => {
-                self.instances.entry((project, instance)).or_default().insert(number);
+                self.forgotten += self.instances.entry((project, instance)).or_default().insert(number);
             }
             RepeatKey::Named(hash) => self.named.note(project, hash, received_ms, NAMED_KEY_MS),
             RepeatKey::Body(hash) => self.bodies.note(project, hash, received_ms, BODY_MS),
@@ -189,8 +192,8 @@ impl Repeats {
         match key {
             RepeatKey::None => {}
             RepeatKey::Sdk { instance, number } => {
-                if let Some(ranges) = self.instances.get_mut(&(project, instance)) {
-                    ranges.remove(number);
+                if let Some(numbers) = self.instances.get_mut(&(project, instance)) {
+                    numbers.remove(number);
                 }
             }
             RepeatKey::Named(hash) => self.named.take_back(project, hash),
@@ -203,9 +206,9 @@ impl Repeats {
         self.instances.remove(&(project, instance));
     }
 
-    /// Hashes forgotten before their time because there were too many.
+    /// Keys forgotten before their time because there were too many.
     pub fn forgotten(&self) -> u64 {
-        self.named.forgotten + self.bodies.forgotten
+        self.forgotten + self.named.forgotten + self.bodies.forgotten
     }
 
     /// All keys as bytes.
@@ -213,13 +216,19 @@ impl Repeats {
         let mut out =
             Vec::with_capacity(64 * self.instances.len() + 28 * (self.named.seen.len() + self.bodies.seen.len()));
         put_len(&mut out, self.instances.len());
-        for ((project, instance), ranges) in &self.instances {
+        for ((project, instance), numbers) in &self.instances {
             out.extend_from_slice(&project.0.to_le_bytes());
             out.extend_from_slice(&instance.to_le_bytes());
-            put_len(&mut out, ranges.0.len());
-            for (first, last) in &ranges.0 {
-                out.extend_from_slice(&first.to_le_bytes());
-                out.extend_from_slice(&last.to_le_bytes());
+            let (newest, long, words) = numbers.parts();
+            let has_older = !long.is_empty() || !words.is_empty();
+            let flag = if has_older { OLDER_FOLLOW } else { 0 };
+            out.extend_from_slice(&(newest.len() as u64 | flag).to_le_bytes());
+            put_pairs(&mut out, newest.iter().copied());
+            if has_older {
+                put_len(&mut out, long.len());
+                put_pairs(&mut out, long.iter().copied());
+                put_len(&mut out, words.len());
+                put_pairs(&mut out, words.iter().map(|(word, bits)| (*word, *bits)));
             }
         }
         self.named.encode(&mut out);
@@ -237,66 +246,21 @@ impl Repeats {
         for _ in 0..bytes.u64()? {
             let project = ProjectId(u32::from_le_bytes(bytes.take()?));
             let instance = u128::from_le_bytes(bytes.take()?);
-            let mut ranges = Vec::new();
-            for _ in 0..bytes.u64()? {
-                ranges.push((bytes.u64()?, bytes.u64()?));
-            }
-            repeats.instances.insert((project, instance), Ranges(ranges));
+            let newest = bytes.u64()?;
+            let ranges = bytes.pairs(newest & !OLDER_FOLLOW)?;
+            let numbers = if newest & OLDER_FOLLOW == 0 {
+                Numbers::of_ranges(ranges)
+            } else {
+                let long = bytes.u64()?;
+                let long = bytes.pairs(long)?;
+                let words = bytes.u64()?;
+                Numbers::of_parts(ranges, long, bytes.pairs(words)?.into_iter().collect())
+            };
+            repeats.instances.insert((project, instance), numbers);
         }
         repeats.named = Hashes::decode(&mut bytes, NAMED_KEY_MS)?;
         repeats.bodies = Hashes::decode(&mut bytes, BODY_MS)?;
         Ok(repeats)
-    }
-}
-
-/// Numbers seen: ranges with both ends in it, rising, never touching each other.
-#[derive(Debug, Default)]
-struct Ranges(Vec<(u64, u64)>);
-
-impl Ranges {
-    /// Index of the first range that ends at or after `number`.
-    fn at(&self, number: u64) -> usize {
-        self.0.partition_point(|(_, last)| *last < number)
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        self.0.get(self.at(number)).is_some_and(|(first, _)| *first <= number)
-    }
-
-    fn insert(&mut self, number: u64) {
-        let at = self.at(number);
-        if self.contains(number) {
-            return;
-        }
-        let joins_before = at > 0 && self.0[at - 1].1.checked_add(1) == Some(number);
-        let joins_after = self.0.get(at).is_some_and(|(first, _)| number.checked_add(1) == Some(*first));
-        match (joins_before, joins_after) {
-            (true, true) => {
-                self.0[at - 1].1 = self.0[at].1;
-                self.0.remove(at);
-            }
-            (true, false) => self.0[at - 1].1 = number,
-            (false, true) => self.0[at].0 = number,
-            (false, false) => self.0.insert(at, (number, number)),
-        }
-        if self.0.len() > MAX_RANGES {
-            self.0[0].1 = self.0[1].1;
-            self.0.remove(1);
-        }
-    }
-
-    fn remove(&mut self, number: u64) {
-        let at = self.at(number);
-        let Some((first, last)) = self.0.get(at).copied().filter(|(first, _)| *first <= number) else { return };
-        match (first == number, last == number) {
-            (true, true) => drop(self.0.remove(at)),
-            (true, false) => self.0[at].0 = number + 1,
-            (false, true) => self.0[at].1 = number - 1,
-            (false, false) => {
-                self.0[at].1 = number - 1;
-                self.0.insert(at + 1, (number + 1, last));
-            }
-        }
     }
 }
 
@@ -360,6 +324,13 @@ fn put_len(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(&(length as u64).to_le_bytes());
 }
 
+fn put_pairs(out: &mut Vec<u8>, pairs: impl Iterator<Item = (u64, u64)>) {
+    for (one, other) in pairs {
+        out.extend_from_slice(&one.to_le_bytes());
+        out.extend_from_slice(&other.to_le_bytes());
+    }
+}
+
 struct Bytes<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -376,6 +347,14 @@ impl Bytes<'_> {
 
     fn u64(&mut self) -> Result<u64, SnapshotError> {
         Ok(u64::from_le_bytes(self.take()?))
+    }
+
+    fn pairs(&mut self, count: u64) -> Result<Vec<(u64, u64)>, SnapshotError> {
+        let mut pairs = Vec::new();
+        for _ in 0..count {
+            pairs.push((self.u64()?, self.u64()?));
+        }
+        Ok(pairs)
     }
 }
 
@@ -416,6 +395,32 @@ mod tests {
         assert!(!repeats.contains(PROJECT, key(17), 0));
         assert!(repeats.contains(PROJECT, key(16), i64::MAX / 2), "kept for ever");
         assert!(!repeats.contains(ProjectId(2), key(16), 0), "another project's batch");
+    }
+
+    /// Behind a balancer each of two nodes takes every other batch.
+    #[test]
+    fn a_batch_that_comes_late_to_one_of_two_nodes_is_no_repeat_also_after_a_restart() {
+        let mut repeats = Repeats::default();
+        let key = |number| RepeatKey::Sdk { instance: 7, number };
+        for number in (0..100_000).step_by(2).filter(|number| *number != 42) {
+            repeats.note(PROJECT, key(number), 0);
+        }
+        let again = Repeats::decode(&repeats.encode()).unwrap();
+        for repeats in [&repeats, &again] {
+            for number in [17, 42, 43, 2_049, 99_999] {
+                assert!(
+                    !repeats.contains(PROJECT, key(number), 0),
+                    "{number} was sent to the other node or not at all"
+                );
+            }
+            assert!((0..100_000).step_by(2).filter(|number| *number != 42).all(|number| repeats.contains(
+                PROJECT,
+                key(number),
+                0
+            )));
+        }
+        assert_eq!(again.encode(), repeats.encode());
+        assert_eq!(repeats.forgotten(), 0);
     }
 
     #[test]
@@ -477,7 +482,7 @@ mod tests {
                     repeats.take_back(PROJECT, key);
                     model.remove(&number);
                 }
-                let ranges = &repeats.instances.get(&(PROJECT, 1)).map(|ranges| ranges.0.clone()).unwrap_or_default();
+                let ranges = repeats.instances.get(&(PROJECT, 1)).map_or(&[][..], |numbers| numbers.parts().0);
                 prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{ranges:?}");
             }
             let repeats = Repeats::decode(&repeats.encode()).unwrap();
