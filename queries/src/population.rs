@@ -7,11 +7,13 @@
 
 use crate::catalog::BoundQuery;
 use crate::error::ParamError;
-use crate::funnel::conditions::{Bearer, Params, bearer, condition, fits, told_by_beginning, told_by_end, value_text};
+use crate::funnel::conditions::{
+    Bearer, OTHER_ROW, Params, bearer, condition, fits, sees_ends, told_by_beginning, told_by_end, value_text,
+};
 use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
 use crate::funnel::property::{joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
-use crate::funnel::sql::{LINKS, PERSON, WITH_ENDS};
+use crate::funnel::sql::{LINKS, PERSON, WITH_ENDS, read_of_events};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::rules::TABLES;
 use gemba_conventions::attribute;
@@ -104,8 +106,11 @@ impl Population {
     /// Lets the statement see this population only.
     pub fn apply(&self, bound: &mut BoundQuery) {
         let mut params = Params::with_prefix("p_");
+        if let Some(range_ms) = bound.range_ms {
+            params.look_near(range_ms);
+        }
         let mut sql = rewrite(&bound.sql, |read| match read.table {
-            "events" => self.seen(&mut params, Rows::of(read.alias)),
+            "events" if read.alias != OTHER_ROW => self.seen(&mut params, Rows::of(read.alias)),
             _ => None,
         });
         if let Some(before_ms) = self.received_before_ms {
@@ -180,11 +185,11 @@ impl Rows {
     /// Whether a row meets a condition that it must meet; `None` where it is not asked of such rows.
     fn meet(self, asked: &Condition, params: &mut Params) -> Option<String> {
         match (self, bearer(&asked.attr)) {
-            (Self::Events, _) | (_, Bearer::Both) | (Self::WithEnds, Bearer::End) => Some(meets(asked, params)),
+            // What they did afterwards, and where, is none of its own: asked for that, nobody would be exposed.
+            (Self::Exposures, Bearer::Both | Bearer::Beginning | Bearer::End) => None,
             (Self::Attempts | Self::WithEnds, Bearer::Beginning) => Some(told_by_beginning(asked, params, meets)),
             (Self::Attempts, Bearer::End) => Some(told_by_end(asked, params, meets)),
-            // The attributes of what they did afterwards are none of its own: asked for them, nobody would be exposed.
-            (Self::Exposures, _) => None,
+            _ => Some(meets(asked, params)),
         }
     }
 
@@ -271,10 +276,11 @@ impl Did {
         params.add("d_to", self.range_ms.1.to_string());
         params.add("d_least", self.at_least.to_string());
         params.add("d_most", self.at_most.to_string());
+        params.look_near(self.range_ms);
         let fits = fits(&self.matcher, &mut params);
+        let read = read_of_events(sees_ends(&[&self.matcher]));
         let sql = format!(
-            "SELECT {PERSON} AS unit FROM (SELECT unit, countIf({fits}) AS times FROM events \
-             WHERE project = {{project:UInt32}} AND unit != 0 \
+            "SELECT {PERSON} AS unit FROM (SELECT unit, countIf({fits}) AS times{read} AND unit != 0 \
              AND day >= toDate(fromUnixTimestamp64Milli({{d_from:Int64}}, 'UTC')) \
              AND day <= toDate(fromUnixTimestamp64Milli({{d_to:Int64}}, 'UTC')) \
              AND time >= fromUnixTimestamp64Milli({{d_from:Int64}}, 'UTC') \

@@ -106,6 +106,7 @@ impl Trend {
         params.add("project", project.to_string());
         params.add("from_ms", self.range_ms.0.to_string());
         params.add("to_ms", self.range_ms.1.to_string());
+        params.look_near(self.range_ms);
         let starts: Vec<String> = self.periods.iter().map(i64::to_string).collect();
         params.add("starts", format!("[{}]", starts.join(",")));
         let joined = self.breakdown.as_ref().and_then(|key| joined(key, &mut params));

@@ -1,6 +1,6 @@
 //! Conditions and attempts: what an attempt was begun with and what became of it stand in two records, and hold for both.
 
-use crate::questions_support::{MINUTE_NS, RANGE, START_NS, cell, encoded, get, leave_out};
+use crate::questions_support::{MINUTE_NS, RANGE, START_NS, cell, encoded, get, leave_out, put};
 use gemba_tests::export;
 use gemba_tests::project::Project;
 use gemba_tests::server::Server;
@@ -66,6 +66,16 @@ async fn an_attempt_is_of_those_its_beginning_or_its_end_says() {
         assert_eq!(found, Some(times), "{plan}");
         let series = json!([{"event": "completed:pay", "where": {"plan": plan}}]).to_string();
         assert_eq!(ended(&format!("series={}", encoded(&series))).await, Some(times), "{plan}");
+    }
+    // A condition on how it ended beside one on how it began: each is asked of the row that knows, and neither hides the other's.
+    let series = encoded(&json!([{"event": "completed:pay", "where": {"plan": "pro"}}]).to_string());
+    let timed_out = encoded(&json!({"error.type": "timeout"}).to_string());
+    assert_eq!(ended(&format!("series={series}&where={timed_out}")).await, Some(1.0));
+    for (condition, members) in
+        [(json!({"plan": "pro"}), 3), (json!([{"attr": "plan", "op": "ne", "value": "pro"}]), 1)]
+    {
+        let cohort = json!({"did": {"event": "completed:pay", "where": condition, "from": "2026-03-01"}});
+        assert_eq!(put(&shop, "/api/v1/cohorts/payers", &cohort).await["members"], members, "{cohort}");
     }
     let reached = async |more: Value| {
         let mut funnel = json!({

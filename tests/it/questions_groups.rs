@@ -105,6 +105,11 @@ async fn bots_are_left_out_of_an_experiment() {
         get(&shop, &path).await["rows"][0][1].as_u64()
     };
     assert_eq!(users("").await, Some(4));
+    // Where people did something afterwards is nothing of where they were shown it.
+    let elsewhere = format!("&where={}", encoded(&json!({"service.name": "api"}).to_string()));
+    assert_eq!(users(&elsewhere).await, Some(4));
+    let one = format!("&where={}", encoded(&json!({"user.id": "u1"}).to_string()));
+    assert_eq!(users(&one).await, Some(1));
     let bots = json!({"exclude": [{"attr": "agent", "op": "contains", "value": "bot"}]});
     leave_out(&shop, &server.keys.admin, &bots).await;
     assert_eq!((users("").await, users("&filter=off").await), (Some(3), Some(4)));

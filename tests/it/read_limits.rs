@@ -10,6 +10,8 @@ use gemba_tests::client::{bare, send};
 use gemba_tests::database::Engine;
 use gemba_tests::server::Server;
 use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// ClickHouse's codes (src/Common/ErrorCodes.cpp).
 const TIMEOUT_EXCEEDED: u32 = 159;
@@ -30,6 +32,70 @@ async fn refusal(store: &Client, sql: &str, limits: Limits) -> u32 {
     let is_limit = matches!(error, StoreError::TooHeavy { .. });
     assert_eq!((error.is_retryable(), error.code() == Some(READONLY)), (!is_limit, !is_limit), "{error:?}");
     error.code().unwrap_or_else(|| panic!("{sql}: {error:?}"))
+}
+
+/// The body of an answer sent in chunks, which must be whole.
+fn unchunked(answer: &[u8]) -> Vec<u8> {
+    let end_of = |text: &[u8], wanted: &[u8]| text.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    let mut rest = &answer[end_of(answer, b"\r\n\r\n") + 4..];
+    let mut body = Vec::new();
+    loop {
+        let line = end_of(rest, b"\r\n");
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&rest[line + 2..][..size]);
+        rest = &rest[line + 2 + size + 2..];
+    }
+}
+
+/// An export is made while it is read: it takes as long as its reader does, and one who stops reading keeps nothing busy.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_lasts_as_long_as_it_is_read_and_no_longer() {
+    const ROWS: usize = 150_000;
+    const PIECE: usize = 64 << 10;
+    let idle = Duration::from_millis(800);
+    let server = Server::start_with(|config| config.limits.idle_timeout = idle).await;
+    let sql = format!(
+        "INSERT INTO events (project, name, kind, day, unit, time, strings) SELECT 1, 'a', 'event', '2026-03-05', number + 1, \
+         '2026-03-05 10:00:00', map('text', repeat('x', 200)) FROM numbers({ROWS}) SETTINGS async_insert = 0"
+    );
+    server.running.app().store.execute(&sql).await.unwrap();
+    let asked = format!(
+        "GET /api/v1/export/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+        server.keys.read
+    );
+    let address = server.running.url().strip_prefix("http://").unwrap().to_owned();
+    let open = async || {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        stream
+    };
+    // Several times as long as a connection may be idle, without ever being so.
+    let mut slow = open().await;
+    let (mut piece, mut text, started) = (vec![0; PIECE], Vec::new(), Instant::now());
+    loop {
+        let read = slow.read(&mut piece).await.unwrap();
+        if read == 0 {
+            break;
+        }
+        text.extend_from_slice(&piece[..read]);
+        if started.elapsed() < idle * 4 {
+            tokio::time::sleep(idle / 40).await;
+        }
+    }
+    assert!(started.elapsed() >= idle * 4, "it was read too fast to tell: {:?}", started.elapsed());
+    assert_eq!(String::from_utf8(unchunked(&text)).unwrap().lines().count(), ROWS);
+
+    // One that stops reading is cut off, so that others get their turn.
+    let mut stuck = open().await;
+    stuck.read_exact(&mut piece).await.unwrap();
+    let next = bare("GET", &server.url("/api/v1/export/events?from=2026-04-01"), Some(&server.keys.read));
+    assert_eq!(send(next).await.status, 200);
+    let mut rest = Vec::new();
+    let cut = stuck.read_to_end(&mut rest).await;
+    assert!(cut.is_err() || !rest.ends_with(b"0\r\n\r\n"), "a reader that stopped got everything");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,8 @@ pub(super) async fn reproduced(
     let removed = removals::records_since(&app.store, project.id, as_of_ms).await?;
     if removed > 0 {
         reproduced.because.push(format!(
-            "{removed} records received before that instant have been removed since (retention, or people forgotten)"
+            "{removed} records received before that instant, or in its hour, have been removed since (retention, or people \
+             forgotten)"
         ));
     }
     match missing_records(app, project, held).await? {

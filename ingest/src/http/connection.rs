@@ -4,17 +4,21 @@
 //! port: HTTP/2 with prior knowledge, or as agreed on with TLS. Where there is TLS, other machines must speak it, and this one may:
 //! what it sends does not leave it. Does not read bodies.
 
-use super::{App, route};
+use super::{App, Body, route};
 use crate::config::Limits;
 use crate::throttle::Throttle;
+use bytes::Bytes;
+use http_body::{Body as _, Frame};
+use http_body_util::BodyExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -191,10 +195,14 @@ async fn connection(
         service_fn(move |request| {
             let request_is_here = RequestGuard::new(Arc::clone(&activity));
             let app = Arc::clone(&app);
+            let activity = Arc::clone(&activity);
             async move {
                 let response = route::handle(app, request).await;
                 drop(request_is_here);
-                Ok::<_, Infallible>(response)
+                // What lies there whole is written at once; what is made while it is sent takes its time.
+                let is_whole = response.body().size_hint().exact().is_some();
+                let made = move |body: Body| if is_whole { body } else { Made::new(body, activity).boxed_unsync() };
+                Ok::<_, Infallible>(response.map(made))
             }
         })
     };
@@ -268,6 +276,37 @@ impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.last_end_ms.store(self.0.now_ms(), Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A body that is made while it is sent. While it waits for us the connection is at work; while it waits for its reader it is
+/// idle from the last frame on, so that one who never reads does not keep what makes it.
+struct Made {
+    body: Body,
+    activity: Arc<Activity>,
+    waits_for_us: Option<RequestGuard>,
+}
+
+impl Made {
+    fn new(body: Body, activity: Arc<Activity>) -> Self {
+        Self { body, activity, waits_for_us: None }
+    }
+}
+
+impl http_body::Body for Made {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        let made = self.get_mut();
+        // Begun before and not after, so that each frame counts as one request that ends with it.
+        let guard = made.waits_for_us.take().unwrap_or_else(|| RequestGuard::new(Arc::clone(&made.activity)));
+        let polled = Pin::new(&mut made.body).poll_frame(context);
+        made.waits_for_us = polled.is_pending().then_some(guard);
+        polled
     }
 }
 

@@ -4,7 +4,6 @@
 //! the rows, oldest first, with their number in the header `gemba-rows`. What was acknowledged before the request is in
 //! it. A body that breaks off is not whole: HTTP tells the two apart. The project's number comes from the key.
 
-use super::ask::turn;
 use super::error::ApiError;
 use super::query::only;
 use super::{App, Body, Request, Response, auth, health, query_pairs};
@@ -103,8 +102,8 @@ async fn send_slice(
     (form, is_first): (Form, bool),
     pieces: &mpsc::Sender<Piece>,
 ) -> Result<(), StoreError> {
-    // A slice is a question like others; between two slices they get their turn.
-    let Ok(_turn) = turn(app).await else { return Err(StoreError::Timeout) };
+    // Between two slices other exports get their turn.
+    let Ok(_turn) = app.exports.acquire().await else { return Err(StoreError::Timeout) };
     let mut cursor = export::rows(&app.store, project, table, slice, form, is_first)?;
     while let Some(piece) = cursor.next().await? {
         if pieces.send(Ok(piece)).await.is_err() {

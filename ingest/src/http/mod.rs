@@ -73,6 +73,8 @@ pub struct App {
     pub upkeep: tokio::sync::Mutex<()>,
     /// Turns for questions, so that few run at a time.
     pub questions: Semaphore,
+    /// The turn for exports, a slice at a time beside the questions: who reads one slowly keeps no question waiting.
+    pub exports: Semaphore,
     /// The turn for questions about the books, one at a time beside the others: inserts wait while they do.
     pub books: Semaphore,
     /// Held while something is saved, so that versions follow each other.
@@ -121,6 +123,7 @@ impl App {
             catalog,
             upkeep: tokio::sync::Mutex::new(()),
             questions: Semaphore::new(MAX_QUESTIONS),
+            exports: Semaphore::new(1),
             books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
             freshness: Freshness::default(),

@@ -219,7 +219,7 @@ impl Repeats {
         for ((project, instance), numbers) in &self.instances {
             out.extend_from_slice(&project.0.to_le_bytes());
             out.extend_from_slice(&instance.to_le_bytes());
-            let (newest, long, words) = numbers.parts();
+            let (newest, long, words) = (numbers.newest(), numbers.long(), numbers.words());
             let has_older = !long.is_empty() || !words.is_empty();
             let flag = if has_older { OLDER_FOLLOW } else { 0 };
             out.extend_from_slice(&(newest.len() as u64 | flag).to_le_bytes());
@@ -482,7 +482,7 @@ mod tests {
                     repeats.take_back(PROJECT, key);
                     model.remove(&number);
                 }
-                let ranges = repeats.instances.get(&(PROJECT, 1)).map_or(&[][..], |numbers| numbers.parts().0);
+                let ranges = repeats.instances.get(&(PROJECT, 1)).map_or(&[][..], Numbers::newest);
                 prop_assert!(ranges.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "{ranges:?}");
             }
             let repeats = Repeats::decode(&repeats.encode()).unwrap();

@@ -39,7 +39,7 @@ use sink::{MAX_AROUND, Sink};
 use std::fmt;
 
 /// Version of the rules in this module. Replay of a log relies on equal rows under an equal version.
-pub const DECODER_VERSION: u16 = 1;
+pub const DECODER_VERSION: u16 = 2;
 
 /// What a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -163,6 +163,7 @@ impl StoreError {
             159 => "time",
             // Where it is the memory of the whole server, others take it, and another moment may be better.
             241 if !message.contains("(total)") => "memory",
+            396 if message.contains("temporary files") => "room on disk for what does not fit into memory",
             396 => "rows in the answer",
             _ => return self,
         };

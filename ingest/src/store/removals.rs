@@ -125,7 +125,7 @@ pub async fn expired_until_ms(store: &Client, project: ProjectId) -> Result<Opti
     Ok((seconds > 0).then(|| i64::try_from(seconds).unwrap_or(i64::MAX / 1_000) * 1_000))
 }
 
-/// Records of a project received before an instant and removed at or after it, milliseconds since the epoch: what was known then
+/// Records of a project received before an instant, or in the hour it lies in, and removed at or after it, milliseconds since the epoch: what was known then
 /// and is so no longer.
 ///
 /// # Errors

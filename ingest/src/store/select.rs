@@ -70,7 +70,10 @@ pub async fn select(client: &Client, query: &BoundQuery, limits: Limits) -> Resu
         // whole server only.
         .with_setting("max_bytes_before_external_group_by", spills_at.clone())
         .with_setting("max_bytes_before_external_sort", spills_at)
-        .with_setting("max_temporary_data_on_disk_size_for_query", (MAX_SPILLED * limits.max_memory_bytes).to_string())
+        .with_setting(
+            "max_temporary_data_on_disk_size_for_query",
+            MAX_SPILLED.saturating_mul(limits.max_memory_bytes).to_string(),
+        )
         .with_setting("max_result_rows", limits.max_result_rows.to_string())
         .with_setting("result_overflow_mode", "throw")
         .with_setting("output_format_json_quote_64bit_integers", "0")

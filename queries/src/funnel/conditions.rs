@@ -8,6 +8,7 @@
 use super::matcher::{Comparison, Condition, Matcher, Scalar, Test};
 use super::overlap::kinds;
 use super::property::Property;
+use super::sql::LAST_MS;
 use gemba_conventions::{EventKind, attribute};
 use std::collections::BTreeMap;
 
@@ -17,9 +18,19 @@ pub(crate) struct Params {
     values: BTreeMap<String, String>,
     texts: BTreeMap<String, String>,
     prefix: &'static str,
+    /// The placeholders of the range that is looked at, milliseconds since the Unix epoch.
+    range: Option<(String, String)>,
 }
 
 impl Params {
+    /// Tells in which range is looked, so that what belongs to it is looked for near it.
+    pub(crate) fn look_near(&mut self, (from_ms, to_ms): (i64, i64)) {
+        let [from, to] = ["from", "to"].map(|end| format!("{}near_{end}", self.prefix));
+        self.values.insert(from.clone(), from_ms.saturating_sub(LONGEST_ATTEMPT_MS).max(0).to_string());
+        self.values.insert(to.clone(), to_ms.saturating_add(LONGEST_ATTEMPT_MS).min(LAST_MS).to_string());
+        self.range = Some((from, to));
+    }
+
     /// Parameters whose names begin so, for a part that is put into a statement with parameters of its own.
     pub(crate) fn with_prefix(prefix: &'static str) -> Self {
         Self { prefix, ..Self::default() }
@@ -76,6 +87,13 @@ pub(crate) fn conditions(list: &[Condition], with_ends: bool, params: &mut Param
     (!terms.is_empty()).then(|| format!("({})", terms.join(" AND ")))
 }
 
+/// How far from the range looked at the other row of an attempt is looked for: without a bound every condition would read all of
+/// the project's history. Chosen: an attempt that spans requests may take days.
+const LONGEST_ATTEMPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// The alias of that read: it is of everybody, since who is looked at is decided by the row it answers for.
+pub(crate) const OTHER_ROW: &str = "other_row";
+
 /// Whether a row meets a condition on what the application gave along, which the end of an attempt does not repeat: its
 /// beginning answers for it. `meets` is the condition on a row of its own.
 pub(crate) fn told_by_beginning(
@@ -105,9 +123,15 @@ fn told_by_other(
     let (positive, negated) = asked.positive();
     let (told, own) = (meets(&positive, params), meets(asked, params));
     let is_in = if negated { "NOT IN" } else { "IN" };
+    let near = params.range.as_ref().map_or_else(String::new, |(from, to)| {
+        format!(
+            " AND time >= fromUnixTimestamp64Milli({{{from}:Int64}}, 'UTC') \
+             AND time < fromUnixTimestamp64Milli({{{to}:Int64}}, 'UTC')"
+        )
+    });
     format!(
-        "if(kind = '{other}' AND attempt != 0, attempt {is_in} (SELECT attempt FROM events \
-         WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0 AND {told}), {own})"
+        "if(kind = '{other}' AND attempt != 0, attempt {is_in} (SELECT attempt FROM events AS {OTHER_ROW} \
+         WHERE project = {{project:UInt32}} AND kind = '{told_by}' AND attempt != 0{near} AND {told}), {own})"
     )
 }
 
@@ -131,6 +155,8 @@ enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bearer {
     Both,
+    /// Both, and every other event of the person as well: it is about them.
+    Person,
     /// What the application gave along.
     Beginning,
     /// What became of it.
@@ -144,7 +170,8 @@ pub(crate) fn bearer(key: &str) -> Bearer {
         Source::Text(_) if [attribute::ERROR_TYPE, attribute::OUTCOME, attribute::OUTCOME_REASON].contains(&key) => {
             Bearer::End
         }
-        Source::Text(_) | Source::Id(..) | Source::Property(_) => Bearer::Both,
+        Source::Text("tenant") | Source::Id("unit", _) | Source::Property(_) => Bearer::Person,
+        Source::Text(_) | Source::Id(..) => Bearer::Both,
     }
 }
 

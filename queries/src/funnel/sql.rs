@@ -118,6 +118,7 @@ impl Funnel {
         let columns = Columns::of(self, fetch.order);
         let mut params = Params::default();
         params.add("project", project.to_string());
+        params.look_near((self.from_ms, self.until_ms()));
         let inner = self.fitting_rows(columns, &mut params);
         let sql = self.resolved_rows(&inner, columns, fetch, &mut params);
         let range_ms = Some((self.from_ms, self.to_ms));
@@ -319,7 +320,7 @@ impl Funnel {
 }
 
 /// Last instant `DateTime64` holds, 2299-12-31T23:59:59.999Z.
-const LAST_MS: i64 = 10_413_791_999_999;
+pub(crate) const LAST_MS: i64 = 10_413_791_999_999;
 
 /// The alias of reads that may hold ends of attempts beside other events: conditions are asked of their beginnings
 /// ([`crate::population`]).
