@@ -43,6 +43,54 @@ fn segment() -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_import_that_broke_off_at_a_row_goes_on_behind_what_is_stored_once_the_row_is_mended() {
+    const ROWS: u64 = 7_000;
+    let server = Server::start().await;
+    let project = Project::default_of(server.running.url(), &server.keys);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, header, line, arguments, stored) in [
+        (
+            "events.csv",
+            "ts,event,user_id",
+            "2024-01-02T00:00:00Z,look,u",
+            &["--time", "ts", "--event", "event", "--user", "user_id"][..],
+            "events WHERE project = 1 AND name = 'look'",
+        ),
+        (
+            "statements.csv",
+            "ts,ms,sql",
+            "2024-01-02T00:00:00Z,1.5,SELECT a FROM t",
+            &["--time", "ts", "--sql", "sql", "--duration-ms", "ms"][..],
+            "query_samples WHERE project = 1",
+        ),
+    ] {
+        let file = folder.path().join(name);
+        let write = |broken: bool| {
+            let line = |number: u64| {
+                let line = line.replace(",u", &format!(",u{number}"));
+                if broken && number == 5_000 { line.replace("2024-01-02T", "someday ") } else { line }
+            };
+            let lines: Vec<String> = std::iter::once(header.to_owned()).chain((1..=ROWS).map(line)).collect();
+            std::fs::write(&file, lines.join("\n")).unwrap();
+        };
+        write(true);
+        let output = project.import(&file, arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains("row 5000"), "{name}: {told}");
+        project.flush().await;
+        let count = async || server.number(&format!("SELECT toUInt64(count()) FROM {stored}")).await;
+        assert_eq!(count().await, 4_000, "{name}: two batches before the row");
+        write(false);
+        for _ in 0..2 {
+            let output = project.import(&file, arguments);
+            assert!(output.status.success(), "{name}: {output:?}");
+            project.flush().await;
+            assert_eq!(count().await, ROWS, "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_posthog_or_segment_is_imported_once_and_its_people_are_found_again() {
     let server = Server::start().await;
     let folder = tempfile::tempdir().unwrap();

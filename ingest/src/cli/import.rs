@@ -1,9 +1,10 @@
 //! `gemba import`: sends the events or query log of a CSV or NDJSON file, what another product or `gemba export` wrote, to
 //! a running server, with their own times.
 //!
-//! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of the
-//! file's content, of what is made of it, and of its place, so that an import that broke off is simply run again: what is
-//! stored already is recognised, while other rows of the same file are news.
+//! In: a file and which of its columns mean what. Out: OTLP requests like any client's. Every batch has a key made of what is sent
+//! up to its end, so that an import that broke off is simply run again, also when the row it broke off at was mended: what is
+//! stored already is recognised, whenever that was, while other rows of the same file are news. The last batch is a short one; where
+//! the file has grown since, it is longer and so another one, and its rows are stored again.
 
 mod exported;
 mod preset;
@@ -65,6 +66,9 @@ pub struct Imported {
     pub without_text: u64,
 }
 
+/// Fields of a record that are not told by the file.
+const CHOSEN: [&str; 2] = ["traceId", "spanId"];
+
 /// A record, and the attributes of its resource where the file tells them.
 type Sendable = (Value, Option<Vec<Value>>);
 
@@ -90,21 +94,19 @@ pub fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
 /// # Errors
 /// As [`run`].
 pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
-    let identity = identity(args)?;
+    let mut keys = Keys::new(args);
     let sender = Sender::new(args)?;
     let mut imported = Imported::default();
     let mut batch = Vec::with_capacity(BATCH_RECORDS);
-    let mut number = 0_u64;
     let mut without_text = 0;
     let progress = Progress::new();
-    let mut send = |batch: &mut Vec<Sendable>, number: &mut u64| -> Result<(), Failure> {
+    let mut send = |batch: &mut Vec<Sendable>| -> Result<(), Failure> {
         if batch.is_empty() {
             return Ok(());
         }
         let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let refused = sender.send(batch, &format!("import-{identity}-{number}"))?;
+        let refused = sender.send(batch, &keys.next(batch))?;
         batch.clear();
-        *number += 1;
         imported.accepted += records - refused.min(records);
         imported.refused += refused;
         progress.show(imported.accepted + imported.refused, None);
@@ -124,29 +126,42 @@ pub fn import(args: &ImportArgs) -> Result<Imported, Failure> {
             Made::NotWanted => {}
             Made::WithoutText => without_text += 1,
         }
-        if batch.len() >= BATCH_RECORDS { send(&mut batch, &mut number) } else { Ok(()) }
+        if batch.len() >= BATCH_RECORDS { send(&mut batch) } else { Ok(()) }
     })?;
-    send(&mut batch, &mut number)?;
+    send(&mut batch)?;
     progress.end();
     Ok(Imported { without_text, ..imported })
 }
 
-/// A name for what is sent: the same file, wherever it lies, with the same mapping gives the same name.
-fn identity(args: &ImportArgs) -> Result<String, Failure> {
-    let file = &args.file;
-    let mut hash = Sha256::new();
-    hash.update(json!([args.mapping, args.service, args.release]).to_string());
-    let mut reader = open(file)?;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let read = reader.read(&mut buffer).map_err(|error| cannot_read(file, &error))?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&buffer[..read]);
+/// Names batches: equal ones at the end of equal beginnings have equal names. In the form of our SDK's keys, which are remembered for
+/// ever: others hold for a day.
+struct Keys {
+    /// Hash of the mapping and of everything sent so far.
+    sent: Sha256,
+    /// Number of the import, from the mapping and the first batch.
+    import: Option<u128>,
+}
+
+impl Keys {
+    fn new(args: &ImportArgs) -> Self {
+        let mut sent = Sha256::new();
+        sent.update(json!([args.mapping, args.service, args.release]).to_string());
+        Self { sent, import: None }
     }
-    let digits: Vec<String> = hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-    Ok(digits.concat())
+
+    fn next(&mut self, batch: &[Sendable]) -> String {
+        for (record, resource) in batch {
+            // The ids of spans are chosen anew each time.
+            let told = record.as_object().into_iter().flatten().filter(|(name, _)| !CHOSEN.contains(&name.as_str()));
+            self.sent.update(json!([told.collect::<Vec<_>>(), resource]).to_string());
+        }
+        let hash = self.sent.clone().finalize();
+        let word = |at: usize| hash.iter().skip(at).take(8).fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+        let import = *self.import.get_or_insert(u128::from(word(8)) << 64 | u128::from(word(16)));
+        let digits = format!("{import:032x}");
+        let part = |from: usize, to: usize| digits.get(from..to).unwrap_or_default();
+        format!("{}-{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32), word(0))
+    }
 }
 
 fn open(file: &Path) -> Result<File, Failure> {
