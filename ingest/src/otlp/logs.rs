@@ -5,7 +5,7 @@ use super::fields::Fields;
 use super::keys::{Key, KeySet};
 use super::records;
 use super::resource::{Resource, Scope};
-use super::sink::{Fault, Sink, When, span_id, trace_id};
+use super::sink::{Fault, Sink, When, span_id, trace_id, usable};
 use super::value::{Value, key_value, utf8};
 use super::wire::{Field, Malformed, Message};
 use crate::outcome::Reason;
@@ -119,16 +119,17 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
     let mut record = Record::default();
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
-        let resource = Resource::read(container, sink)?;
+        let (resource, refused) = usable(Resource::read(container, sink))?;
         sink.around.enter_resource(container);
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
-            let scope = Scope::read(container)?;
+            let (scope, scope_refused) = usable(Scope::read(container))?;
+            let refused = refused.as_ref().or(scope_refused.as_ref());
             sink.around.enter_scope(container);
             for field in Message::new(container) {
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 record.read(bytes, &scope)?;
-                sink.take(bytes, |sink| one(&mut record, &resource, &scope, sink))?;
+                sink.take_of(refused, bytes, |sink| one(&mut record, &resource, &scope, sink))?;
             }
         }
     }

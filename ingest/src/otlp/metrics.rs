@@ -10,7 +10,7 @@ use super::json_schema::{exponential_point, histogram_point, record};
 use super::keys::{Key, KeySet};
 use super::resource::{Resource, Scope, put_pairs, sorted_pairs};
 use super::show::AroundPoint;
-use super::sink::{Fault, Sink, code, funnel_step, parse_fingerprint};
+use super::sink::{Fault, Sink, code, funnel_step, parse_fingerprint, usable};
 use super::traces::{foreign_fingerprint, system};
 use super::value::{Value, utf8};
 use super::wire::{Field, Malformed, Message, signed};
@@ -166,11 +166,12 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
     let mut point = Point::default();
     for field in Message::new(body) {
         let (1, Field::Bytes(container)) = field? else { continue };
-        let resource = Resource::read(container, sink)?;
+        let (resource, refused) = usable(Resource::read(container, sink))?;
         sink.around.enter_resource(container);
         for field in Message::new(container) {
             let (2, Field::Bytes(container)) = field? else { continue };
-            let scope = Scope::read(container)?;
+            let (scope, scope_refused) = usable(Scope::read(container))?;
+            let refused = refused.as_ref().or(scope_refused.as_ref());
             sink.around.enter_scope(container);
             for field in Message::new(container) {
                 let (2, Field::Bytes(metric)) = field? else { continue };
@@ -186,7 +187,7 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
                 for field in Message::new(metric.data) {
                     let (1, Field::Bytes(bytes)) = field? else { continue };
                     point.read(metric.kind, bytes, &scope)?;
-                    sink.take(bytes, |sink| one(&metric, &mut point, &resource, sink))?;
+                    sink.take_of(refused, bytes, |sink| one(&metric, &mut point, &resource, sink))?;
                 }
             }
         }

@@ -6,6 +6,7 @@ use super::sink::{Fault, Sink};
 use super::value::{Value, ValueError, key_value, utf8};
 use super::wire::{Field, Malformed, Message};
 use crate::identity::IdDomain;
+use crate::outcome::Reason;
 use crate::rows::{Attributes, Once, ResourceRow, day_of_ms};
 use std::cmp::Ordering;
 
@@ -47,25 +48,29 @@ pub(super) struct Resource<'a> {
 
 impl<'a> Resource<'a> {
     /// Reads the resource of a `ResourceLogs`, `ResourceSpans` or `ResourceMetrics`, wherever in the message it stands,
-    /// and on first sight appends its row.
-    pub(super) fn read(container: &'a [u8], sink: &mut Sink<'_>) -> Result<Self, Malformed> {
+    /// and on first sight appends its row. One that cannot be used says what becomes of the records under it; those of other
+    /// resources are none of its business.
+    pub(super) fn read(container: &'a [u8], sink: &mut Sink<'_>) -> Result<Self, Fault> {
         let mut pairs = Vec::new();
         let mut schema_url = "";
         for field in Message::new(container) {
             match field? {
                 (1, Field::Bytes(resource)) => push_pairs(resource, 1, &mut pairs)?,
-                (3, Field::Bytes(url)) => schema_url = utf8(url).map_err(whole)?,
+                (3, Field::Bytes(url)) => schema_url = utf8(url).map_err(of_resource)?,
                 _ => {}
             }
         }
-        let mut sorted = sorted_pairs(&pairs).map_err(whole)?;
+        let mut sorted = sorted_pairs(&pairs).map_err(of_resource)?;
         sorted.retain(|(key, _)| *key != gemba_conventions::attribute::SENT_TIME);
         let mut text = Vec::new();
-        put_pairs(&sorted, &mut text).map_err(whole)?;
+        put_pairs(&sorted, &mut text).map_err(of_resource)?;
         let mut fields = Fields::default();
         fields.read(&pairs, KEYS, false).map_err(|fault| match fault {
-            Fault::Malformed(error) => error,
-            Fault::Refused(_) => Malformed("the resource's attributes are too many or too large"),
+            Fault::Refused(refusal) if refusal.reason == Reason::TooLarge => Fault::set_aside(
+                Reason::TooLarge,
+                "the attributes of its resource exceed 512 keys or 1 MiB; send fewer",
+            ),
+            fault => fault,
         })?;
         let known = fields.known;
         let instance = known.word(Key::ServiceInstance);
@@ -81,7 +86,7 @@ impl<'a> Resource<'a> {
             known,
         };
         if sink.seen.first_and_not_stored(Once::Resource, resource.hash, sink.origin.received_ms) {
-            resource.push_row(&instance, &sorted, schema_url, sink).map_err(whole)?;
+            resource.push_row(&instance, &sorted, schema_url, sink).map_err(of_resource)?;
         }
         Ok(resource)
     }
@@ -131,11 +136,13 @@ fn service(known: &Known<'_>) -> String {
     }
 }
 
-/// What is wrong with a resource is wrong with all records under it, so the body is refused.
-fn whole(error: ValueError) -> Malformed {
+/// What is wrong with a resource is wrong with all records under it.
+fn of_resource(error: ValueError) -> Fault {
     match error {
-        ValueError::Malformed(error) => error,
-        ValueError::Refused(_) => Malformed("the resource holds invalid UTF-8 or nests deeper than 64"),
+        ValueError::Malformed(error) => Fault::Malformed(error),
+        ValueError::Refused(reason) => {
+            Fault::set_aside(reason, "its resource holds invalid UTF-8 or nests arrays or maps deeper than 64")
+        }
     }
 }
 
@@ -150,14 +157,19 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// Reads the scope of a `ScopeLogs`, `ScopeSpans` or `ScopeMetrics`, wherever in the message it stands.
-    pub(super) fn read(container: &'a [u8]) -> Result<Self, Malformed> {
+    pub(super) fn read(container: &'a [u8]) -> Result<Self, Fault> {
+        let text = |bytes| {
+            utf8(bytes).map_err(|_| {
+                Fault::set_aside(Reason::InvalidUtf8, "the name or version of its scope is not valid UTF-8")
+            })
+        };
         let mut scope = Self::default();
         for field in Message::new(container) {
             let (1, Field::Bytes(bytes)) = field? else { continue };
             for field in Message::new(bytes) {
                 match field? {
-                    (1, Field::Bytes(name)) => scope.name = utf8(name).map_err(|_| SCOPE)?,
-                    (2, Field::Bytes(version)) => scope.version = utf8(version).map_err(|_| SCOPE)?,
+                    (1, Field::Bytes(name)) => scope.name = text(name)?,
+                    (2, Field::Bytes(version)) => scope.version = text(version)?,
                     (3, Field::Bytes(pair)) => scope.pairs.push(pair),
                     _ => {}
                 }
@@ -166,8 +178,6 @@ impl<'a> Scope<'a> {
         Ok(scope)
     }
 }
-
-const SCOPE: Malformed = Malformed("the scope's name is not valid UTF-8");
 
 /// Appends the attributes in `field` of a message.
 pub(super) fn push_pairs<'a>(message: &'a [u8], number: u32, pairs: &mut Vec<&'a [u8]>) -> Result<(), Malformed> {

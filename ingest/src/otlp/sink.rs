@@ -87,6 +87,15 @@ impl From<ValueError> for Fault {
     }
 }
 
+/// What records lie in, as far as it can be used, and what becomes of them where it cannot.
+pub(super) fn usable<T: Default>(read: Result<T, Fault>) -> Result<(T, Option<Refusal>), Malformed> {
+    match read {
+        Ok(read) => Ok((read, None)),
+        Err(Fault::Refused(refusal)) => Ok((T::default(), Some(refusal))),
+        Err(Fault::Malformed(error)) => Err(error),
+    }
+}
+
 /// When something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct When {
@@ -143,6 +152,20 @@ impl Sink<'_> {
             Some(choice) => self.choose(choice, read),
         };
         self.account(bytes, outcome)
+    }
+
+    /// The same for a record in something that may have been refused with all in it.
+    #[inline]
+    pub(super) fn take_of(
+        &mut self,
+        refused: Option<&Refusal>,
+        bytes: &[u8],
+        read: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Malformed> {
+        match refused {
+            None => self.take(bytes, read),
+            Some(refusal) => self.take(bytes, |_| Err(Fault::Refused(refusal.clone()))),
+        }
     }
 
     #[cold]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::identity::IdDomain;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use serde_json::json;
@@ -113,15 +113,62 @@ fn identity_on_the_resource_holds_for_records_that_name_none() {
     assert_eq!(events[1]["session"], hash(IdDomain::Session, "s"));
 }
 
+/// What a gateway puts into one request comes from many senders.
 #[test]
-fn invalid_utf8_in_a_resource_refuses_the_body() {
-    let resource = Resource { attributes: vec![kv("service.name", "MARK")], ..Resource::default() };
-    let mut body = logs_of(Some(resource), vec![record("e", vec![])]).encode_to_vec();
-    let at = body.windows(4).position(|window| window == b"MARK").expect("there");
-    body[at] = 0xff;
-    let mut rows = Rows::new();
-    assert!(try_decode(Signal::Logs, Encoding::Protobuf, &body, &mut rows).is_err());
-    assert!(rows.is_empty());
+fn records_of_a_resource_or_scope_that_cannot_be_used_are_set_aside_and_those_of_others_are_kept() {
+    let many = |count: usize| (0..count).map(|number| kv(&format!("k{number}"), "v")).collect::<Vec<_>>();
+    let deep = (0..70).fold(kv("k", "v").value.unwrap(), |inner, _| array_of(inner));
+    let bad: [(Vec<KeyValue>, &str, &str); 3] = [
+        (many(600), "too_large", "its resource"),
+        (vec![kv("huge", "x".repeat(2 << 20).as_str())], "too_large", "its resource"),
+        (
+            vec![KeyValue { key: "deep".to_owned(), value: Some(deep), ..KeyValue::default() }],
+            "too_deep",
+            "its resource",
+        ),
+    ];
+    for (attributes, reason, detail) in bad {
+        let mut request = logs(vec![record("good", vec![])]);
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        let scope_logs = vec![ScopeLogs { log_records: vec![record("bad", vec![]); 2], ..ScopeLogs::default() }];
+        request.resource_logs.insert(0, ResourceLogs { resource, scope_logs, ..ResourceLogs::default() });
+        let mut rows = Rows::new();
+        let tally = try_decode(Signal::Logs, Encoding::Protobuf, &request.encode_to_vec(), &mut rows).unwrap();
+        assert_eq!((tally.received, tally.kept()), (3, 1), "{reason}");
+        assert_eq!(table(&rows, Table::Events)[0]["name"], "good");
+        let aside = table(&rows, Table::SetAside);
+        assert_eq!((aside.len(), &aside[0]["reason"]), (2, &json!(reason)), "{aside:?}");
+        assert!(aside[0]["detail"].as_str().unwrap().contains(detail), "{aside:?}");
+    }
+    // Bytes that are no UTF-8, in the resource and in the scope's name: found and put in place of the text.
+    for marker in ["badresource", "badscope"] {
+        let mut request = logs(vec![record("bad", vec![])]);
+        request.resource_logs[0].resource.get_or_insert_default().attributes.push(kv("marker", "badresource"));
+        request.resource_logs[0].scope_logs[0].scope.get_or_insert_default().name = "badscope".to_owned();
+        let mut body = request.encode_to_vec();
+        let at = body.windows(marker.len()).position(|window| window == marker.as_bytes()).unwrap();
+        body[at] = 0xff;
+        body.extend(logs(vec![record("good", vec![])]).encode_to_vec());
+        let mut rows = Rows::new();
+        let tally = try_decode(Signal::Logs, Encoding::Protobuf, &body, &mut rows).unwrap();
+        assert_eq!((tally.received, tally.kept()), (2, 1), "{marker}");
+        assert_eq!(table(&rows, Table::SetAside)[0]["reason"], "invalid_utf8", "{marker}");
+    }
+    // The same for spans and data points.
+    let (_, mut traces, mut metrics) = everything();
+    let huge = Resource { attributes: many(600), ..Resource::default() };
+    (traces.resource_spans[0].resource, metrics.resource_metrics[0].resource) = (Some(huge.clone()), Some(huge));
+    for (signal, body) in [(Signal::Traces, traces.encode_to_vec()), (Signal::Metrics, metrics.encode_to_vec())] {
+        let mut rows = Rows::new();
+        let tally = try_decode(signal, Encoding::Protobuf, &body, &mut rows).unwrap();
+        assert!(tally.received > 0 && tally.kept() == 0, "{signal:?}");
+        assert_eq!(table(&rows, Table::SetAside).len() as u64, tally.received, "{signal:?}");
+    }
+}
+
+fn array_of(inner: AnyValue) -> AnyValue {
+    let values = vec![inner];
+    AnyValue { value: Some(any_value::Value::ArrayValue(ArrayValue { values })) }
 }
 
 #[test]
