@@ -1,7 +1,8 @@
 //! The plain ordered funnel of one unit in one pass: no exclusions, nothing held constant, no two events whose order
 //! could matter and is not told.
 //!
-//! In: the rows of one unit by time. Out: what [`super::chain`] would find, without its lists.
+//! In: the rows of one unit by time. Out: what [`super::chain`] would find, without its lists. Or that the order of some events
+//! in one millisecond matters and is to be asked for ([`evaluate_without_order`]).
 //!
 //! Why it is exact. Going through the events in order, `starts[i]` is the latest entry from which a chain of `i + 1` steps
 //! has been found; it only grows. A chain can be made one step longer by an event exactly when the one with the latest entry
@@ -83,6 +84,111 @@ pub(super) fn evaluate<const N: usize>(
             outcome.values.push(layout.value(&rows[at]));
         }
         at += 1;
+    }
+    true
+}
+
+/// Which chains are looked for where the order of events in one millisecond is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Those that take at most one event of a millisecond: they are chains in whatever order the events are.
+    One,
+    /// Those that take several, where there are several, in the order that suits them, even one of them twice: whatever the
+    /// order, all chains are among them.
+    Any,
+}
+
+/// The same where rows do not tell the order of events in one millisecond: whether a try starts in the range, and `None` where it
+/// depends on that order what is reported.
+///
+/// Why it is exact. The chains of any order lie between the two sets of [`Within`]. What is reported is the best of a set by a total
+/// order; where the best of the larger set is in the smaller one, it is the best of every set between.
+pub(super) fn evaluate_without_order<const N: usize>(
+    funnel: &Funnel,
+    layout: &Layout,
+    rows: &[[u64; N]],
+    (outcome, other): (&mut UnitOutcome, &mut UnitOutcome),
+) -> Option<bool> {
+    let is_entered = evaluate_milliseconds(funnel, layout, rows, Within::Any, outcome);
+    if !is_entered {
+        // Entries are the same in both.
+        return Some(false);
+    }
+    evaluate_milliseconds(funnel, layout, rows, Within::One, other);
+    (outcome == other).then_some(true)
+}
+
+/// As [`evaluate`], a millisecond at a time.
+fn evaluate_milliseconds<const N: usize>(
+    funnel: &Funnel,
+    layout: &Layout,
+    rows: &[[u64; N]],
+    within: Within,
+    outcome: &mut UnitOutcome,
+) -> bool {
+    let range = funnel.from_ms..funnel.to_ms;
+    let milliseconds = || rows.chunk_by(|a, b| Layout::time_ms(a) == Layout::time_ms(b));
+    // Time, steps that an event fits, and whether a step may follow another inside it.
+    let told = |rows: &[[u64; N]]| {
+        let bits = rows.iter().fold(0, |bits, row| bits | layout.steps(row));
+        (Layout::time_ms(&rows[0]), bits, within == Within::Any && rows.len() > 1)
+    };
+    if funnel.first_time {
+        let first = milliseconds().map(told).find(|(_, bits, _)| bits & 1 == 1);
+        if !first.is_some_and(|(time, ..)| range.contains(&time)) {
+            return false;
+        }
+    }
+    let steps = funnel.steps.len();
+    // Times of entries, not places: that is all a chain needs of them.
+    let mut starts = [i64::MIN; MAX_STEPS];
+    let (mut level, mut entry) = (0, i64::MIN);
+    outcome.latest_start = i64::MIN;
+    for (time, bits, chains) in milliseconds().map(told) {
+        let mut take = |step: usize| {
+            if bits >> step & 1 == 0 {
+                return;
+            }
+            let start = match step.checked_sub(1) {
+                Some(previous) => starts[previous],
+                None if range.contains(&time) => {
+                    outcome.latest_start = time;
+                    time
+                }
+                None => return,
+            };
+            if start == i64::MIN || time - start > funnel.window_ms {
+                return;
+            }
+            starts[step] = start;
+            if step == level {
+                (level, entry) = (step + 1, start);
+            }
+        };
+        // Upwards a step may follow one of the same millisecond, downwards never.
+        if chains {
+            (0..steps).for_each(&mut take);
+        } else {
+            (0..steps).rev().for_each(&mut take);
+        }
+        if level == steps {
+            break;
+        }
+    }
+    if level == 0 {
+        return false;
+    }
+    outcome.level = level;
+    outcome.times.clear();
+    outcome.values.clear();
+    let mut walk = milliseconds().map(told).skip_while(|(time, ..)| *time < entry).peekable();
+    for step in 0..level {
+        while walk.next_if(|(_, bits, _)| bits >> step & 1 == 0).is_some() {}
+        let Some((time, _, chains)) = walk.peek().copied() else { break };
+        outcome.times.push(time);
+        if !chains {
+            walk.next();
+        }
     }
     true
 }

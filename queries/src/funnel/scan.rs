@@ -154,6 +154,7 @@ struct Looker<'a> {
     tally: Tally,
     unordered: Vec<u64>,
     outcome: UnitOutcome,
+    other_outcome: UnitOutcome,
     events: Vec<Event>,
     timeline: Timeline,
 }
@@ -168,6 +169,7 @@ impl<'a> Looker<'a> {
             tally: Tally::new(funnel),
             unordered: Vec::new(),
             outcome: UnitOutcome::default(),
+            other_outcome: UnitOutcome::default(),
             events: Vec::new(),
             timeline: Timeline::default(),
         }
@@ -195,7 +197,13 @@ impl<'a> Looker<'a> {
         }
         let has_ties = self.layout.has_ties(rows);
         if has_ties && !self.layout.has_order() {
-            self.unordered.push(unit);
+            let found = (&mut self.outcome, &mut self.other_outcome);
+            let is_told = self.is_plain && self.funnel.breakdown.is_none();
+            match is_told.then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found)).flatten() {
+                Some(true) => self.tally.add(unit, &self.outcome, self.funnel),
+                Some(false) => {}
+                None => self.unordered.push(unit),
+            }
         } else if self.is_plain && !has_ties {
             if linear::evaluate(self.funnel, self.layout, rows, &mut self.outcome) {
                 self.tally.add(unit, &self.outcome, self.funnel);
