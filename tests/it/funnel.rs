@@ -151,13 +151,23 @@ fn accepted(mut json: Value) -> Funnel {
     }
 }
 
+/// How many streams: what `GEMBA_FUNNEL_CASES` says (`.ci/long`), or those of the suite.
+fn count(of_the_suite: u32) -> u32 {
+    std::env::var("GEMBA_FUNNEL_CASES").map_or(of_the_suite, |count| count.parse().unwrap())
+}
+
+/// Where they begin: what `GEMBA_FUNNEL_SEED` says, or always the same ones.
+fn seed(of_the_suite: u64) -> u64 {
+    std::env::var("GEMBA_FUNNEL_SEED").map_or(of_the_suite, |seed| seed.parse().unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn random_streams_are_answered_as_the_reference_answers() {
     let server = Server::start().await;
     let client = &server.running.app().store;
-    let mut random = Random(2026);
+    let mut random = Random(seed(2026));
     let mut cases = Vec::new();
-    for project in 1000..1230 {
+    for project in 1000..1000 + count(230) {
         let events: Vec<PlainEvent> = (0..4 + random.below(14)).map(|_| random_event(&mut random)).collect();
         let links: Vec<PlainLink> = (0..random.below(3))
             .map(|_| PlainLink {
@@ -289,9 +299,9 @@ fn random_question_about_properties(random: &mut Random) -> Value {
 async fn properties_and_variants_are_answered_as_the_reference_answers() {
     let server = Server::start().await;
     let client = &server.running.app().store;
-    let mut random = Random(545);
+    let mut random = Random(seed(545));
     let mut cases = Vec::new();
-    for project in 2000..2240 {
+    for project in 2000..2000 + count(240) {
         let known = random_known(&mut random);
         let asked = random_question_about_properties(&mut random);
         // The population of a question narrows as its filter does, where no pauses are measured and no exposures hidden.

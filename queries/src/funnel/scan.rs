@@ -351,32 +351,67 @@ fn slots_where(timeline: &Timeline, test: impl Fn(&Event) -> bool) -> Vec<u32> {
 }
 
 /// The breakdown values of a chain: where several events of a slot could fill its steps, the least values in step order.
+///
+/// Step by step the least value that leaves the steps after it events to be filled with. Several events may have that value and
+/// fit other steps besides, so all ways to go on are kept, as how many of each kind of event are left.
 fn choose(timeline: &Timeline, members: &[u32], chain: &Chain, values: &Values) -> Vec<u32> {
     use super::matching::{MaskCount, can_fill};
     let mut chosen = Vec::with_capacity(chain.slots.len());
-    let mut step = 0;
     for run in chain.slots.chunk_by(|a, b| a == b) {
         let from = members.partition_point(|&index| timeline.slot_of[index as usize] < run[0]);
         let to = members.partition_point(|&index| timeline.slot_of[index as usize] <= run[0]);
-        let mut free: Vec<Event> = members[from..to].iter().map(|&index| timeline.events[index as usize]).collect();
-        free.sort_by(|a, b| values.compare(a.value, b.value));
-        let last = step + run.len() - 1;
-        while step <= last {
-            let fits = |event: &Event| event.steps >> step & 1 == 1 && (step != 0 || event.steps == chain.entry_mask);
-            let rest_fits = |without: usize| {
-                let others = free.iter().enumerate().filter(|(index, _)| *index != without);
+        // Events of one value that fit the same steps stand for each other.
+        let mut kinds: Vec<(u32, u32)> = Vec::new();
+        let mut left: Vec<u32> = Vec::new();
+        for &index in &members[from..to] {
+            let event = &timeline.events[index as usize];
+            let kind = (event.value, event.steps);
+            match kinds.iter().position(|known| *known == kind) {
+                Some(known) => left[known] += 1,
+                None => {
+                    kinds.push(kind);
+                    left.push(1);
+                }
+            }
+        }
+        let mut ways = vec![left];
+        let first = chosen.len();
+        let last = first + run.len() - 1;
+        for step in first..=last {
+            let fits = |mask: u32| mask >> step & 1 == 1 && (step != 0 || mask == chain.entry_mask);
+            let rest_fits = |left: &[u32]| {
+                let groups = kinds.iter().zip(left).filter(|(_, count)| **count > 0);
                 let groups: Vec<MaskCount> =
-                    others.map(|(_, event)| MaskCount { mask: event.steps, count: 1 }).collect();
+                    groups.map(|((_, mask), count)| MaskCount { mask: *mask, count: *count }).collect();
                 step == last || can_fill(&groups, step + 1..=last, None)
             };
-            let Some(index) = (0..free.len()).find(|&index| fits(&free[index]) && rest_fits(index)) else {
-                // A chain that was found can be filled; an empty value would be the least harm.
-                chosen.push(0);
-                step += 1;
-                continue;
-            };
-            chosen.push(free.remove(index).value);
-            step += 1;
+            let mut least: Option<u32> = None;
+            let mut next: Vec<Vec<u32>> = Vec::new();
+            for way in &ways {
+                for (place, &(value, mask)) in kinds.iter().enumerate() {
+                    let ordering = least.map_or(Ordering::Less, |least| values.compare(value, least));
+                    if way[place] == 0 || !fits(mask) || ordering.is_gt() {
+                        continue;
+                    }
+                    let mut without = way.clone();
+                    without[place] -= 1;
+                    if !rest_fits(&without) {
+                        continue;
+                    }
+                    if ordering.is_lt() {
+                        least = Some(value);
+                        next.clear();
+                    }
+                    if !next.contains(&without) {
+                        next.push(without);
+                    }
+                }
+            }
+            // A chain that was found can be filled; an empty value would be the least harm.
+            chosen.push(least.unwrap_or(0));
+            if !next.is_empty() {
+                ways = next;
+            }
         }
     }
     chosen
