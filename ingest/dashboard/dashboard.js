@@ -411,9 +411,9 @@ function Funnel({ view }) {
           options=${[...[...funnels.keys()].map((each) => [each, each]), ["", "my own steps"]]} />`}
         <fieldset><legend>Steps</legend><ol>${asked.steps.map((step, index) => html`<li>
           <input aria-label=${`Step ${index + 1}`} list="events" value=${step.event ?? ""} placeholder="any event" onChange=${(event) => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? { ...each, event: event.target.value.trim() } : each)) })} />
-          ${step.where && html`<small>where ${JSON.stringify(step.where)}</small>`}
           <button type="button" title="Earlier" aria-label=${`Move step ${index + 1} earlier`} disabled=${index === 0} onClick=${() => change({ name: "", steps: asked.steps.map((each, at) => (at === index ? asked.steps[index - 1] : at === index - 1 ? step : each)) })}>↑</button>
           <button type="button" title="Remove" aria-label=${`Remove step ${index + 1}`} disabled=${asked.steps.length <= 2} onClick=${() => change({ name: "", steps: asked.steps.filter((_, at) => at !== index) })}>×</button>
+          ${step.where && html`<small>where ${JSON.stringify(step.where)}</small>`}
         </li>`)}</ol>
         <button type="button" disabled=${asked.steps.length >= 32} onClick=${() => change({ name: "", steps: [...asked.steps, ...(asked.steps.length === 0 ? [{}, {}] : [{}])] })}>Add a step</button></fieldset>
         <datalist id="events">${events.map((each) => html`<option value=${each}></option>`)}</datalist>

@@ -6,7 +6,7 @@
 use gemba::query::{Dialect, fingerprint};
 use gemba_shop::plants::Plants;
 use gemba_tests::{binary, browser};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -140,10 +140,18 @@ fn keep_questions(address: &str, key: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), did).unwrap();
     let request = file.path().to_str().unwrap();
+    let funnel = json!({
+        "steps": [{"event": "step:checkout.cart", "where": {"service.version": "2.0.0"}}, {"event": "step:checkout.done"}],
+        "exclude": [{"event": "event:none", "from_step": 0, "to_step": 1}], "first_time": true,
+    });
+    let careful = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(careful.path(), funnel.to_string()).unwrap();
+    let careful = careful.path().to_str().unwrap();
     for arguments in [
         ["query", "feature_usage", "--save", "kept-usage"].as_slice(),
         &["query", "--saved", "kept-usage", "kind=feature"],
         &["funnel", "step:checkout.cart", "step:checkout.done", "--save", "kept-funnel", "--interval", "day"],
+        &["funnel", "--request", careful, "--save", "kept-careful"],
         &["query", "--saved", "kept-funnel"],
         &["query", "--saved", "kept-funnel", "--format", "csv"],
         &["cohort", "put", "kept-people", "--request", request],
@@ -185,6 +193,7 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_answers() {
             "targets",
             "saved",
             "funnel&saved=kept-funnel",
+            "funnel&saved=kept-careful",
             &detail,
         ] {
             let page = browser::open(&chromium, &format!("{}&page={name}", demo.dashboard), Duration::from_secs(15));
@@ -221,6 +230,13 @@ fn the_dashboard_shows_in_a_browser_what_the_demo_answers() {
         ("funnel", vec!["Build a funnel".to_owned(), "class=\"histogram\"".to_owned(), "Save as".to_owned()]),
         ("saved", vec!["kept-usage".to_owned(), "kept-funnel".to_owned(), "kept-people".to_owned()]),
         ("funnel&saved=kept-funnel", vec!["checkout.cart".to_owned(), "checkout.done".to_owned()]),
+        // Asked as a whole, with what the form has no field for.
+        (
+            "funnel&saved=kept-careful",
+            [r#"where {"service.version":"2.0.0"}"#, r#""first_time":true"#, r#""event":"event:none""#]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
         (
             "funnel&saved=kept-funnel",
             vec!["id=\"over-time\"".to_owned(), "Still have time".to_owned(), "Keep these people".to_owned()],
