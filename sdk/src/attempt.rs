@@ -258,6 +258,7 @@ impl Attempt {
     /// # }
     /// ```
     pub fn detach(mut self) -> Ticket {
+        self.callsite.hold();
         let ticket =
             Ticket { feature: self.callsite.name().to_owned(), id: self.id, start_wall_ns: self.start_wall_ns };
         self.id = 0;
@@ -300,12 +301,13 @@ impl Attempt {
         Some(inside.publish())
     }
 
-    /// Begun a moment ago, and this thread has recorded nothing since: nobody can have attempted anything meanwhile, so the
-    /// guard was bound to `_` or forgotten.
+    /// Begun a moment ago, this thread has recorded nothing since, and no guard of this place in the code was ever held: it was
+    /// bound to `_` or forgotten. Where one was held, a moment is how long it took to refuse.
     fn is_ignored(&self) -> bool {
         /// Chosen: far above what a begin and a drop take unoptimised (about 1 microsecond), far below what a person does.
         const MOMENT_NS: u64 = 10_000;
-        self.start_ticks != 0
+        !self.callsite.is_held()
+            && self.start_ticks != 0
             && self.begun_at == local::position()
             && clock::elapsed_ns(self.start_ticks, clock::now()) < MOMENT_NS
     }
@@ -322,6 +324,9 @@ impl Attempt {
         let id = std::mem::take(&mut self.id);
         if id == 0 {
             return;
+        }
+        if !is_inferred {
+            self.callsite.hold();
         }
         let Some(state) = event::recording() else { return };
         let verdict = u64::from(outcome as u8) | u64::from(is_inferred) << 8 | u64::from(reason as u8) << 16;
@@ -357,7 +362,13 @@ impl Drop for Attempt {
                 self.callsite.count(DropReason::GuardIgnored);
                 self.end(conventions::Outcome::Abandoned, true, EndReason::Ignored, "");
             }
-            IfDropped::Abandoned => self.end(conventions::Outcome::Abandoned, true, EndReason::None, ""),
+            IfDropped::Abandoned => {
+                // Time alone says nothing: a thread may lose its processor in between.
+                if self.begun_at != local::position() {
+                    self.callsite.hold();
+                }
+                self.end(conventions::Outcome::Abandoned, true, EndReason::None, "");
+            }
         }
     }
 }

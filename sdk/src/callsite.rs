@@ -8,7 +8,7 @@ mod counts;
 use crate::privacy;
 use counts::Counts;
 use gemba_conventions::DropReason;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Every call site of the build, in no particular order.
 ///
@@ -47,6 +47,8 @@ pub struct Callsite {
     line: u32,
     /// Where the drain thread keeps what it has encoded of this call site, plus one; 0 until its first record.
     place: AtomicU32,
+    /// An attempt begun here was once held: something was recorded meanwhile, or its end was said.
+    is_held: AtomicBool,
     /// What a caller's thread counted here, by [`REASONS`].
     counted: Counts<{ REASONS.len() }>,
 }
@@ -65,7 +67,17 @@ impl Callsite {
         keys: &'static [&'static str],
         (file, line): (&'static str, u32),
     ) -> Self {
-        Self { kind, name, was, keys, file, line, place: AtomicU32::new(0), counted: Counts::new() }
+        Self {
+            kind,
+            name,
+            was,
+            keys,
+            file,
+            line,
+            place: AtomicU32::new(0),
+            is_held: AtomicBool::new(false),
+            counted: Counts::new(),
+        }
     }
 
     /// The feature's name or the flag's key; empty for a step, whose name comes with the record.
@@ -114,6 +126,22 @@ impl Callsite {
     pub(crate) fn set_place(&self, place: usize) {
         let Ok(place) = u32::try_from(place + 1) else { return };
         self.place.store(place, Ordering::Relaxed);
+    }
+
+    /// Whether the code at this place holds the guards of its attempts.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        // Relaxed: it says something about the code, not about other memory.
+        self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it does.
+    #[inline]
+    pub(crate) fn hold(&self) {
+        // Looked at first, so that a line of cache is not written to again and again.
+        if !self.is_held() {
+            self.is_held.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Counts one record of this call site that found no room, or one guard that was ignored.

@@ -134,11 +134,16 @@ impl Drop for Capture {
     }
 }
 
+/// Whether a test captures, so that no thread may be without a ring.
+pub(crate) fn is_under_way() -> bool {
+    UNDER_WAY.load(Ordering::Relaxed) > 0
+}
+
 /// Drains a full ring on the recording thread itself: a test wants all of its events, and may wait for them. False when
 /// nothing is captured or this very thread is draining already.
 #[cold]
 pub(crate) fn make_room() -> bool {
-    UNDER_WAY.load(Ordering::Relaxed) > 0 && drain::pass_unless_draining()
+    is_under_way() && drain::pass_unless_draining()
 }
 
 /// Runs `work` and gives back what it recorded, on this thread and in every scope opened inside it, wherever that ran; those

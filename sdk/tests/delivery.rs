@@ -103,6 +103,15 @@ fn child() {
             let held = gemba::attempt!("held.guard");
             gemba::feature!("inside.held");
             drop(held);
+            // A form that lets one pass and refuses the others at once.
+            let submit = |age: &str| {
+                let attempt = gemba::attempt!("form.submit");
+                let age: u8 = age.parse()?;
+                attempt.complete();
+                Ok::<u8, std::num::ParseIntError>(age)
+            };
+            assert!(submit("33").is_ok());
+            assert!((0..50).all(|_| submit("thirty").is_err()));
         }
         "refused" | "hook" => {
             record_all();
@@ -397,7 +406,11 @@ fn a_guard_bound_to_nothing_is_counted_and_told_once() {
             .collect()
     };
     assert_eq!(reasons("ignored.guard").len() as u64, count);
-    assert_eq!(reasons("held.guard").len(), 0);
+    assert_eq!(
+        (reasons("held.guard").len(), reasons("form.submit").len()),
+        (0, 0),
+        "a refusal is no mistake in the code"
+    );
     assert_eq!(told.matches("is dropped at once").count(), 1, "{told}");
     assert!(told.contains("\"ignored.guard\" in sdk/tests/delivery.rs:"), "{told}");
 }

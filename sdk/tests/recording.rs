@@ -274,6 +274,32 @@ fn what_runs_inside_an_attempt_knows_it_and_keeps_the_identity() {
     assert_ne!(attempt("nest.inner", EventKind::Started), attempt("nest.outer", EventKind::Started));
 }
 
+/// More threads than there are rings without a test that captures.
+#[test]
+#[cfg_attr(miri, ignore = "a hundred threads and no unsafe code of their own")]
+fn a_capture_has_what_every_thread_recorded_however_many_there_are() {
+    const THREADS: usize = 100;
+    let events = captured(|| {
+        // Both ends of each attempt on a thread of its own; none ends before all have recorded.
+        let guards: Vec<_> = (0..THREADS).map(|_| gemba::attempt!("crowd.guard")).collect();
+        let all = std::sync::Arc::new(std::sync::Barrier::new(THREADS));
+        let threads: Vec<_> = guards
+            .into_iter()
+            .map(|guard| {
+                let all = std::sync::Arc::clone(&all);
+                std::thread::spawn(move || {
+                    guard.complete();
+                    all.wait();
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+    assert_eq!(endings(&events).len(), THREADS);
+}
+
 #[test]
 fn a_guard_moved_to_another_thread_belongs_to_where_it_began() {
     let events = captured(|| {

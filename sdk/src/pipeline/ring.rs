@@ -244,15 +244,15 @@ pub(crate) fn configure(capacity: usize, max_rings: usize) {
     MAX_RINGS.store(max_rings.max(1), Ordering::Relaxed);
 }
 
-/// A ring for the calling thread: one that an ended thread left, else a new one; None at the limit.
-pub(crate) fn lease() -> Option<&'static Ring> {
+/// A ring for the calling thread: one that an ended thread left, else a new one; None at the limit, unless it holds for nobody.
+pub(crate) fn lease(is_unlimited: bool) -> Option<&'static Ring> {
     let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
     for ring in rings.iter() {
         if ring.try_lease() {
             return Some(ring);
         }
     }
-    if rings.len() >= MAX_RINGS.load(Ordering::Relaxed) {
+    if !is_unlimited && rings.len() >= MAX_RINGS.load(Ordering::Relaxed) {
         return None;
     }
     let ring: &'static Ring = Box::leak(Box::new(Ring::new(CAPACITY.load(Ordering::Relaxed))?));

@@ -124,7 +124,8 @@ impl From<&'static Location<'static>> for Code {
     }
 }
 
-/// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it.
+/// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it; a future that is
+/// dropped between two polls is cancelled, whoever panicked.
 ///
 /// # Examples
 /// ```
@@ -143,13 +144,15 @@ pub struct Running {
     paused_ticks: u64,
     /// The scope it began in; taken only when the query may end outside of it.
     context: Option<ContextRef>,
+    /// A future that lies between two polls: whatever panic goes past, it is not this query's.
+    is_waiting: bool,
 }
 
 impl Running {
     /// Counts nothing.
     #[inline]
     const fn nothing(code: Code) -> Self {
-        Self { query: None, code, start_ticks: 0, paused_ticks: 0, context: None }
+        Self { query: None, code, start_ticks: 0, paused_ticks: 0, context: None, is_waiting: false }
     }
 
     /// Begins now, in the current scope.
@@ -159,7 +162,14 @@ impl Running {
         if state & state::RECORDING == 0 || outer().is_some() {
             return Self::nothing(code);
         }
-        Self { query: Some(query()), code, start_ticks: clock::read(state), paused_ticks: 0, context: None }
+        Self {
+            query: Some(query()),
+            code,
+            start_ticks: clock::read(state),
+            paused_ticks: 0,
+            context: None,
+            is_waiting: false,
+        }
     }
 
     #[cfg(any(feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres"))]
@@ -258,7 +268,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.query.is_some() {
-            let error = if std::thread::panicking() { PANICKED } else { CANCELLED };
+            let error = if std::thread::panicking() && !self.is_waiting { PANICKED } else { CANCELLED };
             self.end(QueryEnd::failed(error, None));
         }
     }
@@ -370,13 +380,17 @@ impl<F: Future, J: FnOnce(&F::Output) -> QueryEnd> Future for TimedQuery<F, J> {
         let this = self.project();
         let judge = this.judge;
         let running = this.running.get_or_insert_with(|| this.begin.begin());
+        running.is_waiting = false;
         let polled = {
             let _inside = running.query.map(Inside::enter);
             this.future.poll(cx)
         };
         match &polled {
-            // Dropped later, it may be outside of its scope.
-            Poll::Pending => running.keep_scope(),
+            Poll::Pending => {
+                // Dropped later, it may be outside of its scope.
+                running.keep_scope();
+                running.is_waiting = true;
+            }
             Poll::Ready(output) => {
                 if let Some(judge) = judge.take() {
                     running.end(judge(output));

@@ -215,6 +215,40 @@ async fn connections_and_transactions_are_counted_through_timed() {
     assert!(usage.iter().all(|line| line.1 == 1 && line.6.contains("sqlx_sqlite.rs:")), "{usage:?}");
 }
 
+#[tokio::test]
+async fn a_query_that_waits_while_a_sibling_panics_is_cancelled_and_one_that_panics_itself_is_not() {
+    use futures_core::future::BoxFuture;
+    use std::future::{Future as _, poll_fn};
+    use std::task::Poll;
+    start();
+    let never = || Box::pin(std::future::pending::<Result<u8, std::fmt::Error>>()) as BoxFuture<'static, _>;
+    let panics = || {
+        Box::pin(async {
+            assert!(!std::hint::black_box(true), "on purpose");
+            Ok::<u8, std::fmt::Error>(1)
+        })
+    };
+    for (name, own) in [("SELECT 1 FROM bystander", false), ("SELECT 1 FROM culprit", true)] {
+        let task = tokio::spawn(async move {
+            let query: BoxFuture<'static, _> = if own { panics() } else { never() };
+            let mut query = Box::pin(gemba::query::timed_text(Dialect::Sqlite, name, query));
+            poll_fn(|context| {
+                assert!(query.as_mut().poll(context).is_pending());
+                // The sibling's poll, with the query still alive.
+                assert!(!std::hint::black_box(true), "the sibling panics on purpose");
+                Poll::Ready(())
+            })
+            .await;
+        });
+        assert!(task.await.unwrap_err().is_panic());
+    }
+    flush();
+    for (name, error) in [("SELECT 1 FROM bystander", "cancelled"), ("SELECT 1 FROM culprit", "panicked")] {
+        let found = points(&fingerprint(Dialect::Sqlite, name).hex());
+        assert_eq!(text(&found[0].0, "error.type"), error, "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_whose_future_is_dropped_counts_as_cancelled() {
     let _turn = turn().await;
