@@ -115,7 +115,11 @@ fn parse_traceparent(value: &str) -> Option<Trace> {
     Some(Trace { trace_id: trace_id.to_be_bytes(), span_id: span_id.to_be_bytes() })
 }
 
-/// `key=value` members; empty values are left out.
+/// Property of a member that says that its value is as a process of ours lets it leave: hashed where it is to be. What another
+/// sender calls `session.id` is the session itself.
+const FIT_TO_LEAVE: &str = "gemba";
+
+/// `key=value;gemba` members; empty values are left out.
 fn baggage(parts: &[(&str, &str)]) -> String {
     let mut list = String::new();
     for (key, value) in parts.iter().filter(|(_, value)| !value.is_empty()) {
@@ -134,21 +138,26 @@ fn baggage(parts: &[(&str, &str)]) -> String {
                 let _always = write!(list, "%{byte:02X}");
             }
         }
+        list.push(';');
+        list.push_str(FIT_TO_LEAVE);
     }
     list
 }
 
-/// The value of a member, percent-decoded; the first one of that key. Empty when there is none.
+/// The value of a member, percent-decoded, and whether a process of ours wrote it; the first one of that key. Empty when there is
+/// none.
 #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "only servers read it"))]
-fn member(headers: &HeaderMap, key: &str) -> String {
+fn member(headers: &HeaderMap, key: &str) -> (String, bool) {
     /// Bytes and members that are looked at: the least that Baggage, section 3.3.2, asks of everybody.
     const MAX_BYTES: usize = 8192;
     const MAX_MEMBERS: usize = 64;
     let lists = headers.get_all(BAGGAGE).into_iter().filter_map(|value| value.to_str().ok());
     let members = lists.filter(|list| list.len() <= MAX_BYTES).flat_map(|list| list.split(','));
     let value = members.take(MAX_MEMBERS).find_map(|member| {
-        let (name, value) = member.split(';').next()?.split_once('=')?;
-        (name.trim() == key).then(|| crate::config::settings::decode_percent(value.trim()))
+        let mut parts = member.split(';');
+        let (name, value) = parts.next()?.split_once('=')?;
+        let is_ours = parts.any(|property| property.trim() == FIT_TO_LEAVE);
+        (name.trim() == key).then(|| (crate::config::settings::decode_percent(value.trim()), is_ours))
     });
     value.unwrap_or_default()
 }
@@ -189,9 +198,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(BAGGAGE, HeaderValue::from_static("other=1;property, broken"));
         headers.append(BAGGAGE, HeaderValue::from_str(&list).unwrap());
-        assert_eq!(member(&headers, "user.id"), hostile);
-        assert_eq!(member(&headers, "gemba.tenant"), "acme");
-        assert_eq!(member(&headers, "session.id"), "");
-        assert_eq!(member(&headers, "other"), "1");
+        assert_eq!(member(&headers, "user.id"), (hostile.to_owned(), true));
+        assert_eq!(member(&headers, "gemba.tenant"), ("acme".to_owned(), true));
+        assert_eq!(member(&headers, "session.id"), (String::new(), false));
+        assert_eq!(member(&headers, "other"), ("1".to_owned(), false));
     }
 }

@@ -207,6 +207,17 @@ fn one_service_hands_trace_and_identity_to_the_next_and_only_to_listed_hosts() {
     let first = attributes(records_of("eve, the 1st", "gemba.feature.used").pop().unwrap().attributes);
     assert_eq!(text(&said, "session.id"), text(&first, "session.id"));
     assert_eq!(text(&said, "session.id").len(), 32);
+
+    // A trusted sender that is not ours means the session itself, whatever it looks like.
+    let session = "0123456789abcdef0123456789abcdef";
+    let theirs = format!("{SECRET}: 1\r\nbaggage: user.id=eva,session.id={session}\r\n");
+    assert_eq!(get_status(server, "/orders/3", &theirs), 200);
+    gemba::scope().user("evi").session(session).run(|| gemba::feature!("web.hashed"));
+    flush();
+    let said = attributes(spans_of("eva").pop().unwrap().attributes);
+    let own = attributes(records_of("evi", "gemba.feature.used").pop().unwrap().attributes);
+    assert_ne!(text(&said, "session.id"), session);
+    assert_eq!(text(&said, "session.id"), text(&own, "session.id"));
 }
 
 #[test]
@@ -288,7 +299,7 @@ fn hyper_alone_serves_inside_the_layer_and_its_client_hands_the_scope_on() {
         });
         echoed("hal", address).await
     });
-    assert!(headers.contains("baggage: user.id=hal\n"), "localhost is listed: {headers}");
+    assert!(headers.contains("baggage: user.id=hal;gemba\n"), "localhost is listed: {headers}");
     flush();
     let span = await_span_of("hal");
     assert_eq!((span.name.as_str(), status_of(&span)), ("GET /echo", "IntValue(200)".to_owned()));

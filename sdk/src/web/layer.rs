@@ -278,9 +278,11 @@ impl Served {
                     (Part::Tenant, attribute::TENANT),
                 ];
                 for (part, key) in ids {
-                    let id = member(&parts.headers, key);
-                    if !id.is_empty() {
+                    let (id, is_ours) = member(&parts.headers, key);
+                    if is_ours && !id.is_empty() {
                         context.set_as_it_is(part, &id);
+                    } else if !id.is_empty() {
+                        context.set(part, &id);
                     }
                 }
             }
