@@ -366,12 +366,11 @@ fn choose(timeline: &Timeline, members: &[u32], chain: &Chain, values: &Values) 
         for &index in &members[from..to] {
             let event = &timeline.events[index as usize];
             let kind = (event.value, event.steps);
-            match kinds.iter().position(|known| *known == kind) {
-                Some(known) => left[known] += 1,
-                None => {
-                    kinds.push(kind);
-                    left.push(1);
-                }
+            if let Some(known) = kinds.iter().position(|known| *known == kind) {
+                left[known] += 1;
+            } else {
+                kinds.push(kind);
+                left.push(1);
             }
         }
         let mut ways = vec![left];
