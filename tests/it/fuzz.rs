@@ -12,7 +12,7 @@ use gemba_ingest::identity::{IdHasher, ProjectId};
 use gemba_ingest::log::disk::OsDisk;
 use gemba_ingest::log::repeats::RepeatKey;
 use gemba_ingest::log::{ContentEncoding, EntryHead, Known, Log, LoggedTally, ReadEntry};
-use gemba_ingest::otlp::{DECODER_VERSION, Encoding, Origin, Signal, decode};
+use gemba_ingest::otlp::{Encoding, Origin, Signal, decode};
 use gemba_ingest::rows::Rows;
 use gemba_tests::client::{bare, send};
 use gemba_tests::export::{self, events, events_json};
@@ -220,7 +220,8 @@ fn a_log_gives_what_was_written_or_nothing_whatever_the_disk_made_of_it() {
         let key = RepeatKey::of(ProjectId(1), Signal::Logs, Some(&format!("k{index}")), b"", true);
         let body = vec![index; usize::from(index) * 30];
         let head = EntryHead {
-            decoder_version: DECODER_VERSION,
+            // Fixed, as it stands in the files of the corpus: the log does not ask what it means.
+            decoder_version: 1,
             project: ProjectId(1),
             retention_class: 0,
             signal: Signal::ALL[usize::from(index % 3)],
