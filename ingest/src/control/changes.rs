@@ -69,6 +69,11 @@ impl Control {
         self.change_project(&state, name, entries, |payload| payload.retention_class = class).await
     }
 
+    /// Whether pages of this origin may use a key of any project. Looks at all keys: for those who ask without one.
+    pub fn is_origin_of_a_key(&self, origin: &[u8]) -> bool {
+        self.state().is_origin_of_a_key(origin, now_ms())
+    }
+
     /// Days that rows of a class are kept at least; `None` for ever.
     pub fn retention_days(&self, class: u8) -> Option<u32> {
         self.state().retention_days(class)

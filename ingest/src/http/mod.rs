@@ -14,6 +14,7 @@ pub mod body;
 mod books;
 pub mod cohorts;
 mod connection;
+mod cors;
 pub mod dashboard;
 pub mod error;
 pub mod export;
