@@ -281,6 +281,12 @@ impl State {
         self.projects.iter().filter(|(_, payload)| payload.deleted).map(|(id, _)| ProjectId(*id))
     }
 
+    /// The tombstones of projects that had this name, by id.
+    pub(crate) fn buried_as(&self, name: &str) -> impl Iterator<Item = ProjectId> {
+        let buried = self.projects.iter().filter(move |(_, payload)| payload.deleted && payload.name == name);
+        buried.map(|(id, _)| ProjectId(*id))
+    }
+
     /// The payload of a project's entry.
     pub(crate) fn project_payload(&self, id: ProjectId) -> Option<&ProjectPayload> {
         self.projects.get(&id.0)
