@@ -61,6 +61,9 @@ pub struct Limits {
     /// How long a question about the books waits until no insert is under way. Default 30 s: an insert takes less than a
     /// second on a quiet machine, and several on one where everything is late.
     pub hold_timeout: Duration,
+    /// How long deleting a project waits until what was acknowledged is stored, and again until the files that held its rows
+    /// are off the disk. Default 20 s: most questions that read them end sooner.
+    pub erase_timeout: Duration,
 }
 
 impl Default for Limits {
@@ -76,6 +79,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_mins(2),
             max_streams: 128,
             hold_timeout: Duration::from_secs(30),
+            erase_timeout: Duration::from_secs(20),
         }
     }
 }
@@ -127,6 +131,8 @@ pub struct ServeConfig {
     /// How long storing what is acknowledged may take on the way out. What is not stored by then stays in the log and
     /// is stored at the next start. Default 30 s.
     pub drain_timeout: Duration,
+    /// Size of the log on disk beyond which new data are refused. Default 64 GiB.
+    pub max_log_bytes: u64,
 }
 
 impl ServeConfig {
@@ -148,6 +154,7 @@ impl ServeConfig {
             engine_program: None,
             stale_after: None,
             drain_timeout: Duration::from_secs(30),
+            max_log_bytes: 64 << 30,
         }
     }
 }

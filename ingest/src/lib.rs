@@ -25,3 +25,4 @@ pub mod rows;
 pub mod serve;
 pub mod store;
 pub mod throttle;
+mod upkeep;

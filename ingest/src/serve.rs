@@ -4,21 +4,21 @@
 //! → migrations → control data → pipeline → connections accepted. With a control snapshot in the data folder ClickHouse
 //! may be away: the log acknowledges, and what is missing is caught up in the background.
 //!
-//! Down: `/readyz` 503 and new data refused with Retry-After → requests in flight finish → what is acknowledged is
-//! stored, within a deadline → connections end → engine stops → the folder is free.
+//! Down: `/readyz` 503 and open connections told to leave (GOAWAY) → what is acknowledged is stored, within a deadline, while what
+//! still comes is taken → new data refused with Retry-After → requests in flight finish and are stored → connections end → engine
+//! stops → the folder is free.
 
 use crate::clock;
 use crate::config::ServeConfig;
 use crate::control::{Control, ControlError};
-use crate::control::{erase, forget};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
-use crate::freshness;
 use crate::http::tls::{Certificate, TlsError};
-use crate::http::{self, App, Listener, acts};
+use crate::http::{self, App, Listener, Phase};
 use crate::log::LogError;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
 use crate::store::migrations::{self, MigrationError};
-use crate::store::{Client, StoreConfig, StoreError, own, removals};
+use crate::store::{Client, StoreConfig, own};
+use crate::upkeep;
 use gemba_queries::{Catalog, CatalogError};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
@@ -43,17 +43,13 @@ const ENGINE: &str = "engine";
 const FIRST_CONTACT: Duration = Duration::from_secs(15);
 /// Pause between two tries to reach a ClickHouse that is away.
 const CONTACT_PAUSE: Duration = Duration::from_secs(1);
-/// How often projects and keys made on other nodes are looked for: a new key works everywhere within a second. Looking costs
-/// one count unless something changed.
-const REFRESH_PAUSE: Duration = Duration::from_millis(750);
-/// Rounds of that after which what other nodes took is counted into the quotas: a minute.
-const USAGE_ROUNDS: u64 = 80;
-/// Rounds between two looks at how old the newest rows are: about 6 seconds, well below any threshold of sense.
-const FRESHNESS_ROUNDS: u64 = 8;
-/// Rounds after which what is too old is looked for: an hour.
-const EXPIRY_ROUNDS: u64 = 4_800;
 /// How long requests in flight may take to finish on the way out, and connections after them.
 const REQUEST_GRACE: Duration = Duration::from_secs(10);
+/// How long data are taken at least for connections that were told to leave and still hold requests on their way. Chosen: many
+/// round trips of the farthest client.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
+/// Least time for storing what came in while all before it was stored. Chosen: a cut and its inserts.
+const LAST_DRAIN: Duration = Duration::from_secs(2);
 /// Users that share the machine have no business in the data folder.
 const DATA_MODE: u32 = 0o700;
 
@@ -200,7 +196,7 @@ pub struct Running {
     grpc_address: Option<SocketAddr>,
     data: PathBuf,
     app: Arc<App>,
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
     drain_timeout: Duration,
@@ -245,13 +241,13 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let url = format!("{scheme}://{}", address_of(&listener)?);
     let inner_url = format!("http://{}", reached_from_here(address_of(&listener)?));
     let grpc_address = grpc_listener.as_ref().map(address_of).transpose()?;
-    let (stop, stopping) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
     let mut servers = JoinSet::new();
     for listener in [Some(listener), grpc_listener].into_iter().flatten() {
-        servers.spawn(http::serve(listener, Arc::clone(&app), stopping.clone(), REQUEST_GRACE));
+        servers.spawn(http::serve(listener, Arc::clone(&app), phases.clone(), REQUEST_GRACE));
     }
     let mut background = JoinSet::new();
-    background.spawn(keep_up(Arc::clone(&app)));
+    background.spawn(upkeep::keep_up(Arc::clone(&app)));
     if let Some(certificate) = certificate {
         background.spawn(keep_certificate(certificate, config.tls_refresh));
     }
@@ -262,7 +258,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         grpc_address,
         data: config.data,
         app,
-        stop,
+        phase,
         servers,
         background,
         drain_timeout,
@@ -301,13 +297,20 @@ impl Running {
     pub async fn stop(mut self) -> bool {
         let started = clock::now_ms();
         self.app.begin_draining();
+        let deadline = Instant::now() + self.drain_timeout;
+        // No receiver means that the servers are gone already, here and below.
+        self.phase.send_replace(Phase::Leaving);
+        // What is refused may be lost, since not every client sends it again; the log takes it as long as it is open.
+        tokio::join!(self.app.connections_done(LEAVE_GRACE), self.app.pipeline.flush(self.drain_timeout));
+        self.app.close_intake();
         if !self.app.requests_done(REQUEST_GRACE).await {
             tracing::warn!("requests in flight did not finish in time and are cut");
         }
         self.background.abort_all();
-        let is_drained = self.app.pipeline.drain(self.drain_timeout).await;
-        // No receiver means that the servers are gone already.
-        self.stop.send_replace(true);
+        // What was taken meanwhile has its share where storing works at all.
+        let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DRAIN.min(self.drain_timeout));
+        let is_drained = self.app.pipeline.drain(left).await;
+        self.phase.send_replace(Phase::Stopping);
         while self.servers.join_next().await.is_some() {}
         if let Some(engine) = &self.app.engine {
             engine.stop().await;
@@ -414,7 +417,11 @@ pub async fn store_the_rest(config: &ServeConfig, store: &Client) -> Result<u64,
 
 /// The pipeline of a server: a ClickHouse that is not embedded may be other nodes' too.
 fn pipeline_config(config: &ServeConfig) -> PipelineConfig {
-    PipelineConfig { shares_store: config.clickhouse.is_some(), ..PipelineConfig::new(config.data.join(LOG)) }
+    PipelineConfig {
+        shares_store: config.clickhouse.is_some(),
+        max_log_bytes: config.max_log_bytes,
+        ..PipelineConfig::new(config.data.join(LOG))
+    }
 }
 
 /// Tables and control data. Waits for a ClickHouse that is coming up only where there is nothing else to start from.
@@ -438,89 +445,4 @@ async fn prepare(data: &Path, store: &Client) -> Result<Control, ServeError> {
 /// Whether ClickHouse is merely away.
 fn is_passing(error: &MigrationError) -> bool {
     matches!(error, MigrationError::Store { source, .. } if source.is_retryable())
-}
-
-/// Catches up on what a start with ClickHouse away left undone, finishes deletions that were cut short, and then looks
-/// for what other nodes did. Ends with the server.
-async fn keep_up(app: Arc<App>) {
-    loop {
-        match catch_up(&app).await {
-            Ok(()) => break,
-            Err(error) => tracing::debug!(%error, "ClickHouse is away"),
-        }
-        tokio::time::sleep(CONTACT_PAUSE).await;
-    }
-    let mut rounds: u64 = 0;
-    loop {
-        // An embedded engine has no other nodes.
-        if app.engine.is_none()
-            && let Err(error) = app.control.refresh().await
-        {
-            tracing::debug!(%error, "cannot look for projects of other nodes");
-        }
-        if rounds.is_multiple_of(FRESHNESS_ROUNDS)
-            && let Err(error) = freshness::look(&app).await
-        {
-            tracing::debug!(%error, "cannot look how old the newest rows are");
-        }
-        if rounds.is_multiple_of(USAGE_ROUNDS)
-            && let Err(error) = acts::learn_usage(&app).await
-        {
-            tracing::debug!(%error, "cannot look what projects have sent");
-        }
-        if rounds.is_multiple_of(EXPIRY_ROUNDS) {
-            match acts::expire(&app).await {
-                Ok(removed) if removed.is_empty() => {}
-                Ok(removed) => tracing::info!(?removed, "removed what was older than its project keeps it"),
-                Err(error) => tracing::warn!(%error, "cannot remove what is too old; tried again in an hour"),
-            }
-        }
-        rounds += 1;
-        tokio::time::sleep(REFRESH_PAUSE).await;
-    }
-}
-
-/// What has to be done once ClickHouse answers.
-#[derive(Debug, thiserror::Error)]
-enum CatchUpError {
-    #[error(transparent)]
-    Migration(#[from] MigrationError),
-    #[error(transparent)]
-    Control(#[from] ControlError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("not everything acknowledged is stored yet")]
-    Behind,
-}
-
-async fn catch_up(app: &App) -> Result<(), CatchUpError> {
-    migrations::up(&app.store).await?;
-    app.control.refresh().await?;
-    let _alone = app.upkeep.lock().await;
-    removals::settle(&app.store).await?;
-    let (buried, forgotten) = (app.control.deleted(), app.control.forgotten());
-    if buried.is_empty() && forgotten.is_empty() {
-        return Ok(());
-    }
-    // What the log still held for a buried project or person is stored by now and goes with the rest, as does what a
-    // restored backup brought back.
-    if !app.pipeline.flush(CONTACT_PAUSE).await {
-        return Err(CatchUpError::Behind);
-    }
-    for tombstone in forgotten {
-        let removed = forget::remove(&app.store, app.control.id_hasher(), &tombstone).await?;
-        if !removed.deleted.is_empty() {
-            tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
-            app.pipeline.forget_units(&tombstone.units);
-            app.pipeline.tidy(REQUEST_GRACE).await;
-        }
-    }
-    for project in buried {
-        let erased = erase::erase(&app.store, project).await?;
-        if !erased.deleted.is_empty() {
-            tracing::info!(%project, deleted = ?erased.deleted, "finished deleting a project");
-            app.pipeline.tidy(REQUEST_GRACE).await;
-        }
-    }
-    Ok(())
 }

@@ -29,6 +29,7 @@ mod migrations;
 mod native;
 mod operations;
 mod otel_clients;
+mod pages;
 mod people;
 mod power_cut;
 mod protocol;

@@ -1,6 +1,7 @@
 //! What operators set for a project: limits, retention, origins; what they are told: usage and the record of acts.
 
 use crate::durability_support::check_ledger;
+use gemba_ingest::pipeline::HoldFor;
 use gemba_tests::binary;
 use gemba_tests::client::{Answer, bare, call, post, send};
 use gemba_tests::export::events;
@@ -9,6 +10,7 @@ use gemba_tests::server::{Keys, Server, config};
 use prost::Message as _;
 use serde_json::{Value, json};
 use std::process::Command;
+use std::time::Duration;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
@@ -402,4 +404,60 @@ async fn the_table_of_metrics_in_the_deployment_page_is_what_the_server_serves()
     for name in named {
         assert!(served.iter().any(|[known, ..]| known == name), "{name} has a sample and no head");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_s_filter_is_changed_under_the_record_of_acts() {
+    let server = Server::start().await;
+    let url = server.url("/api/v1/projects/default/filter");
+    let exclude = json!([{"attr": "user:internal", "op": "eq", "value": true}]);
+    let put = |body: Value| {
+        let mut request = post(&url, &server.keys.admin, "application/json", body.to_string());
+        *request.method_mut() = hyper::Method::PUT;
+        send(request)
+    };
+    assert_eq!(put(json!({"exclude": exclude})).await.status, 200);
+    assert_eq!(put(json!({"exclude": 1})).await.status, 400, "what is refused unread is no act");
+    assert_eq!(send(bare("DELETE", &url, Some(&server.keys.admin))).await.status, 200);
+    assert_eq!(send(bare("GET", &url, Some(&server.keys.admin))).await.json()["exclude"], json!([]));
+    let audited = send(bare("GET", &server.url("/api/v1/audit"), Some(&server.keys.admin))).await.json();
+    let acts: Vec<_> = audited["acts"].as_array().unwrap().iter().collect();
+    assert_eq!(acts.len(), 2, "{audited}");
+    for (act, detail) in acts.iter().zip(["nothing is left out", &exclude.to_string()]) {
+        let told = ["action", "subject", "outcome", "detail"].map(|field| act[field].as_str().unwrap());
+        assert_eq!(told, ["project.filter", "default", "done", detail], "{audited}");
+        assert!(act["actor"].as_str().unwrap().starts_with("admin "), "{audited}");
+    }
+}
+
+/// A sample of `/metrics`.
+async fn sample(url: &str, name: &str) -> u64 {
+    let answer = send(bare("GET", &format!("{url}/metrics"), None)).await;
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_counted_as_stored_when_they_are_also_those_that_the_process_before_acknowledged() {
+    let server = Server::start_with(|config| config.drain_timeout = Duration::from_secs(1)).await;
+    let stored = async |url: &str| sample(url, "gemba_records_stored_total").await;
+    let url = server.running.url().to_owned();
+    assert_eq!(server.send_logs(events(&["a", "b", ""], "m")).await.status, 200);
+    server.flush().await;
+    assert_eq!((sample(&url, "gemba_records_received_total").await, stored(&url).await), (3, 2));
+    let app = std::sync::Arc::clone(server.running.app());
+    let held = app.pipeline.hold_inserts(HoldFor::Upkeep, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(server.send_logs(events(&["a", "b", "c"], "n")).await.status, 200);
+    assert_eq!((sample(&url, "gemba_records_pending").await, stored(&url).await), (3, 2));
+    let data = server.running.data().to_owned();
+    assert!(!server.running.stop().await, "three records are left in the log");
+    drop(held);
+    drop(app);
+
+    let running = gemba_ingest::serve::start(config(&data)).await.unwrap();
+    assert!(running.app().pipeline.flush(Duration::from_secs(30)).await);
+    let found = (sample(running.url(), "gemba_records_received_total").await, stored(running.url()).await);
+    assert_eq!(found, (0, 3), "received by the process before, stored by this one");
+    assert!(running.stop().await);
 }

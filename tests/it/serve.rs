@@ -1,12 +1,14 @@
 //! Starting, stopping and dying: `gemba serve` as a process of its own.
 
 use crate::durability_support::kill_now;
+use gemba_ingest::pipeline::HoldFor;
 use gemba_tests::binary;
-use gemba_tests::client::{bare, post, send};
+use gemba_tests::client::{bare, call, post, send};
 use gemba_tests::export::events;
 use gemba_tests::server::{Keys, Process, Server, config, serve_command};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 const PROTOBUF: &str = "application/x-protobuf";
 
@@ -124,13 +126,75 @@ async fn sigterm_stores_what_is_acknowledged_and_exits_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_stopping_readyz_says_no_and_data_is_refused_for_another_node_to_take() {
+async fn while_stopping_readyz_says_no_and_connections_are_told_to_leave_while_what_still_comes_is_taken() {
+    const LOGS: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
     let server = Server::start().await;
-    server.running.app().begin_draining();
-    assert_eq!(send(bare("GET", &server.url("/readyz"), None)).await.status, 503);
-    assert_eq!(send(bare("GET", &server.url("/healthz"), None)).await.status, 200);
+    let (url, grpc) = (server.running.url().to_owned(), format!("http://{}", server.running.grpc_address().unwrap()));
+    let bearer = format!("Bearer {}", server.keys.ingest);
+    let headers = [("authorization", bearer.as_str())];
+    // Storing what is acknowledged takes as long as this is held.
+    let app = std::sync::Arc::clone(server.running.app());
+    let held = app.pipeline.hold_inserts(HoldFor::Upkeep, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(server.send_logs(events(&["before"], "m")).await.status, 200);
+    let address = server.running.grpc_address().unwrap();
+    let io = hyper_util::rt::TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake::<_, _, String>(executor, io).await.unwrap();
+    let open = tokio::spawn(connection);
+    while app.open_connections() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    let data = server.running.data().to_owned();
+    let stopping = tokio::spawn(server.running.stop());
+    let left = tokio::time::timeout(Duration::from_secs(5), open).await;
+    assert!(left.is_ok() && sender.is_closed(), "a connection at rest is not told to leave");
+    assert!(!stopping.is_finished());
+    assert_eq!(send(bare("GET", &format!("{url}/readyz"), None)).await.status, 503);
+    assert_eq!(send(bare("GET", &format!("{url}/healthz"), None)).await.status, 200);
+    let answer = call(&grpc, LOGS, &headers, 0, &events(&["late"], "grpc")).await;
+    assert_eq!(answer.trailer("grpc-status"), "0", "{answer:?}");
+    let sent = send(post(&format!("{url}/v1/logs"), &server.keys.ingest, PROTOBUF, events(&["late"], "http"))).await;
+    assert_eq!(sent.status, 200);
+    drop(held);
+    assert!(stopping.await.unwrap(), "everything acknowledged is stored");
+
+    let running = gemba_ingest::serve::start(config(&data)).await.unwrap();
+    for (name, count) in [("before", 1), ("late", 2)] {
+        let sql = format!("SELECT count() FROM events WHERE name = '{name}'");
+        assert_eq!(running.app().store.number(&sql).await.unwrap(), count, "{name}");
+    }
+    assert!(running.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_the_log_is_closed_data_is_refused_for_another_node_to_take() {
+    let server = Server::start().await;
+    server.running.app().close_intake();
     let answer = server.send_logs(events(&["a"], "m")).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, "1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readyz_says_no_and_why_while_the_log_is_full_and_new_data_is_refused() {
+    let server = Server::start_with(|config| config.max_log_bytes = 1).await;
+    let ready = async || send(bare("GET", &server.url("/readyz"), None)).await;
+    assert_eq!(ready().await.status, 200, "an empty log has room");
+    assert_eq!(server.send_logs(events(&["a"], "m")).await.status, 200);
+    let mut refused = None;
+    for round in 0..200 {
+        let answer = server.send_logs(events(&["a"], &round.to_string())).await;
+        if answer.status == 503 {
+            refused = Some(answer);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!refused.unwrap().header("retry-after").is_empty());
+    let answer = ready().await;
+    let told = answer.json();
+    let fields = ["ready", "accepts_data", "refusing"].map(|field| told[field].clone());
+    assert_eq!((answer.status.as_u16(), fields), (503, [false.into(), false.into(), "log_full".into()]), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -94,7 +94,7 @@ async fn what_clickhouse_refused_is_listed_and_taken_in_again_once_and_the_books
     let metrics = send(bare("GET", &server.url("/metrics"), None)).await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.contains("gemba_records_retried_total 8\n"), "{metrics}");
-    assert!(metrics.contains("gemba_records_stored"), "{metrics}");
+    assert!(metrics.contains("gemba_records_stored_total 6\n"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

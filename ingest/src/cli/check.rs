@@ -140,34 +140,50 @@ fn disk(data: &Path) -> Finding {
 /// What a running server says of itself. Where whoever asks wants it judged how old the data is, a server that does not is wrong.
 fn server(agent: &ureq::Agent, url: &str, is_to_judge: bool) -> Vec<Finding> {
     let remedy = "its log on stderr says more; --url names another address";
-    let answer = agent.get(format!("{url}/readyz")).call();
-    let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
-    let body: Value = match text {
-        Ok(text) => serde_json::from_str(&text).unwrap_or(Value::Null),
+    let told = agent.get(format!("{url}/readyz")).call().and_then(|mut answer| {
+        let status = answer.status();
+        Ok((status, answer.body_mut().read_to_string()?))
+    });
+    let (status, text) = match told {
+        Ok(told) => told,
         Err(error) => return vec![Finding::bad("server", format!("{url}: {error}"), remedy)],
     };
-    let unjudged = "not judged: the server has no --stale-after";
-    let freshness = match body.get("stale_projects").and_then(Value::as_u64) {
-        None if is_to_judge => Finding::bad("freshness", unjudged, "start `gemba serve` with it"),
-        None => Finding::good("freshness", unjudged),
-        Some(0) => Finding::good("freshness", "no project fell silent"),
-        Some(stale) => {
-            let remedy = "gemba_newest_row_age_seconds in /metrics names them by number, `gemba project list --json` the numbers; see \
-                      that their applications run and their keys hold";
-            Finding::bad(
-                "freshness",
-                format!("of {stale} projects nothing was stored for longer than --stale-after"),
-                remedy,
-            )
-        }
+    let Ok(Value::Object(body)) = serde_json::from_str(&text) else {
+        let found = format!("{url}/readyz answers {status} with what is no answer of gemba");
+        return vec![Finding::bad("server", found, "something else listens there; --url names another address")];
     };
     let is = |field: &str| body.get(field).and_then(Value::as_bool).unwrap_or(false);
     let problem = body.get("store_problem").filter(|problem| !problem.is_null());
-    if is("ready") && is("accepts_data") && problem.is_none() {
-        let found = format!("{url} takes data and stores it; {} records pending", body["pending_records"]);
-        return vec![Finding::good("server", found), freshness];
+    let server = if is("ready") && is("accepts_data") && problem.is_none() {
+        let pending = body.get("pending_records").unwrap_or(&Value::Null);
+        Finding::good("server", format!("{url} takes data and stores it; {pending} records pending"))
+    } else {
+        Finding::bad("server", format!("{url} says {}", text.trim_end()), remedy)
+    };
+    vec![server, freshness(body.get("stale_projects"), is_to_judge)]
+}
+
+/// What a running server's field `stale_projects` means: null where it judges nobody.
+fn freshness(stale_projects: Option<&Value>, is_to_judge: bool) -> Finding {
+    let what = "freshness";
+    let unjudged = "not judged: the server has no --stale-after";
+    match stale_projects {
+        Some(Value::Null) if is_to_judge => Finding::bad(what, unjudged, "start `gemba serve` with it"),
+        Some(Value::Null) => Finding::good(what, unjudged),
+        Some(stale) if stale.as_u64() == Some(0) => Finding::good(what, "no project fell silent"),
+        Some(stale) if stale.is_u64() => {
+            let remedy = "gemba_newest_row_age_seconds in /metrics names them by number, `gemba project list --json` the numbers; see \
+                      that their applications run and their keys hold";
+            Finding::bad(what, format!("of {stale} projects nothing was stored for longer than --stale-after"), remedy)
+        }
+        other => {
+            let found = match other {
+                None => "its /readyz has no field stale_projects".to_owned(),
+                Some(other) => format!("the field stale_projects of its /readyz is {other}"),
+            };
+            Finding::bad(what, found, "the server is of another version, or not gemba: see --url")
+        }
     }
-    vec![Finding::bad("server", format!("{url} says {body}"), remedy), freshness]
 }
 
 async fn clickhouse(store: &OpenStore, stale_after: Option<u64>) -> Vec<Finding> {
@@ -227,4 +243,63 @@ fn migrations_of(list: &[migrations::Status]) -> Finding {
         return Finding::bad("migrations", found, "run `gemba migrate up`");
     }
     Finding::good("migrations", found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    /// What is found of a server that answers once, with this status and body.
+    fn found(status: &str, body: &str, is_to_judge: bool) -> Vec<(&'static str, bool, String)> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while !lines.next().unwrap().unwrap().is_empty() {}
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let agent = agent(&url, None, SERVER_TIMEOUT).unwrap();
+        let findings = server(&agent, &url, is_to_judge);
+        answering.join().unwrap();
+        findings.into_iter().map(|one| (one.what, one.is_good, one.found)).collect()
+    }
+
+    fn ready(stale: &str) -> String {
+        format!(r#"{{"ready":true,"accepts_data":true,"store_problem":null,"pending_records":0{stale}}}"#)
+    }
+
+    #[test]
+    fn null_means_that_nobody_is_judged_and_a_missing_field_that_it_is_another_server() {
+        for is_to_judge in [false, true] {
+            let judged = found("200 OK", &ready(r#","stale_projects":null"#), is_to_judge);
+            assert!(judged[0].1 && judged[1].2.contains("has no --stale-after"), "{judged:?}");
+            assert_eq!(judged[1].1, !is_to_judge);
+            let missing = found("200 OK", &ready(""), is_to_judge);
+            assert!(!missing[1].1 && missing[1].2.contains("stale_projects"), "{missing:?}");
+        }
+        let none = found("200 OK", &ready(r#","stale_projects":0"#), true);
+        assert!(none.iter().all(|one| one.1), "{none:?}");
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_as_another_server_and_nothing_is_said_of_freshness() {
+        for (status, body) in [("200 OK", "<html>welcome</html>"), ("502 Bad Gateway", "bad gateway"), ("200 OK", "[]")]
+        {
+            let [(what, is_good, told)] = &found(status, body, true)[..] else { panic!("one finding: {body}") };
+            assert!(*what == "server" && !is_good && told.contains(&status[..3]), "{told}");
+            assert!(told.contains("no answer of gemba"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_data_says_why() {
+        let body = r#"{"ready":false,"accepts_data":false,"refusing":"log_full","stale_projects":0}"#;
+        let told = found("503 Service Unavailable", body, true);
+        assert!(!told[0].1 && told[0].2.contains("log_full"), "{told:?}");
+        assert!(told[1].1, "{told:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Removes the data of a project that bears a tombstone, and proves that it is gone.
 //!
-//! In: the project's number. Out: rows deleted by table, and what is left. Covers every table that has a column
+//! In: the project's number. Out: rows deleted by table, and what is left, in rows and on the disk. Covers every table that has a column
 //! `project`, so that a table added by a later migration is not forgotten. Does not touch the log: the pipeline discards
 //! what still lies there for a buried project.
 
@@ -11,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long to wait for the files of replaced parts to leave the disk. Chosen: most questions that read them end sooner.
-const PARTS_TIMEOUT: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const PARTS_PAUSE: Duration = Duration::from_millis(200);
 /// How long replaced parts are normally kept, in seconds, as the tables are created with.
@@ -25,14 +23,17 @@ pub struct Erased {
     pub deleted: BTreeMap<String, u64>,
     /// Rows of the project that are still there; 0 when all is well.
     pub remaining: u64,
+    /// Tables whose replaced parts, which may hold rows of the project, are still on the disk; empty when all is well.
+    pub on_disk: Vec<String>,
 }
 
-/// Deletes all rows of `project` and waits until the parts that held them are off the disk, as far as the engine lets
-/// go of them in time. May run again and finishes what a broken run began.
+/// Deletes all rows of `project` and waits until the parts that held them are off the disk, for up to `patience`. May run
+/// again and finishes what a broken run began: it then looks at all replaced parts, because nobody knows any more which held
+/// rows of the project.
 ///
 /// # Errors
 /// Those of ClickHouse; some tables may then be done and others not.
-pub async fn erase(store: &Client, project: ProjectId) -> Result<Erased, StoreError> {
+pub async fn erase(store: &Client, project: ProjectId, patience: Duration) -> Result<Erased, StoreError> {
     let mut deleted = BTreeMap::new();
     let tables = tables_with_projects(store).await?;
     for table in &tables {
@@ -42,14 +43,12 @@ pub async fn erase(store: &Client, project: ProjectId) -> Result<Erased, StoreEr
             deleted.insert(table.clone(), rows);
         }
     }
-    for table in deleted.keys() {
-        drop_replaced_parts(store, table).await?;
-    }
+    let on_disk = drop_replaced_parts(store, &tables, patience).await?;
     let mut remaining = 0;
     for table in &tables {
         remaining += rows_of(store, table, project).await?;
     }
-    Ok(Erased { deleted, remaining })
+    Ok(Erased { deleted, remaining, on_disk })
 }
 
 async fn tables_with_projects(store: &Client) -> Result<Vec<String>, StoreError> {
@@ -76,31 +75,49 @@ async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64,
     store.number(&format!("SELECT count() FROM `{table}` WHERE project = {project}")).await
 }
 
+/// Waits until the parts of `tables` that are replaced by now are off the disk, for up to `patience` in all; answers the tables
+/// that still have some.
+pub(super) async fn drop_replaced_parts<'a>(
+    store: &Client,
+    tables: impl IntoIterator<Item = &'a String>,
+    patience: Duration,
+) -> Result<Vec<String>, StoreError> {
+    let deadline = Instant::now() + patience;
+    let mut on_disk = Vec::new();
+    for table in tables {
+        let replaced = replaced_parts(store, table).await?;
+        if !replaced.is_empty() && !drop_parts(store, table, &replaced, deadline).await? {
+            tracing::warn!(
+                table,
+                "replaced parts of removed rows are still on the disk; the engine removes them later"
+            );
+            on_disk.push(table.clone());
+        }
+    }
+    Ok(on_disk)
+}
+
 /// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here
-/// they may go at once. The table's setting is put back whatever happens in between.
-pub(super) async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(), StoreError> {
+/// they may go at once. The table's setting is put back whatever happens in between. False when `deadline` came first.
+async fn drop_parts(
+    store: &Client,
+    table: &str,
+    replaced: &BTreeSet<String>,
+    deadline: Instant,
+) -> Result<bool, StoreError> {
     store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = 0")).await?;
     // Left to itself the engine's cleaner can rest for minutes; dropping a partition makes it look at once (seen with
     // 26.7). No partition has this id, so nothing else is dropped.
     let clean = format!("ALTER TABLE `{table}` DROP PARTITION ID 'nothing'");
-    let inactive = format!(
-        "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active"
-    );
-    let deadline = Instant::now() + PARTS_TIMEOUT;
     let outcome = loop {
         let left = match store.execute(&clean).await {
-            Ok(()) => store.number(&inactive).await,
+            Ok(()) => replaced_parts(store, table).await,
             Err(error) => Err(error),
         };
         match left {
-            Ok(0) => break Ok(()),
-            Ok(_) if Instant::now() >= deadline => {
-                tracing::warn!(
-                    table,
-                    "replaced parts of removed rows are still on the disk; the engine removes them later"
-                );
-                break Ok(());
-            }
+            // What merges replace meanwhile held nothing of what was removed before.
+            Ok(left) if left.is_disjoint(replaced) => break Ok(true),
+            Ok(_) if Instant::now() >= deadline => break Ok(false),
             // A question may still read an old part; there is nothing to be woken by.
             Ok(_) => tokio::time::sleep(PARTS_PAUSE).await,
             Err(error) => break Err(error),
@@ -108,5 +125,13 @@ pub(super) async fn drop_replaced_parts(store: &Client, table: &str) -> Result<(
     };
     let restored =
         store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await;
-    outcome.and(restored)
+    outcome.and_then(|is_gone| restored.map(|()| is_gone))
+}
+
+/// Names of the parts of a table that are on the disk and no longer in use.
+async fn replaced_parts(store: &Client, table: &str) -> Result<BTreeSet<String>, StoreError> {
+    let sql = format!(
+        "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active"
+    );
+    Ok(store.raw().query_raw(&sql).fetch_all::<String>().await?.into_iter().collect())
 }

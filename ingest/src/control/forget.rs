@@ -11,6 +11,7 @@ use crate::identity::{IdDomain, IdHasher, ProjectId};
 use crate::store::removals::{Pass, Why, delete_rows};
 use crate::store::{Client, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 /// Tables whose rows hold a person's id in a text and not in a column of units.
 const SET_ASIDE: &str = "set_aside";
@@ -29,6 +30,8 @@ pub struct Removed {
     pub deleted: BTreeMap<String, u64>,
     /// Rows that are still there; 0 when all is well.
     pub remaining: u64,
+    /// Tables whose replaced parts, which may hold what was removed, are still on the disk; empty when all is well.
+    pub on_disk: Vec<String>,
 }
 
 /// The units that stand for a user: the user's own and the anonymous ones whose first link leads to it.
@@ -45,12 +48,17 @@ pub async fn units_of(store: &Client, project: ProjectId, user: u64) -> Result<V
     Ok(units)
 }
 
-/// Removes everything of the tombstone's units received up to its time. May run again and finishes what a broken run
-/// began.
+/// Removes everything of the tombstone's units received up to its time, and waits for up to `patience` until the parts that
+/// held it are off the disk. May run again and finishes what a broken run began.
 ///
 /// # Errors
 /// Those of ClickHouse; some tables may then be done and others not.
-pub async fn remove(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<Removed, StoreError> {
+pub async fn remove(
+    store: &Client,
+    ids: &IdHasher,
+    tombstone: &Tombstone,
+    patience: Duration,
+) -> Result<Removed, StoreError> {
     let pass = Pass::begin(Why::Forgotten);
     let mut removed = Removed::default();
     let conditions = conditions(store, ids, tombstone).await?;
@@ -68,9 +76,8 @@ pub async fn remove(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Re
         }
         *removed.deleted.entry(table.clone()).or_default() += rows;
     }
-    for table in removed.deleted.keys() {
-        drop_replaced_parts(store, table).await?;
-    }
+    let tables: BTreeSet<&String> = conditions.iter().map(|(table, _)| table).collect();
+    removed.on_disk = drop_replaced_parts(store, tables, patience).await?;
     for (table, condition) in &conditions {
         removed.remaining += count(store, table, &condition.sql).await?;
     }

@@ -15,7 +15,6 @@ mod token;
 
 use crate::clock::now_ms;
 use crate::identity::{IdHasher, ProjectId};
-use changes::{endings, origins_of, revocations};
 use serde::{Deserialize, Serialize};
 use snapshot::{Credentials, ProjectCredentials};
 use state::{Entry, InstallationPayload, KeyPayload, Kind, ProjectPayload, State};
@@ -35,9 +34,6 @@ pub const MAX_NAME_BYTES: usize = 63;
 /// How long ClickHouse may take to answer about control data, a few kilobytes. Chosen: well above a restart of the
 /// engine, below the patience of an operator.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a creation is tried anew when another node takes the same id at the same moment. Chosen: each try means
-/// one more node at work in the same instant.
-const MAX_CREATE_TRIES: u32 = 8;
 
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -283,86 +279,6 @@ impl Control {
     /// Every project that bears a tombstone.
     pub fn deleted(&self) -> Vec<ProjectId> {
         self.state().deleted().collect()
-    }
-
-    /// Creates a project with a key of either role. They work on this node at once, on others after their next
-    /// [`refresh`](Self::refresh).
-    ///
-    /// # Errors
-    /// [`ControlError::InvalidName`], [`ControlError::NameTaken`]; [`ControlError::Store`] when ClickHouse is away.
-    pub async fn create_project(&self, name: &str) -> Result<NewProject, ControlError> {
-        if !is_valid_name(name) {
-            return Err(ControlError::InvalidName(name.to_owned()));
-        }
-        let _one_at_a_time = self.changes.lock().await;
-        for _ in 0..MAX_CREATE_TRIES {
-            let state = self.state();
-            if state.project_named(name).is_some() {
-                return Err(ControlError::NameTaken(name.to_owned()));
-            }
-            let id = state.next_project_id().ok_or(ControlError::NoProjectId)?;
-            let entry = project_entry(id, name)?;
-            self.append(vec![entry.clone()]).await?;
-            // Another node may have taken the id in the same moment: all nodes agree on who holds it.
-            let state = self.state();
-            if state.entry(Kind::Project, &entry.id) != Some(&entry) {
-                continue;
-            }
-            let (ingest_key, read_key) = (token::generate(Role::Ingest)?, token::generate(Role::Read)?);
-            let keys =
-                vec![key_entry(&ingest_key, Role::Ingest, Some(id))?, key_entry(&read_key, Role::Read, Some(id))?];
-            self.append(keys).await?;
-            let project = Project { id, name: name.to_owned(), retention_class: 0, quota: Quota::default() };
-            return Ok(NewProject { project, ingest_key, read_key });
-        }
-        Err(ControlError::NoProjectId)
-    }
-
-    /// Gives the project new keys; the ones it had hold for `grace` longer, or at most as long as they would have.
-    /// Origins of the old ingest key go over to the new one.
-    ///
-    /// # Errors
-    /// [`ControlError::NoSuchProject`]; [`ControlError::Store`] when ClickHouse is away.
-    pub async fn rotate_keys(&self, name: &str, grace: Duration) -> Result<NewProject, ControlError> {
-        let _one_at_a_time = self.changes.lock().await;
-        let state = self.state();
-        let project = state.project_named(name).ok_or_else(|| ControlError::NoSuchProject(name.to_owned()))?;
-        let (ingest_key, read_key) = (token::generate(Role::Ingest)?, token::generate(Role::Read)?);
-        let origins = origins_of(&state, project.id);
-        let mut entries =
-            if grace.is_zero() { revocations(&state, project.id)? } else { endings(&state, project.id, grace)? };
-        entries.push(key_entry_with(&ingest_key, Role::Ingest, Some(project.id), origins)?);
-        entries.push(key_entry(&read_key, Role::Read, Some(project.id))?);
-        self.append(entries).await?;
-        Ok(NewProject { project, ingest_key, read_key })
-    }
-
-    /// Revokes the keys of a project and sets its tombstone; its data is the caller's to delete.
-    ///
-    /// # Errors
-    /// [`ControlError::NoSuchProject`]; [`ControlError::Protected`] for Gemba's own project; [`ControlError::Store`]
-    /// when ClickHouse is away.
-    pub async fn bury_project(&self, name: &str) -> Result<Project, ControlError> {
-        if name == OWN_PROJECT {
-            return Err(ControlError::Protected(name.to_owned()));
-        }
-        let _one_at_a_time = self.changes.lock().await;
-        let state = self.state();
-        let project = state.project_named(name).ok_or_else(|| ControlError::NoSuchProject(name.to_owned()))?;
-        let id = project.id.to_string();
-        let mut payload =
-            state.project_payload(project.id).cloned().ok_or_else(|| ControlError::NoSuchProject(name.to_owned()))?;
-        payload.deleted = true;
-        let mut entries = revocations(&state, project.id)?;
-        entries.push(Entry {
-            kind: Kind::Project,
-            version: state.next_version(Kind::Project, &id),
-            id,
-            payload: json(&payload)?,
-            at_ms: now_ms(),
-        });
-        self.append(entries).await?;
-        Ok(project)
     }
 
     /// Takes in what other nodes wrote, and writes back what only this node knows.

@@ -231,6 +231,12 @@ impl State {
         }
     }
 
+    /// Whether pages of this origin may use a key of a living project at this time.
+    pub(crate) fn is_origin_of_a_key(&self, origin: &[u8], now_ms: i64) -> bool {
+        let is_bound = |key: &KeyState| key.payload.origins.iter().any(|bound| bound.as_bytes() == origin);
+        self.keys.values().any(|key| is_bound(key) && self.access(&key.hash, now_ms).is_some())
+    }
+
     /// Every person whose data was removed.
     pub(crate) fn forgotten(&self) -> impl Iterator<Item = &ForgottenPayload> {
         self.forgotten.values()
@@ -273,6 +279,12 @@ impl State {
     /// All tombstones, by id.
     pub(crate) fn deleted(&self) -> impl Iterator<Item = ProjectId> {
         self.projects.iter().filter(|(_, payload)| payload.deleted).map(|(id, _)| ProjectId(*id))
+    }
+
+    /// The tombstones of projects that had this name, by id.
+    pub(crate) fn buried_as(&self, name: &str) -> impl Iterator<Item = ProjectId> {
+        let buried = self.projects.iter().filter(move |(_, payload)| payload.deleted && payload.name == name);
+        buried.map(|(id, _)| ProjectId(*id))
     }
 
     /// The payload of a project's entry.

@@ -16,6 +16,7 @@ use crate::store::archive::{self, Saved};
 use crate::store::{StoreError, audit, usage};
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Does an act under the record: `action` on `subject`, with particulars.
@@ -39,19 +40,44 @@ where
     done.await.map_err(|error| ApiError::internal(&error))?
 }
 
-/// Removes a project and proves that nothing of it is left.
+/// Removes a project and proves that nothing of it is left. Asking again finishes what did not come to its end.
 pub(super) async fn delete(app: Arc<App>, name: String) -> Result<Value, ApiError> {
     let _alone = app.upkeep.lock().await;
-    let project = app.control.bury_project(&name).await?;
+    let buried = app.control.bury_project(&name).await?;
+    let patience = app.limits.erase_timeout;
     // From here on nothing new comes in, and what is on its way is discarded by the pipeline.
-    if !app.pipeline.flush(FLUSH_TIMEOUT).await {
+    if !app.pipeline.flush(patience).await {
         let message = "the project's keys are revoked, its data is not deleted yet: ClickHouse is away or behind";
-        let hint = "the deletion goes on by itself when the server is started next, or send DELETE again";
+        let hint = "send DELETE again until it is answered 200; a server that is started anew goes on by itself";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint));
     }
-    let erase::Erased { deleted, remaining } = erase::erase(&app.store, project.id).await?;
+    let (mut deleted, mut remaining, mut on_disk) = (BTreeMap::<String, u64>::new(), 0, BTreeSet::new());
+    for project in buried {
+        let erased = erase::erase(&app.store, project, patience).await?;
+        for (table, rows) in erased.deleted {
+            *deleted.entry(table).or_default() += rows;
+        }
+        remaining += erased.remaining;
+        on_disk.extend(erased.on_disk);
+    }
     tidy(&app).await;
-    Ok(json!({"project": project.name, "deleted": deleted, "remaining": remaining}))
+    still_on_disk(on_disk, "DELETE")?;
+    Ok(json!({"project": name, "deleted": deleted, "remaining": remaining}))
+}
+
+/// 503 while files hold what no question finds any more.
+fn still_on_disk(tables: impl IntoIterator<Item = String>, again: &str) -> Result<(), ApiError> {
+    let tables: Vec<String> = tables.into_iter().collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "no question finds the data any more, and files that may hold it are still on the disk, of tables {}: a question \
+         that is being answered, an export or a backup reads them",
+        tables.join(", ")
+    );
+    let hint = format!("send {again} again until it is answered 200; ClickHouse removes them once nobody reads them");
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint))
 }
 
 /// Removes what is kept of a person up to now and proves that nothing of it is left.
@@ -65,9 +91,11 @@ pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<
     let units = person::units_of(&app.store, project.id, unit).await?;
     let tombstone = Tombstone { project: project.id, units, until_ms };
     app.control.bury_person(&tombstone).await?;
-    let removed = person::remove(&app.store, app.control.id_hasher(), &tombstone).await?;
+    let patience = app.limits.erase_timeout;
+    let removed = person::remove(&app.store, app.control.id_hasher(), &tombstone, patience).await?;
     app.pipeline.forget_units(&tombstone.units);
     tidy(&app).await;
+    still_on_disk(removed.on_disk, "forget")?;
     let mentions = person::mentions(&app.store, project.id, &user).await?;
     Ok(json!({
         "project": project.name,

@@ -70,7 +70,7 @@ struct Origins {
 pub async fn projects(app: &Arc<App>, rest: &str, request: Request) -> Result<Response, ApiError> {
     let actor = auth::admin(&app.control, request.headers(), request.uri().query())?;
     if let Some(name) = rest.strip_suffix("/filter").filter(|name| !name.contains('/')) {
-        return cohorts::filter(app, name, request).await;
+        return cohorts::filter(app, &actor, name, request).await;
     }
     let (name, verb) = rest.split_once('/').unwrap_or((rest, ""));
     let name = name.to_owned();

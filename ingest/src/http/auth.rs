@@ -117,6 +117,11 @@ fn project(access: Access, needed: Role) -> Result<Project, Denied> {
     }
 }
 
+/// Whether the key that counts is the one in the query string.
+pub fn is_key_in_query(headers: &HeaderMap, query: Option<&str>) -> bool {
+    !headers.contains_key(header::AUTHORIZATION) && key_of(headers, query).is_some()
+}
+
 /// The key in `Authorization: Bearer KEY` (the scheme in any letter case), else the one in `?key=KEY`, for clients that
 /// can set a URL but no header.
 fn key_of(headers: &HeaderMap, query: Option<&str>) -> Option<String> {

@@ -8,6 +8,7 @@
 //! "from":..,"to":..},"where":[..]}`, who did something so often and meets conditions (`user:KEY` among them). Of ids only
 //! hashes are kept, so that nothing of a person who is forgotten remains.
 
+use super::acts::recorded;
 use super::ask::rfc3339;
 use super::error::ApiError;
 use super::query::{MAX_BODY_BYTES, json_body, only};
@@ -233,8 +234,9 @@ fn unknown(name: &str) -> ApiError {
 }
 
 /// Answers `/api/v1/projects/NAME/filter`, for the admin: `GET` tells, `PUT {"exclude":[{attr, op, value}, ..]}` leaves out
-/// of every answer about people the events that meet one of the conditions, `DELETE` leaves out nothing any more.
-pub async fn filter(app: &Arc<App>, name: &str, request: Request) -> Result<Response, ApiError> {
+/// of every answer about people the events that meet one of the conditions, `DELETE` leaves out nothing any more. Both change what
+/// everybody is answered, so they are acts on record.
+pub async fn filter(app: &Arc<App>, actor: &str, name: &str, request: Request) -> Result<Response, ApiError> {
     let project = app.control.project_named(name).ok_or_else(|| ControlError::NoSuchProject(name.to_owned()))?;
     let id = project.id.0;
     let payload = match *request.method() {
@@ -261,8 +263,16 @@ pub async fn filter(app: &Arc<App>, name: &str, request: Request) -> Result<Resp
         Method::DELETE => None,
         _ => return Err(ApiError::method_not_allowed("GET, PUT, DELETE")),
     };
-    let _one_at_a_time = app.saving.lock().await;
-    let version = saved::append(&app.store, id, Kind::Filter, "", payload.as_ref(), clock::now_ms()).await?;
-    let exclude = payload.and_then(|payload| payload.get("exclude").cloned()).unwrap_or_else(|| json!([]));
-    Ok(json_response(StatusCode::OK, &json!({"project": name, "version": version, "exclude": exclude})))
+    let exclude = payload.as_ref().and_then(|payload| payload.get("exclude").cloned());
+    let detail = exclude.as_ref().map_or_else(|| "nothing is left out".to_owned(), Value::to_string);
+    let told = json!({"project": name, "exclude": exclude.unwrap_or_else(|| json!([]))});
+    let set = |app: Arc<App>| async move {
+        let _one_at_a_time = app.saving.lock().await;
+        let version = saved::append(&app.store, id, Kind::Filter, "", payload.as_ref(), clock::now_ms()).await?;
+        let mut told = told;
+        told["version"] = json!(version);
+        Ok(told)
+    };
+    let answer = recorded(app, actor, ("project.filter", name, &detail), set).await?;
+    Ok(json_response(StatusCode::OK, &answer))
 }

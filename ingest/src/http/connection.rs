@@ -42,6 +42,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// First byte of a connection that begins with TLS: a record of the handshake (RFC 8446, 5.1). No request begins with it.
 const HANDSHAKE: u8 = 0x16;
 
+/// How far a server is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It is not.
+    Serving,
+    /// Connections that were open before are told to leave once their requests are answered; new ones are served, since what
+    /// they bring is better taken than lost.
+    Leaving,
+    /// All are told to leave, and nobody new is let in.
+    Stopping,
+}
+
 /// A bound address, and what encrypts there.
 pub struct Listener {
     /// The address.
@@ -56,14 +68,14 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-/// Serves `listener` until `stop` turns true, then lets requests in flight finish for up to `grace` and returns.
+/// Serves `listener` until `phase` is [`Phase::Stopping`], then lets requests in flight finish for up to `grace` and returns.
 ///
 /// At most [`Limits::max_connections`] are open at once; further ones wait in the kernel's queue.
-pub async fn serve(listener: Listener, app: Arc<App>, mut stop: watch::Receiver<bool>, grace: Duration) {
+pub async fn serve(listener: Listener, app: Arc<App>, mut phase: watch::Receiver<Phase>, grace: Duration) {
     let builder = Arc::new(builder(&app.limits));
     let slots = Arc::new(Semaphore::new(app.limits.max_connections));
     let mut connections = JoinSet::new();
-    let mut stopping = pin!(stopped(stop.clone()));
+    let mut stopping = pin!(reached(Phase::Stopping, phase.clone()));
     loop {
         let accepted = tokio::select! {
             () = &mut stopping => break,
@@ -74,16 +86,16 @@ pub async fn serve(listener: Listener, app: Arc<App>, mut stop: watch::Receiver<
             // Answers are small and complete; waiting to fill a packet only delays them. A socket that refuses works all
             // the same.
             drop(stream.set_nodelay(true));
-            let (builder, app, stop) = (Arc::clone(&builder), Arc::clone(&app), stop.clone());
+            let (builder, app, phase) = (Arc::clone(&builder), Arc::clone(&app), phase.clone());
             match &listener.tls {
-                None => connections.spawn(connection(stream, builder, app, stop, slot)),
-                Some(acceptor) => connections.spawn(encrypted(acceptor.clone(), stream, builder, app, stop, slot)),
+                None => connections.spawn(connection(stream, builder, app, phase, slot)),
+                Some(acceptor) => connections.spawn(encrypted(acceptor.clone(), stream, builder, app, phase, slot)),
             };
         }
     }
     // Nobody new is let in from here on; a client gets a refused connection and tries another node.
     drop(listener);
-    stop.mark_unchanged();
+    phase.mark_unchanged();
     let finishing = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(grace, finishing).await.is_err() {
         tracing::warn!(connections = connections.len(), "connections did not finish in time and are cut");
@@ -91,10 +103,10 @@ pub async fn serve(listener: Listener, app: Arc<App>, mut stop: watch::Receiver<
     }
 }
 
-/// Returns once `stop` is true (or its sender is gone).
-async fn stopped(mut stop: watch::Receiver<bool>) {
+/// Returns once `at` is reached (or the sender is gone).
+async fn reached(at: Phase, mut phase: watch::Receiver<Phase>) {
     // An error means that nobody is left to say stop: the server is being taken down.
-    drop(stop.wait_for(|stop| *stop).await);
+    drop(phase.wait_for(|phase| *phase >= at).await);
 }
 
 async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
@@ -158,7 +170,7 @@ async fn encrypted(
     stream: TcpStream,
     builder: Arc<Builder<TokioExecutor>>,
     app: Arc<App>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     slot: OwnedSemaphorePermit,
 ) {
     let opening = async {
@@ -170,11 +182,11 @@ async fn encrypted(
     let opening = tokio::time::timeout(app.limits.header_timeout, opening);
     let opened: Result<std::io::Result<Opened>, _> = tokio::select! {
         opened = opening => opened,
-        () = stopped(stop.clone()) => return,
+        () = reached(Phase::Stopping, phase.clone()) => return,
     };
     match opened {
-        Ok(Ok(Opened::Plain(stream))) => connection(stream, builder, app, stop, slot).await,
-        Ok(Ok(Opened::Encrypted(stream))) => connection(stream, builder, app, stop, slot).await,
+        Ok(Ok(Opened::Plain(stream))) => connection(stream, builder, app, phase, slot).await,
+        Ok(Ok(Opened::Encrypted(stream))) => connection(stream, builder, app, phase, slot).await,
         Ok(Err(error)) => tracing::debug!(%error, "a connection could not be encrypted"),
         Err(_) => tracing::debug!("a connection did not say how to encrypt in time"),
     }
@@ -185,10 +197,15 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     builder: Arc<Builder<TokioExecutor>>,
     app: Arc<App>,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     _slot: OwnedSemaphorePermit,
 ) {
     let idle_timeout = app.limits.idle_timeout;
+    // Leaving is for those that were here before: one that begins later would be closed before its first request.
+    let was_early = *phase.borrow() == Phase::Serving;
+    let leaves_at = if was_early { Phase::Leaving } else { Phase::Stopping };
+    let counting = Arc::clone(&app);
+    let _counted = was_early.then(|| counting.connected());
     let activity = Arc::new(Activity::new());
     let service = {
         let activity = Arc::clone(&activity);
@@ -207,7 +224,7 @@ async fn connection(
         })
     };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut stopping = pin!(stopped(stop));
+    let mut stopping = pin!(reached(leaves_at, phase));
     let mut is_closing = false;
     let mut tick = tokio::time::interval(idle_timeout / 4);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

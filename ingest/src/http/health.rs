@@ -18,15 +18,18 @@ pub fn healthz() -> Response {
     response(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")
 }
 
-/// Whether to send data here. 503 only while stopping: with ClickHouse away the log goes on acknowledging, so the node
-/// is ready, and the body says what is missing for questions.
+/// Whether to send data here. 503 while stopping, and while new data are refused because the log or the disk is full, so that a
+/// balancer tries another node. With ClickHouse away the log goes on acknowledging: the node is ready then, and the body says
+/// what is missing for questions.
 pub fn readyz(app: &App) -> Response {
     let is_draining = app.is_draining();
     let status = app.pipeline.status();
+    let is_ready = !is_draining && status.refusing.is_none();
     let body = json!({
-        "ready": !is_draining,
+        "ready": is_ready,
         "draining": is_draining,
-        "accepts_data": !is_draining && status.refusing.is_none(),
+        // While stopping, what comes all the same is taken until the log is closed.
+        "accepts_data": app.takes_data() && status.refusing.is_none(),
         "refusing": status.refusing,
         "store_problem": status.store_problem,
         "engine": app.engine.as_ref().map(|engine| json!({"restarts": engine.restarts()})),
@@ -34,7 +37,7 @@ pub fn readyz(app: &App) -> Response {
         // Nothing where nobody is judged, which is not the same as none.
         "stale_projects": app.stale_after.map(|_| freshness::stale(app).len()),
     });
-    json_response(if is_draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
+    json_response(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
 /// Answers when everything acknowledged before can be queried. Any key will do.

@@ -133,13 +133,11 @@ fn pipeline(out: &mut Exposition, app: &App) {
         "Records acknowledged and not yet proven to be stored.",
         status.pending_records,
     );
-    // The law of conservation, read backwards: what was received and is nowhere else is stored.
-    let elsewhere = status.pending_records + fates.rejected + fates.set_aside + fates.ignored + fates.deduplicated;
     out.single(
-        "gemba_records_stored",
-        "gauge",
-        "Records received by this process and proven to be stored.",
-        fates.received.saturating_sub(elsewhere),
+        "gemba_records_stored_total",
+        "counter",
+        "Records proven to be stored, also those acknowledged before this process began.",
+        fates.stored,
     );
     out.single(
         "gemba_oldest_pending_seconds",

@@ -14,6 +14,7 @@ pub mod body;
 mod books;
 pub mod cohorts;
 mod connection;
+mod cors;
 pub mod dashboard;
 pub mod error;
 pub mod export;
@@ -46,7 +47,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-pub use connection::{Listener, serve};
+pub use connection::{Listener, Phase, serve};
 
 /// Questions answered at a time; the others wait. Chosen: each may use all cores and gigabytes of memory.
 const MAX_QUESTIONS: usize = 2;
@@ -99,6 +100,10 @@ pub struct App {
     pub counters: Counters,
     /// True from the moment the server began to stop.
     draining: AtomicBool,
+    /// True from the moment nothing more is taken.
+    intake_closed: AtomicBool,
+    /// Connections that were opened before the server began to stop; whoever stops waits for 0.
+    connections: watch::Sender<usize>,
     /// Whether requests of the API are recorded as Gemba's own use.
     own_use: AtomicBool,
     /// Requests with data in flight; whoever stops waits for 0.
@@ -135,12 +140,15 @@ impl App {
             otlp_prefix: config.otlp_prefix.clone(),
             counters: Counters::default(),
             draining: AtomicBool::new(false),
+            intake_closed: AtomicBool::new(false),
+            connections: watch::Sender::new(0),
             own_use: AtomicBool::new(false),
             in_flight: watch::Sender::new(0),
         }
     }
 
-    /// Makes `/readyz` say no, so that load balancers send nothing more.
+    /// Makes `/readyz` say no, so that load balancers send nothing more. What comes all the same is taken until
+    /// [`close_intake`](Self::close_intake): a client may drop what is refused.
     pub fn begin_draining(&self) {
         self.draining.store(true, Ordering::SeqCst);
     }
@@ -148,6 +156,31 @@ impl App {
     /// Whether the server is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new data from here on, because the log is about to be closed.
+    pub fn close_intake(&self) {
+        self.intake_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether new data are taken, where there is room.
+    pub fn takes_data(&self) -> bool {
+        !self.intake_closed.load(Ordering::SeqCst)
+    }
+
+    /// Counts a connection until the value is dropped.
+    pub fn connected(&self) -> Counted<'_> {
+        Counted::one_of(&self.connections)
+    }
+
+    /// Connections open now that were opened before the server began to stop.
+    pub fn open_connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
+    /// Waits until none of them is open; false when `timeout` came first.
+    pub async fn connections_done(&self, timeout: Duration) -> bool {
+        done(&self.connections, timeout).await
     }
 
     /// From here on requests of the API are recorded through the SDK, which the caller has started.
@@ -160,28 +193,38 @@ impl App {
         self.own_use.load(Ordering::Relaxed)
     }
 
-    /// Counts a request with data until the value is dropped; `None` once the server is stopping.
-    pub fn admit(&self) -> Option<InFlight<'_>> {
+    /// Counts a request with data until the value is dropped; `None` once nothing more is taken.
+    pub fn admit(&self) -> Option<Counted<'_>> {
         // Counted first and looked at afterwards, so that whoever stops either sees the request or refuses it.
-        self.in_flight.send_modify(|count| *count += 1);
-        let admitted = InFlight(self);
-        (!self.is_draining()).then_some(admitted)
+        let admitted = Counted::one_of(&self.in_flight);
+        self.takes_data().then_some(admitted)
     }
 
     /// Waits until no request with data is in flight; false when `timeout` came first.
     pub async fn requests_done(&self, timeout: Duration) -> bool {
-        let mut in_flight = self.in_flight.subscribe();
-        tokio::time::timeout(timeout, in_flight.wait_for(|count| *count == 0)).await.is_ok()
+        done(&self.in_flight, timeout).await
     }
 }
 
-/// A request with data on its way through the server.
-#[derive(Debug)]
-pub struct InFlight<'a>(&'a App);
+async fn done(counted: &watch::Sender<usize>, timeout: Duration) -> bool {
+    let mut counted = counted.subscribe();
+    tokio::time::timeout(timeout, counted.wait_for(|count| *count == 0)).await.is_ok()
+}
 
-impl Drop for InFlight<'_> {
+/// A connection, or a request with data on its way through the server.
+#[derive(Debug)]
+pub struct Counted<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Counted<'a> {
+    fn one_of(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.send_modify(|count| *count -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::auth::{self, Denied, Ingest};
 use super::body::{self, BodyError, Compression};
+use super::cors;
 use super::error::{RETRY_AFTER_SECONDS, chain};
 use super::{App, Request, Response, response};
 use crate::clock;
@@ -25,8 +26,6 @@ use std::time::Duration;
 
 /// Longest idempotency key, in bytes of visible ASCII (see `gemba_conventions::IDEMPOTENCY_KEY`).
 const MAX_IDEMPOTENCY_KEY_BYTES: usize = 128;
-/// Seconds a browser may keep the answer to a preflight; two hours is the most Chromium takes.
-const PREFLIGHT_SECONDS: &str = "7200";
 /// Bytes of a problem's text that are told to the client; the specification wants answers below 4 MiB, a person less.
 const MAX_MESSAGE_BYTES: usize = 2_000;
 
@@ -112,12 +111,12 @@ impl Refusal {
 
 /// Answers a request on one of the three paths.
 pub async fn handle(app: &App, signal: Signal, request: Request) -> Response {
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let encoding = encoding_of(request.headers());
+    let allowed = cors::allowed_origin(app, &request);
+    let encoding = encoding_of(request.headers(), request.uri().query());
     let accepts_gzip = accepts_gzip(request.headers());
     let mut answer = match *request.method() {
         Method::POST => post(app, signal, encoding, accepts_gzip, request).await,
-        Method::OPTIONS => preflight(request.headers()),
+        Method::OPTIONS => cors::preflight(request.headers()),
         _ => {
             let mut answer = status_response(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -129,7 +128,7 @@ pub async fn handle(app: &App, signal: Signal, request: Request) -> Response {
             answer
         }
     };
-    allow_origin(app, origin, answer.headers_mut());
+    cors::allow(allowed, answer.headers_mut());
     answer
 }
 
@@ -248,13 +247,30 @@ pub fn log_refusal(refusal: &Refusal, signal: Signal) {
     }
 }
 
-/// Protobuf or JSON by `Content-Type`, whatever its parameters and letter case; `None` for any other.
-fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
+/// Protobuf or JSON by `Content-Type`, whatever its parameters and letter case; `None` for any other. Text is JSON where the key
+/// is in the query string alone: `navigator.sendBeacon` can neither set a header nor, without a preflight, name another type
+/// than `text/plain;charset=UTF-8`.
+fn encoding_of(headers: &HeaderMap, query: Option<&str>) -> Option<Encoding> {
     let value = text_of(headers, &header::CONTENT_TYPE)?;
+    if is_utf8_text(value) && auth::is_key_in_query(headers, query) {
+        return Some(Encoding::Json);
+    }
     let essence = value.split(';').next().unwrap_or_default().trim();
     [Encoding::Protobuf, Encoding::Json]
         .into_iter()
         .find(|encoding| essence.eq_ignore_ascii_case(content_type(*encoding)))
+}
+
+/// Whether a content type is `text/plain`, in UTF-8 or without a word about it.
+fn is_utf8_text(content_type: &str) -> bool {
+    let mut parts = content_type.split(';').map(str::trim);
+    let is_utf8 = |parameter: &str| {
+        parameter.is_empty()
+            || parameter.split_once('=').is_some_and(|(name, value)| {
+                !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+    };
+    parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("text/plain")) && parts.all(is_utf8)
 }
 
 /// The content type of an encoding.
@@ -315,33 +331,6 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// The answer to a browser's question whether it may send: headers only, no key, no effect.
-fn preflight(headers: &HeaderMap) -> Response {
-    let mut answer = response(StatusCode::NO_CONTENT, "text/plain", Bytes::new());
-    let answered = answer.headers_mut();
-    answered.remove(header::CONTENT_TYPE);
-    answered.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, OPTIONS"));
-    answered.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_SECONDS));
-    let asked = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    // Exporters send headers of the application's choice; none of them has any power here.
-    let allowed =
-        asked.unwrap_or(HeaderValue::from_static("authorization, content-type, content-encoding, idempotency-key"));
-    answered.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-    answer
-}
-
-/// Lets a page of an allowed origin read the answer.
-fn allow_origin(app: &App, origin: Option<HeaderValue>, answered: &mut HeaderMap) {
-    let Some(origin) = origin else { return };
-    let any = app.cors_origins.iter().any(|allowed| allowed == "*");
-    if any || app.cors_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
-        let value = if any { HeaderValue::from_static("*") } else { origin };
-        answered.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value);
-        answered.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
-        answered.append(header::VARY, HeaderValue::from_static("Origin"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,9 +351,9 @@ mod tests {
             ("text/plain", None),
             ("application/jsonx", None),
         ] {
-            assert!(encoding_of(&headers("content-type", text)) == expected, "{text}");
+            assert!(encoding_of(&headers("content-type", text), None) == expected, "{text}");
         }
-        assert!(encoding_of(&HeaderMap::new()).is_none());
+        assert!(encoding_of(&HeaderMap::new(), None).is_none());
     }
 
     #[test]

@@ -298,9 +298,16 @@ async fn claim(
 /// Strikes a stored cut out of the book. What is pending is told before, so that a flush the book answers finds nothing
 /// pending: what the cut kept, or what was counted for it when it was found open at the start.
 pub(super) async fn finish(core: &Arc<Core>, cut: &Cut, kept: Option<&ByProject>) {
-    match kept {
-        Some(kept) => core.figures().pending.stored(kept),
-        None => core.figures().pending.stored_cut(cut.first),
+    // What is set aside has a fate of its own.
+    let is_stored = |block: &&CutBlock| Table::parse(&block.table).is_some_and(|table| table != Table::SetAside);
+    let stored: u64 = cut.blocks.iter().filter(is_stored).map(|block| block.records).sum();
+    {
+        let mut figures = core.figures();
+        figures.fates.stored += stored;
+        match kept {
+            Some(kept) => figures.pending.stored(kept),
+            None => figures.pending.stored_cut(cut.first),
+        }
     }
     let number = cut.number;
     core.book(move |book| book.done(number)).await;

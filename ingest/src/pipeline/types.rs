@@ -168,6 +168,9 @@ pub struct FateCounts {
     pub deduplicated: u64,
     /// Of those received: were set aside before and were taken in once more.
     pub retried: u64,
+    /// Proven to be stored, those acknowledged by a process before among them. Counted in the blocks that ClickHouse took, so
+    /// that it can be held against the others.
+    pub stored: u64,
 }
 
 /// Rows of `set_aside` that may still be written anew under another number, because their cut is not proven to be stored.

@@ -1,0 +1,128 @@
+//! What a server does beside answering: it looks what other nodes did, finishes deletions that were cut short, and removes what
+//! is too old.
+//!
+//! In: the state that the handlers share. Out: nothing but its effects; what goes wrong is tried again. Ends with the server.
+
+use crate::control::{ControlError, erase, forget};
+use crate::freshness;
+use crate::http::{App, acts};
+use crate::store::migrations::{self, MigrationError};
+use crate::store::{StoreError, removals};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Pause between two tries while ClickHouse is away.
+const CONTACT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a removal waits for the log to be tidied and for files to leave the disk; the engine goes on with these by itself.
+const REMOVAL_PATIENCE: Duration = Duration::from_secs(10);
+/// How often projects and keys made on other nodes are looked for: a new key works everywhere within a second. Looking costs
+/// one count unless something changed.
+const REFRESH_PAUSE: Duration = Duration::from_millis(750);
+/// Rounds of that after which what other nodes took is counted into the quotas: a minute.
+const USAGE_ROUNDS: u64 = 80;
+/// Rounds between two looks at how old the newest rows are: about 6 seconds, well below any threshold of sense.
+const FRESHNESS_ROUNDS: u64 = 8;
+/// Pause between two looks for what is too old. Chosen: retention counts in days.
+const EXPIRY_PAUSE: Duration = Duration::from_hours(1);
+
+/// Catches up on what a start with ClickHouse away left undone, and then looks for what other nodes did while deletions that
+/// were cut short are finished and what is too old is removed. Ends with the server.
+pub(crate) async fn keep_up(app: Arc<App>) {
+    while let Err(error) = reach(&app).await {
+        tracing::debug!(%error, "ClickHouse is away");
+        tokio::time::sleep(CONTACT_PAUSE).await;
+    }
+    // Removing waits for whatever else removes or saves many rows, a backup for one. A key that was revoked on another node
+    // must not hold as long as that.
+    tokio::join!(look_around(&app), keep_clean(&app));
+}
+
+/// Brings tables and control data up to date.
+async fn reach(app: &App) -> Result<(), CatchUpError> {
+    migrations::up(&app.store).await?;
+    Ok(app.control.refresh().await?)
+}
+
+/// Looks again and again what other nodes did, and how fresh the data is.
+async fn look_around(app: &App) {
+    let mut rounds: u64 = 0;
+    loop {
+        // An embedded engine has no other nodes.
+        if app.engine.is_none()
+            && let Err(error) = app.control.refresh().await
+        {
+            tracing::debug!(%error, "cannot look for projects of other nodes");
+        }
+        if rounds.is_multiple_of(FRESHNESS_ROUNDS)
+            && let Err(error) = freshness::look(app).await
+        {
+            tracing::debug!(%error, "cannot look how old the newest rows are");
+        }
+        if rounds.is_multiple_of(USAGE_ROUNDS)
+            && let Err(error) = acts::learn_usage(app).await
+        {
+            tracing::debug!(%error, "cannot look what projects have sent");
+        }
+        rounds += 1;
+        tokio::time::sleep(REFRESH_PAUSE).await;
+    }
+}
+
+/// Finishes what was cut short, and from then on removes what is too old.
+async fn keep_clean(app: &App) {
+    while let Err(error) = catch_up(app).await {
+        tracing::debug!(%error, "cannot finish what was cut short");
+        tokio::time::sleep(CONTACT_PAUSE).await;
+    }
+    loop {
+        match acts::expire(app).await {
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => tracing::info!(?removed, "removed what was older than its project keeps it"),
+            Err(error) => tracing::warn!(%error, "cannot remove what is too old; tried again in an hour"),
+        }
+        tokio::time::sleep(EXPIRY_PAUSE).await;
+    }
+}
+
+/// What has to be done once ClickHouse answers.
+#[derive(Debug, thiserror::Error)]
+enum CatchUpError {
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("not everything acknowledged is stored yet")]
+    Behind,
+}
+
+async fn catch_up(app: &App) -> Result<(), CatchUpError> {
+    let _alone = app.upkeep.lock().await;
+    removals::settle(&app.store).await?;
+    let (buried, forgotten) = (app.control.deleted(), app.control.forgotten());
+    if buried.is_empty() && forgotten.is_empty() {
+        return Ok(());
+    }
+    // What the log still held for a buried project or person is stored by now and goes with the rest, as does what a
+    // restored backup brought back.
+    if !app.pipeline.flush(CONTACT_PAUSE).await {
+        return Err(CatchUpError::Behind);
+    }
+    for tombstone in forgotten {
+        let removed = forget::remove(&app.store, app.control.id_hasher(), &tombstone, REMOVAL_PATIENCE).await?;
+        if !removed.deleted.is_empty() {
+            tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
+            app.pipeline.forget_units(&tombstone.units);
+            app.pipeline.tidy(REMOVAL_PATIENCE).await;
+        }
+    }
+    for project in buried {
+        let erased = erase::erase(&app.store, project, REMOVAL_PATIENCE).await?;
+        if !erased.deleted.is_empty() {
+            tracing::info!(%project, deleted = ?erased.deleted, "finished deleting a project");
+            app.pipeline.tidy(REMOVAL_PATIENCE).await;
+        }
+    }
+    Ok(())
+}
