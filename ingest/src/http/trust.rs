@@ -112,12 +112,13 @@ pub(super) async fn sampling_weight(
     if sources.people {
         // The senders first: they are few, and where none of them samples no event is looked at.
         let senders = "SELECT toUInt64(count()) AS senders FROM resources WHERE project = {project:UInt32} \
-                       AND toFloat64OrZero(attributes['gemba.sample_rate']) BETWEEN 1e-9 AND 0.999999999";
+                       AND toFloat64OrZero(attributes['gemba.sample_rate']) > 0 \
+                       AND toFloat64OrZero(attributes['gemba.sample_rate']) < 1";
         if number(app, senders, &[("project", i64::from(project.id.0))]).await? > 0 {
             statements.push(format!(
                 "SELECT max(1 / rate) AS weight FROM (SELECT resource AS sender, \
                  toFloat64OrZero(attributes['gemba.sample_rate']) AS rate FROM resources \
-                 WHERE project = {{project:UInt32}} AND rate BETWEEN 1e-9 AND 0.999999999 AND resource IN \
+                 WHERE project = {{project:UInt32}} AND rate > 0 AND rate < 1 AND resource IN \
                  (SELECT DISTINCT toUInt64(resource) FROM events WHERE {WITHIN} AND unit != 0))"
             ));
         }

@@ -32,14 +32,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Those of the ranges, which rise and do not touch each other.
-    pub(super) fn of_ranges(ranges: Vec<(u64, u64)>) -> Self {
-        Self { newest: ranges, ..Self::default() }
-    }
-
-    /// Those of [`Self::newest`], [`Self::long`] and [`Self::words`].
-    pub(super) fn of_parts(newest: Vec<(u64, u64)>, long: Vec<(u64, u64)>, words: BTreeMap<u64, u64>) -> Self {
-        Self { newest, long, words }
+    /// Those of [`Self::newest`], [`Self::long`] and [`Self::words`]; `None` for what none of these ever is.
+    pub(super) fn of_parts(newest: Vec<(u64, u64)>, long: Vec<(u64, u64)>, words: BTreeMap<u64, u64>) -> Option<Self> {
+        let has_ranges = [&newest, &long].into_iter().flatten().all(|(first, last)| first <= last);
+        let has_words = words.iter().all(|(word, bits)| *word <= u64::MAX / BITS && *bits != 0);
+        (has_ranges && has_words).then_some(Self { newest, long, words })
     }
 
     /// The newest, as ranges.

@@ -248,14 +248,15 @@ impl Repeats {
             let instance = u128::from_le_bytes(bytes.take()?);
             let newest = bytes.u64()?;
             let ranges = bytes.pairs(newest & !OLDER_FOLLOW)?;
-            let numbers = if newest & OLDER_FOLLOW == 0 {
-                Numbers::of_ranges(ranges)
-            } else {
-                let long = bytes.u64()?;
-                let long = bytes.pairs(long)?;
-                let words = bytes.u64()?;
-                Numbers::of_parts(ranges, long, bytes.pairs(words)?.into_iter().collect())
-            };
+            let (mut long, mut words) = (Vec::new(), Vec::new());
+            if newest & OLDER_FOLLOW != 0 {
+                let count = bytes.u64()?;
+                long = bytes.pairs(count)?;
+                let count = bytes.u64()?;
+                words = bytes.pairs(count)?;
+            }
+            let numbers = Numbers::of_parts(ranges, long, words.into_iter().collect());
+            let numbers = numbers.ok_or(SnapshotError { at: bytes.at })?;
             repeats.instances.insert((project, instance), numbers);
         }
         repeats.named = Hashes::decode(&mut bytes, NAMED_KEY_MS)?;
@@ -421,6 +422,11 @@ mod tests {
         }
         assert_eq!(again.encode(), repeats.encode());
         assert_eq!(repeats.forgotten(), 0);
+        // A word without a bit, which is last in what is written of the one instance, is no word.
+        let mut damaged = repeats.encode();
+        let at = damaged.len() - 2 * size_of::<u64>() - size_of::<u64>();
+        damaged[at..][..size_of::<u64>()].fill(0);
+        assert!(Repeats::decode(&damaged).is_err());
     }
 
     #[test]

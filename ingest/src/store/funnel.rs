@@ -263,19 +263,20 @@ fn steps_of(side: Option<&Decided>) -> Option<&[StepAnswer]> {
     side.map(|side| side.answer.steps.as_slice())
 }
 
-/// The answer of the tries whose window had ended; `None` where there are none. `whole` is that of all of them.
+/// The answer of the tries whose window had ended, also `by_value` of the breakdown; `None` where there are none. `whole` is that of
+/// all of them.
 async fn decided(
     client: &Client,
-    funnel: &Funnel,
+    (funnel, by_value): (&Funnel, bool),
     whole: &FunnelAnswer,
     project: u32,
     limits: Limits,
     population: &Population,
 ) -> Result<Option<Decided>, StoreError> {
-    let Some(decided) = funnel.decided() else { return Ok(None) };
+    let Some(decided) = funnel.decided(by_value) else { return Ok(None) };
     let until = Timestamp::from_millisecond(decided.to_ms).map_or_else(|_| String::new(), |at| at.to_string());
     let is_whole = decided.to_ms == funnel.to_ms
-        && (funnel.breakdown.is_none() || decided.breakdown_limit == funnel.breakdown_limit);
+        && (decided.breakdown.is_none() || decided.breakdown_limit == funnel.breakdown_limit);
     let answer = if is_whole { whole.clone() } else { scanned(client, &decided, project, limits, population).await? };
     Ok(Some(Decided { until, answer }))
 }
@@ -301,12 +302,12 @@ pub async fn compared(
     let base = asked.base()?.map(|base| base.validate(now_ms, complete_until_ms)).transpose();
     let base = base.map_err(|error| FunnelError { field: format!("compare.{}", error.field), ..error })?;
     let found = answer_of(client, &funnel, project, limits, population).await?;
-    let head = decided(client, &funnel, &found, project, limits, population).await?;
+    let head = decided(client, (&funnel, base.is_none()), &found, project, limits, population).await?;
     let until = head.as_ref().map(|head| head.until.clone());
     let comparison = match (base, &comparing.values) {
         (Some(base_funnel), _) => {
             let base = answer_of(client, &base_funnel, project, limits, base_population).await?;
-            let other = decided(client, &base_funnel, &base, project, limits, base_population).await?;
+            let other = decided(client, (&base_funnel, false), &base, project, limits, base_population).await?;
             let steps = compare::steps(&found.steps, steps_of(other.as_ref()), steps_of(head.as_ref()));
             Comparison { base: Some(base), until, base_until: other.map(|other| other.until), steps }
         }

@@ -169,12 +169,13 @@ pub struct Funnel {
 
 impl Funnel {
     /// The same funnel of the tries whose window had ended by `as_of`, so that nothing of it is open; `None` where there are
-    /// none. For comparisons: it has every value of its breakdown, no periods and no list of units.
-    pub fn decided(&self) -> Option<Self> {
+    /// none. For comparisons: no periods, no list of units, and `by_value` every value of the breakdown, else none.
+    pub fn decided(&self, by_value: bool) -> Option<Self> {
         // A try is open while its window ends after `as_of`.
         let to_ms = self.to_ms.min(self.as_of_ms.saturating_sub(self.window_ms).saturating_add(1));
         (to_ms > self.from_ms).then(|| Self {
             to_ms,
+            breakdown: self.breakdown.clone().filter(|_| by_value),
             breakdown_limit: MAX_BREAKDOWN_LIMIT,
             interval: None,
             periods: Vec::new(),
