@@ -38,7 +38,9 @@ pub enum Compression {
 /// `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_HASH_USERS`, `GEMBA_ALLOW_ATTRIBUTES`,
 /// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES`, `GEMBA_COMPRESSION`,
 /// `GEMBA_CA` and `GEMBA_DISABLED`;
-/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. The endpoint of the host's own OpenTelemetry is
+/// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. `service.instance.id` is always a random UUID of this
+/// start, because the order of events holds within one start of a process only; one that is given (the name of a pod, say) is
+/// sent as `gemba.given_instance_id` instead. The endpoint of the host's own OpenTelemetry is
 /// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
 ///
 /// ```no_run

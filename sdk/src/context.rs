@@ -54,6 +54,8 @@ pub(crate) enum Part {
 pub(crate) struct Trace {
     pub(crate) trace_id: [u8; 16],
     pub(crate) span_id: [u8; 8],
+    /// Whether whoever began the trace keeps its spans; to be handed on, since Gemba itself keeps each of its own.
+    pub(crate) is_sampled: bool,
 }
 
 impl Trace {
@@ -68,12 +70,30 @@ impl Trace {
                 }
                 let span = context.span();
                 let span_context = span.span_context();
-                Self { trace_id: span_context.trace_id().to_bytes(), span_id: span_context.span_id().to_bytes() }
+                Self {
+                    trace_id: span_context.trace_id().to_bytes(),
+                    span_id: span_context.span_id().to_bytes(),
+                    is_sampled: span_context.is_sampled(),
+                }
             })
         }
         #[cfg(not(feature = "opentelemetry"))]
         {
             Self::default()
+        }
+    }
+
+    /// `tracestate` of the span that is current on this thread; empty without one.
+    #[cfg(feature = "http")]
+    pub(crate) fn current_state() -> String {
+        #[cfg(feature = "opentelemetry")]
+        {
+            use opentelemetry::trace::TraceContextExt as _;
+            opentelemetry::Context::map_current(|context| context.span().span_context().trace_state().header())
+        }
+        #[cfg(not(feature = "opentelemetry"))]
+        {
+            String::new()
         }
     }
 

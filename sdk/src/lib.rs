@@ -19,7 +19,8 @@
 //! # Guarantees
 //!
 //! 1. A macro never blocks, panics or fails. After a thread's first record it neither allocates nor locks; it reads the clock
-//!    once and copies its values into a ring of its thread. Without `init!` it is one load.
+//!    once and copies its values into a ring of its thread. Without `init!` it is one load. Queries are added up in a table of
+//!    the thread, which grows with how many different ones there are and not with their calls.
 //! 2. Nothing is lost silently: recorded = delivered + dropped (by reason) + unconfirmed + pending + spooled
 //!    ([`stats`]). What was dropped is reported with the data, by call site and reason.
 //! 3. Memory is bounded: rings, contexts and waiting batches have limits, and beyond them the newest is dropped and counted;

@@ -78,7 +78,7 @@ macro_rules! __check_name {
 ///
 /// The name is checked at compile time. Attributes are `key = value`, at most 16; a value is an integer, float, bool,
 /// text, duration, or an option of one, whose `None` leaves the key out. A key may be dotted. After a rename,
-/// `was = "old.name"` directly behind the name joins the old records to the new name.
+/// `was = "old.name"` directly behind the name joins the old records to the new name; it is checked likewise.
 ///
 /// ```
 /// let chosen: Option<&str> = None;
@@ -88,7 +88,7 @@ macro_rules! __check_name {
 #[macro_export]
 macro_rules! feature {
     ($name:literal, was = $was:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
-        $crate::__feature!($name, ::core::option::Option::Some($was), [$($($key).+ = $value),*])
+        $crate::__feature!($name, $crate::__was!($was), [$($($key).+ = $value),*])
     };
     ($name:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
         $crate::__feature!($name, ::core::option::Option::None, [$($($key).+ = $value),*])
@@ -123,7 +123,7 @@ macro_rules! __feature {
 #[macro_export]
 macro_rules! attempt {
     ($name:literal, was = $was:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
-        $crate::__attempt!($name, ::core::option::Option::Some($was), [$($($key).+ = $value),*])
+        $crate::__attempt!($name, $crate::__was!($was), [$($($key).+ = $value),*])
     };
     ($name:literal $(, $($key:ident).+ = $value:expr)* $(,)?) => {
         $crate::__attempt!($name, ::core::option::Option::None, [$($($key).+ = $value),*])
@@ -152,7 +152,7 @@ macro_rules! __attempt {
 
 /// Declares a funnel: an enum whose variants are its steps, in order.
 ///
-/// Names are checked at compile time. `(was = "old")` behind a step keeps the records of its old name. The enum is
+/// Names, old ones too, are checked at compile time. `(was = "old")` behind a step keeps the records of its old name. The enum is
 /// `Debug`, `Clone`, `Copy`, `PartialEq`, `Eq` and `Hash`, and may be used from other crates.
 ///
 /// ```
@@ -237,9 +237,11 @@ macro_rules! __was {
     () => {
         ::core::option::Option::None
     };
-    ($was:literal) => {
+    ($was:literal) => {{
+        // What was never a name joins nothing to the new one.
+        $crate::__check_name!($was);
         ::core::option::Option::Some($was)
-    };
+    }};
 }
 
 /// Records that a step of a funnel was reached. The first argument is any expression of a [`funnel!`] enum.

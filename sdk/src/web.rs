@@ -28,6 +28,7 @@ use std::fmt::Write as _;
 use std::sync::OnceLock;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
 /// Hosts that may see who somebody is.
@@ -39,7 +40,11 @@ pub(crate) fn configure(hosts: Vec<String>) {
 }
 
 /// Adds the current trace to the headers of a request to `host`, and if [`Config::baggage_to`](crate::Config::baggage_to) lists
-/// the host, the current user, session and tenant. A `traceparent` that is there already stays. Never blocks.
+/// the host, the current user, session and tenant. A `traceparent` that is there already stays, and so does its `tracestate`.
+/// Never blocks.
+///
+/// Whether the trace is sampled is handed on as its beginner said it: the host's own span, or a sender that is trusted. A trace that
+/// begins in Gemba's layer is sampled. A `tracestate` is handed on from the host's own span only.
 ///
 /// ```
 /// # fn send(_: http::Request<()>) {}
@@ -70,7 +75,13 @@ pub fn propagate(host: &str, headers: &mut HeaderMap) {
             && !headers.contains_key(TRACEPARENT)
             && let Ok(value) = HeaderValue::from_str(&traceparent(trace))
         {
+            let state = if current == Trace::default() { String::new() } else { Trace::current_state() };
             headers.insert(TRACEPARENT, value);
+            // Without the trace it belongs to it would say something about another one (Trace Context, section 3.3).
+            headers.remove(TRACESTATE);
+            if let (false, Ok(value)) = (state.is_empty(), HeaderValue::from_str(&state)) {
+                headers.insert(TRACESTATE, value);
+            }
         }
         if !may_see(host) {
             return;
@@ -92,9 +103,10 @@ fn may_see(host: &str) -> bool {
     BAGGAGE_TO.get().is_some_and(|hosts| hosts.iter().any(fits))
 }
 
-/// `traceparent` of version 00; always sampled, because Gemba keeps requests unsampled.
+/// `traceparent` of version 00, with the one flag that it knows (Trace Context, section 3.2.2.5).
 fn traceparent(trace: Trace) -> String {
-    format!("00-{:032x}-{:016x}-01", u128::from_be_bytes(trace.trace_id), u64::from_be_bytes(trace.span_id))
+    let (trace_id, span_id) = (u128::from_be_bytes(trace.trace_id), u64::from_be_bytes(trace.span_id));
+    format!("00-{trace_id:032x}-{span_id:016x}-{:02x}", u8::from(trace.is_sampled))
 }
 
 /// The trace of a `traceparent` (Trace Context, section 3.2); None when it is malformed or all zeros.
@@ -112,7 +124,9 @@ fn parse_traceparent(value: &str) -> Option<Trace> {
     }
     let trace_id = u128::from_str_radix(trace_id, 16).ok().filter(|id| *id != 0)?;
     let span_id = u64::from_str_radix(span_id, 16).ok().filter(|id| *id != 0)?;
-    Some(Trace { trace_id: trace_id.to_be_bytes(), span_id: span_id.to_be_bytes() })
+    // The lowest bit; what the others mean is not for us to hand on.
+    let is_sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+    Some(Trace { trace_id: trace_id.to_be_bytes(), span_id: span_id.to_be_bytes(), is_sampled })
 }
 
 /// Property of a member that says that its value is as a process of ours lets it leave: hashed where it is to be. What another
@@ -171,8 +185,11 @@ mod tests {
         let trace = Trace {
             trace_id: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255],
             span_id: [0, 0, 0, 0, 0, 0, 0, 1],
+            is_sampled: true,
         };
         assert_eq!(parse_traceparent(&traceparent(trace)), Some(trace));
+        let unsampled = Trace { is_sampled: false, ..trace };
+        assert_eq!(parse_traceparent(&traceparent(unsampled)), Some(unsampled));
         let (id, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
         assert!(parse_traceparent(&format!("00-{id}-{span}-00")).is_some());
         assert!(parse_traceparent(&format!("cc-{id}-{span}-01-what-later-versions-add")).is_some());

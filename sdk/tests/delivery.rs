@@ -65,6 +65,7 @@ fn child() {
         .shutdown_timeout(Duration::from_millis(patience));
     match scenario.as_str() {
         "slow" => config = config.request_timeout(Duration::from_secs(1)),
+        "full" => config = config.max_queue_bytes(32 * 1024),
         "hook" => config = config.on_error(misbehave),
         "chatty" => {
             log::set_logger(&RecordsLines).unwrap();
@@ -122,6 +123,16 @@ fn child() {
             for number in 0..500_u32 {
                 std::thread::spawn(move || gemba::feature!("short.lived", number = number)).join().unwrap();
             }
+        }
+        "full" => {
+            // One batch is on its way until the server has answered, one waits; each that comes meanwhile finds no room.
+            for _ in 0..5 {
+                record_all();
+                let waited = guard.flush(Duration::from_millis(50));
+                assert_eq!(waited, Err(gemba::FlushError::Timeout), "the server has not answered yet");
+            }
+            // With room again, for the report.
+            guard.flush(Duration::from_secs(10)).unwrap();
         }
         "few" => {
             for number in 0..5 {
@@ -204,7 +215,15 @@ fn stop_in_the_middle() {
 fn record_all() {
     gemba::scope().user("u-7").session("secret").tenant("acme").run(|| {
         for number in 0..EVENTS {
-            gemba::feature!("delivery.used", number = number, big = u64::MAX, name = "ä", ok = true, ratio = 0.5);
+            gemba::feature!(
+                "delivery.used",
+                was = "delivery.use",
+                number = number,
+                big = u64::MAX,
+                name = "ä",
+                ok = true,
+                ratio = 0.5
+            );
         }
         let _ = gemba::attempt!("delivery.tried").run(|| Err::<(), _>(std::fmt::Error));
         gemba::step!(Signup::Mail, plan = "pro");
@@ -279,6 +298,14 @@ fn a_well_server_gets_everything_once_and_readable() {
     for name in ["delivery.used", "delivery.tried", "signup.form", "signup.mail", "flood.used"] {
         assert!(declared.contains(&name.to_owned()), "{name} in {declared:?}");
     }
+    let was = |name: &str| -> Option<&Value> {
+        let catalog = named(&records, "gemba.catalog");
+        let declared = catalog.iter().find(|record| text(&record.attributes, "gemba.catalog.name") == name).unwrap();
+        attribute(&declared.attributes, "gemba.catalog.was")
+    };
+    assert_eq!(was("delivery.used"), Some(&Value::StringValue("delivery.use".into())), "a feature's name as it stands");
+    assert_eq!(was("signup.mail"), Some(&Value::StringValue("signup.email".into())), "a step's with its funnel");
+    assert_eq!((was("signup.form"), was("delivery.tried")), (None, None));
     assert_eq!(named(&records, "gemba.sdk.stopped").len(), 1);
     assert!(
         named(&records, "gemba.feature.used").iter().all(|r| text(&r.attributes, "gemba.feature.name") != "after.stop")
@@ -337,6 +364,46 @@ fn without_a_server_everything_is_counted_as_dropped_at_the_stop() {
     let figures = run_child("away", address);
     assert_eq!(figures.get("recorded"), figures.get("shutdown"), "{figures:?}");
     assert!(figures.get("recorded") > EVENTS);
+}
+
+#[test]
+fn what_a_full_queue_refuses_is_counted_and_reported() {
+    let server = Server::start(vec![Reply::Slow(Duration::from_secs(2))], ok());
+    let figures = run_child("full", server.address);
+    let requests = server.requests();
+    let refused = figures.get("queue_full");
+    // Of five rounds one may be on its way and one wait; the uses of the others found no room.
+    assert!(refused >= 3 * EVENTS, "{figures:?}");
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + refused + figures.get("shutdown"), "{figures:?}");
+    assert_eq!(stored(&requests).len() as u64 + 1, figures.get("delivered"), "the report is one record itself");
+    assert_eq!(reported_drops(&requests).get("queue_full"), Some(&refused));
+}
+
+#[test]
+fn a_resource_says_each_thing_once_and_the_instance_is_this_process_whatever_it_is_told() {
+    let server = Server::start(Vec::new(), ok());
+    let given = "service.instance.id=pod-7,gemba.sent_time=5,gemba.sample_rate=0.5,region=eu";
+    let output = child_of("few", server.address).env("OTEL_RESOURCE_ATTRIBUTES", given).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let requests = server.requests();
+    for request in requests.iter().filter(|request| request.path == "/v1/logs") {
+        let resource = request.logs().resource_logs[0].resource.clone().unwrap().attributes;
+        let mut keys: Vec<_> = resource.iter().map(|pair| pair.key.as_str()).collect();
+        keys.sort_unstable();
+        let expected = [
+            "gemba.given_instance_id",
+            "gemba.sent_time",
+            "region",
+            "service.instance.id",
+            "service.name",
+            "service.version",
+        ];
+        assert_eq!(keys, expected);
+        let instance = text(&resource, "service.instance.id");
+        assert_eq!(request.key().rsplit_once('-').unwrap().0, instance, "the batches of one process");
+        assert_eq!(text(&resource, "gemba.given_instance_id"), "pod-7");
+        assert!(matches!(attribute(&resource, "gemba.sent_time"), Some(Value::IntValue(ns)) if *ns > 5));
+    }
 }
 
 #[test]

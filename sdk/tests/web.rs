@@ -55,6 +55,14 @@ fn serve(entered: &Arc<Notify>) -> SocketAddr {
                 "done"
             }),
         )
+        .route(
+            "/next",
+            get(|| async {
+                let mut headers = http::HeaderMap::new();
+                propagate("example.com", &mut headers);
+                headers["traceparent"].to_str().unwrap().to_owned()
+            }),
+        )
         .route("/broken", get(|| async { http::StatusCode::SERVICE_UNAVAILABLE }))
         .route("/panics", get(|| async { assert!(std::hint::black_box(false), "on purpose") }))
         .route(
@@ -218,6 +226,27 @@ fn one_service_hands_trace_and_identity_to_the_next_and_only_to_listed_hosts() {
     let own = attributes(records_of("evi", "gemba.feature.used").pop().unwrap().attributes);
     assert_ne!(text(&said, "session.id"), session);
     assert_eq!(text(&said, "session.id"), text(&own, "session.id"));
+}
+
+/// What a handler behind the layer would hand on as `traceparent`.
+fn handed_on(server: SocketAddr, headers: &str) -> String {
+    let mut answer = String::new();
+    send(server, "/next", headers).read_to_string(&mut answer).unwrap();
+    answer.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn the_sampled_flag_of_a_trusted_sender_is_handed_on_and_a_trace_that_begins_here_is_sampled() {
+    start();
+    let server = serve(&Arc::default());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331";
+    for (sent, handed) in [("00", "00"), ("01", "01"), ("02", "00"), ("03", "01")] {
+        let headers = format!("{SECRET}: 1\r\ntraceparent: {trace}-{sent}\r\n");
+        let next = handed_on(server, &headers);
+        assert!(next.starts_with(&trace[..36]) && next.ends_with(&format!("-{handed}")), "{sent}: {next}");
+    }
+    let stranger = handed_on(server, &format!("traceparent: {trace}-00\r\n"));
+    assert!(!stranger.starts_with(&trace[..36]) && stranger.ends_with("-01"), "{stranger}");
 }
 
 #[test]

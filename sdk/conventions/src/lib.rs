@@ -71,6 +71,9 @@ pub mod attribute {
     pub const SEQ: &str = "gemba.seq";
     /// When the sender sent the batch, nanoseconds since the Unix epoch; a resource attribute, tells the clock skew.
     pub const SENT_TIME: &str = "gemba.sent_time";
+    /// The `service.instance.id` that the host was told; a resource attribute. The SDK's own is one process start's, as
+    /// [`SEQ`] wants it, and a name such as that of a pod outlives the process.
+    pub const GIVEN_INSTANCE: &str = "gemba.given_instance_id";
     /// Share of the persons that are recorded, in (0, 1]; a resource attribute, absent means 1.
     pub const SAMPLE_RATE: &str = "gemba.sample_rate";
 

@@ -33,11 +33,7 @@ impl Config {
         }
         let is_disabled = lookup("GEMBA_DISABLED").map_or(self.is_disabled, |word| is_true(&word));
         let privacy = self.privacy(lookup)?;
-        let mut resource = self.resource(lookup);
-        if let Some(rate) = privacy.sample_rate {
-            resource.push((attribute::SAMPLE_RATE.to_owned(), rate.to_string()));
-            resource.sort();
-        }
+        let resource = self.resource(lookup, privacy.sample_rate);
         let spool = self.spool_settings(lookup, &resource)?;
         Ok(Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -107,8 +103,9 @@ impl Config {
         Ok(Some(SpoolSettings { folder: folder.join(name), max_bytes, max_age: self.max_spool_age }))
     }
 
-    /// The resource: what the environment says for OpenTelemetry, then what is said here, then `GEMBA_*`; sorted by key.
-    fn resource(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    /// The resource: what the environment says for OpenTelemetry, then what is said here, then `GEMBA_*`, then what only the
+    /// SDK can know; sorted by key, each once.
+    fn resource(&self, lookup: &dyn Fn(&str) -> Option<String>, sample_rate: Option<f64>) -> Vec<(String, String)> {
         let mut resource = std::collections::BTreeMap::new();
         if let Some(release) = &self.default_release {
             resource.insert(attribute::SERVICE_VERSION.to_owned(), release.clone());
@@ -125,6 +122,16 @@ impl Config {
             if let Some(value) = value {
                 resource.insert(key.to_owned(), value);
             }
+        }
+        // What the SDK itself says of each batch cannot be told it.
+        for own in [attribute::SENT_TIME, attribute::SAMPLE_RATE, attribute::GIVEN_INSTANCE] {
+            resource.remove(own);
+        }
+        if let Some(given) = resource.remove(attribute::SERVICE_INSTANCE) {
+            resource.insert(attribute::GIVEN_INSTANCE.to_owned(), given);
+        }
+        if let Some(rate) = sample_rate {
+            resource.insert(attribute::SAMPLE_RATE.to_owned(), rate.to_string());
         }
         resource.into_iter().collect()
     }
@@ -256,6 +263,25 @@ mod tests {
             ("service.version", "0.3"),
         ];
         assert_eq!(told, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn an_instance_that_is_given_goes_by_another_key_and_what_only_the_sdk_knows_is_not_taken() {
+        let told = |config: Config| {
+            let said = "service.instance.id=pod-7,service.instance.id=pod-8,gemba.sent_time=5,gemba.sample_rate=1";
+            config.settings(&|name| (name == "OTEL_RESOURCE_ATTRIBUTES").then(|| said.to_owned())).unwrap().resource
+        };
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let shop = ("service.name", "shop");
+        assert_eq!(told(Config::new("shop")), pairs(&[("gemba.given_instance_id", "pod-8"), shop]));
+        let half = Config::new("shop").sample_rate(0.5).attribute("service.instance.id", "code-1");
+        assert_eq!(
+            told(half),
+            pairs(&[("gemba.given_instance_id", "code-1"), ("gemba.sample_rate", "0.5"), shop]),
+            "the code comes after OpenTelemetry's environment"
+        );
     }
 
     #[test]

@@ -93,6 +93,10 @@ impl Layer {
     /// Whether the sender of a request is one of your own services, so that its `traceparent` and `baggage` count: by a secret
     /// header, a client certificate, a network that only services reach. Default: nobody is.
     ///
+    /// What a trusted sender says of people by [`propagate`](super::propagate) is taken as it is. Baggage that anything else
+    /// wrote leaves as what this process says of people: a session is hashed, a user too under
+    /// [`Config::hash_users`](crate::Config::hash_users).
+    ///
     /// ```
     /// let layer = gemba::web::Layer::new().trust(|request| request.headers.contains_key("x-from-our-mesh"));
     /// # let _ = layer;
@@ -287,8 +291,11 @@ impl Served {
                 }
             }
             parent_id = u64::from_be_bytes(above.span_id);
-            let trace_id = if above == Trace::default() { new_trace_id() } else { above.trace_id };
-            context.set_trace(Trace { trace_id, span_id: span_id.to_be_bytes() });
+            if above == Trace::default() {
+                // A trace that begins here is sampled: every request is kept.
+                above = Trace { trace_id: new_trace_id(), is_sampled: true, ..above };
+            }
+            context.set_trace(Trace { span_id: span_id.to_be_bytes(), ..above });
         }
         if let Some(route) = options.route.as_ref().and_then(|route| route(parts)) {
             scope = scope.route(route);
