@@ -1,11 +1,13 @@
 //! What this build declares: features, funnel steps, named queries, and where they stand in the code.
 //!
-//! In: the call sites the linker gathered. Out: one `gemba.catalog` record each, at the start and every 6 hours, so that the
-//! server can name what is declared and never used.
+//! In: the call sites the linker gathered. Out: one `gemba.catalog` record each, in batches of their own, so that the server can
+//! name what is declared and never used. When it is declared is `pipeline::declared`'s.
 
 use crate::callsite::{CALLSITES, CallsiteKind, FUNNELS};
 use crate::context::Trace;
+use crate::pipeline::encode::{self, Buffer};
 use crate::pipeline::outbox::Outbox;
+use crate::pipeline::queue::{Receipt, Signal};
 use gemba_conventions::{CatalogKind, attribute, event};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -22,47 +24,71 @@ fn is_ours(file: &str) -> bool {
     BELOW.get().is_none_or(|files| file.starts_with(files.as_str()))
 }
 
-/// Adds the catalogue to the outbox, each name once.
-pub(crate) fn declare(outbox: &mut Outbox, time_ns: u64) {
+/// Sends the catalogue, each name once; the receipts tell whether it arrived.
+pub(crate) fn declare(outbox: &mut Outbox, time_ns: u64) -> Vec<Receipt> {
+    let mut batches = Batches { outbox, time_ns, items: Buffer::new(), records: 0, receipts: Vec::new() };
     let mut seen = BTreeSet::new();
     let features = CALLSITES.iter().filter(|site| matches!(site.kind(), CallsiteKind::Feature | CallsiteKind::Attempt));
     for site in features {
         if is_ours(site.file()) && seen.insert((site.name(), site.was())) {
-            let code = (site.file(), site.line());
-            declare_one(outbox, time_ns, CatalogKind::Feature, site.name(), None, site.was(), code);
+            batches.add(CatalogKind::Feature, site.name(), None, site.was(), (site.file(), site.line()));
         }
     }
     for query in crate::query::QUERIES {
         if is_ours(query.file()) && seen.insert((query.name(), None)) {
-            let code = (query.file(), query.line());
-            declare_one(outbox, time_ns, CatalogKind::Query, query.name(), None, None, code);
+            batches.add(CatalogKind::Query, query.name(), None, None, (query.file(), query.line()));
         }
     }
     for step in FUNNELS.iter().copied().flatten().filter(|step| is_ours(step.file())) {
         let name = format!("{}.{}", step.funnel(), step.step());
         let was = step.was().map(|was| format!("{}.{was}", step.funnel()));
         let code = (step.file(), step.line());
-        declare_one(outbox, time_ns, CatalogKind::Step, &name, Some(step.position()), was.as_deref(), code);
+        batches.add(CatalogKind::Step, &name, Some(step.position()), was.as_deref(), code);
     }
+    batches.seal();
+    batches.receipts
 }
 
-fn declare_one(
-    outbox: &mut Outbox,
+/// The catalogue in batches of its own.
+struct Batches<'a> {
+    outbox: &'a mut Outbox,
     time_ns: u64,
-    kind: CatalogKind,
-    name: &str,
-    position: Option<u32>,
-    was: Option<&str>,
-    (file, line): (&str, u32),
-) {
-    outbox.log(time_ns, event::CATALOG, Trace::default(), |attributes| {
-        attributes.text(attribute::CATALOG_KIND, kind.as_str());
-        attributes.text(attribute::CATALOG_NAME, name);
-        if let Some(position) = position {
-            attributes.integer(attribute::CATALOG_POSITION, i64::from(position));
+    items: Buffer,
+    records: u64,
+    receipts: Vec<Receipt>,
+}
+
+impl Batches<'_> {
+    fn add(
+        &mut self,
+        kind: CatalogKind,
+        name: &str,
+        position: Option<u32>,
+        was: Option<&str>,
+        (file, line): (&str, u32),
+    ) {
+        /// A batch with a receipt cannot be sent in halves. Chosen: 400 names, far below what any receiver takes.
+        const MAX_BYTES: usize = 64 * 1024;
+        encode::log_record(&mut self.items, self.time_ns, event::CATALOG, Trace::default(), |attributes| {
+            attributes.text(attribute::CATALOG_KIND, kind.as_str());
+            attributes.text(attribute::CATALOG_NAME, name);
+            if let Some(position) = position {
+                attributes.integer(attribute::CATALOG_POSITION, i64::from(position));
+            }
+            attributes.some_text(attribute::CATALOG_WAS, was.unwrap_or_default());
+            attributes.text(attribute::CODE_FILE, file);
+            attributes.integer(attribute::CODE_LINE, i64::from(line));
+        });
+        self.records += 1;
+        if self.items.len() >= MAX_BYTES {
+            self.seal();
         }
-        attributes.some_text(attribute::CATALOG_WAS, was.unwrap_or_default());
-        attributes.text(attribute::CODE_FILE, file);
-        attributes.integer(attribute::CODE_LINE, i64::from(line));
-    });
+    }
+
+    fn seal(&mut self) {
+        let (items, records) = (std::mem::take(&mut self.items), std::mem::take(&mut self.records));
+        if records > 0 {
+            self.receipts.push(self.outbox.apart(Signal::Logs, records, items));
+        }
+    }
 }

@@ -134,6 +134,21 @@ fn child() {
             // With room again, for the report.
             guard.flush(Duration::from_secs(10)).unwrap();
         }
+        "undeclared" => {
+            gemba::query::Database::new(gemba::query::Dialect::Sqlite)
+                .run_text("SELECT 1 FROM refused", || Ok::<_, ()>(1))
+                .unwrap();
+            record_all();
+            // What was refused is told again after 5 s.
+            let until = std::time::Instant::now() + Duration::from_secs(8);
+            while std::time::Instant::now() < until {
+                guard.flush(Duration::from_secs(5)).unwrap();
+                gemba::query::Database::new(gemba::query::Dialect::Sqlite)
+                    .run_text("SELECT 1 FROM refused", || Ok::<_, ()>(1))
+                    .unwrap();
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        }
         "few" => {
             for number in 0..5 {
                 gemba::feature!("delivery.few", number = number);
@@ -377,6 +392,26 @@ fn what_a_full_queue_refuses_is_counted_and_reported() {
     assert_eq!(figures.get("recorded"), figures.get("delivered") + refused + figures.get("shutdown"), "{figures:?}");
     assert_eq!(stored(&requests).len() as u64 + 1, figures.get("delivered"), "the report is one record itself");
     assert_eq!(reported_drops(&requests).get("queue_full"), Some(&refused));
+}
+
+#[test]
+fn what_is_declared_in_a_batch_that_is_lost_is_declared_again() {
+    let refused = || Reply::Status(400, "", Vec::new());
+    // The catalogue, the texts of queries, the events, and what follows them at once.
+    let server = Server::start((0..8).map(|_| refused()).collect(), ok());
+    run_child("undeclared", server.address);
+    let requests = server.requests();
+    let (lost, taken) = requests.split_at(8);
+    let count = |requests: &[_], event: &str, key: &str, value: &str| {
+        let records = stored(requests);
+        named(&records, event).iter().filter(|record| text(&record.attributes, key) == value).count()
+    };
+    for (event, key, value) in [
+        ("gemba.catalog", "gemba.catalog.name", "signup.mail"),
+        ("gemba.query.declared", "db.query.text", "SELECT ? FROM refused"),
+    ] {
+        assert_eq!((count(lost, event, key, value), count(taken, event, key, value)), (1, 1), "{event}");
+    }
 }
 
 #[test]

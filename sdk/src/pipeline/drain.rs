@@ -8,6 +8,7 @@
 //! 1. Contexts let go before a pass began are returned after it, so no record meets a reused one.
 //! 2. `gemba.seq` rises strictly within a ring.
 
+use super::declared::Declared;
 use super::drops::DropReports;
 use super::ledger::Ledger;
 use super::outbox::Outbox;
@@ -31,8 +32,6 @@ use std::time::{Duration, Instant};
 pub(crate) const MAX_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the length of a tick is measured anew and the system's clock followed.
 const RECALIBRATE: Duration = Duration::from_secs(10);
-/// How often the catalogue is declared again (design: every 6 h).
-const REDECLARE: Duration = Duration::from_hours(6);
 /// How long an anchor outlives its successor: a thread may be held up between reading the clock and publishing.
 const ANCHOR_GRACE_NS: u64 = 30_000_000_000;
 
@@ -86,8 +85,8 @@ struct Drain {
     outbox: Option<Outbox>,
     drops: DropReports,
     queries: query::drain::Drain,
-    /// When the catalogue was last declared.
-    declared: Option<Instant>,
+    /// The catalogue.
+    declared: Declared,
 }
 
 impl Drain {
@@ -101,7 +100,7 @@ impl Drain {
             outbox: None,
             drops: DropReports::new(),
             queries: query::drain::Drain::new(),
-            declared: None,
+            declared: Declared::new(),
         }
     }
 
@@ -128,10 +127,12 @@ impl Drain {
             self.records.forget(&self.retired);
             self.retired.free();
         }
-        let is_due = self.declared.is_none_or(|when| when.elapsed() >= REDECLARE) && !state::is_withheld();
-        if let (Some(outbox), true) = (&mut self.outbox, is_due) {
-            self.declared = Some(Instant::now());
-            catalog::declare(outbox, clock::wall_now_ns());
+        let now = Instant::now();
+        if let Some(outbox) = &mut self.outbox
+            && !state::is_withheld()
+            && self.declared.is_due(now)
+        {
+            self.declared.send(now, catalog::declare(outbox, clock::wall_now_ns()));
         }
     }
 }

@@ -3,8 +3,9 @@
 //! In: the counts of call sites and of what lies behind the rings. Out: points of the metric of drops. A report that is lost on
 //! its way takes its counts back, so that a later one tells them.
 
+use super::encode::Buffer;
 use super::outbox::Outbox;
-use super::queue::Receipt;
+use super::queue::{Receipt, Signal};
 use crate::callsite::REASONS;
 use crate::problem::Problem;
 use crate::{clock, context, query, state};
@@ -88,16 +89,16 @@ impl DropReports {
         if points.is_empty() {
             return;
         }
-        let receipt = outbox.dropped(points.len() as u64, |items| {
-            for ((file, line, name), reason, count) in &points {
-                super::encode::counter(items, metric::SDK_DROPPED, (start_ns, time_ns), *count, |attributes| {
-                    attributes.text(attribute::REASON, reason.as_str());
-                    if !file.is_empty() {
-                        attributes.text(attribute::CALLSITE, &format!("{file}:{line} {name}"));
-                    }
-                });
-            }
-        });
+        let mut items = Buffer::default();
+        for ((file, line, name), reason, count) in &points {
+            super::encode::counter(&mut items, metric::SDK_DROPPED, (start_ns, time_ns), *count, |attributes| {
+                attributes.text(attribute::REASON, reason.as_str());
+                if !file.is_empty() {
+                    attributes.text(attribute::CALLSITE, &format!("{file}:{line} {name}"));
+                }
+            });
+        }
+        let receipt = outbox.apart(Signal::Metrics, points.len() as u64, items);
         for (key, count) in &counts {
             *reported.entry(*key).or_default() += count;
         }

@@ -117,14 +117,12 @@ impl Outbox {
         self.put(Signal::Traces, |items| encode::span(items, span, attributes));
     }
 
-    /// Sends points that count drops as a batch of their own; the receipt tells whether they arrived, because counts
-    /// that did not are reported again.
-    pub(crate) fn dropped(&mut self, points: u64, write: impl FnOnce(&mut Buffer)) -> Receipt {
-        let mut items = Buffer::default();
-        write(&mut items);
-        self.ledger.record(points);
+    /// Sends `records` items, encoded one after the other, as a batch of their own; the receipt tells whether they arrived, for
+    /// what is told again when it did not.
+    pub(crate) fn apart(&mut self, signal: Signal, records: u64, items: Buffer) -> Receipt {
+        self.ledger.record(records);
         let receipt = Receipt::default();
-        self.queue.push(Batch::new(Signal::Metrics, items.into_bytes(), points, Some(receipt.clone())));
+        self.queue.push(Batch::new(signal, items.into_bytes(), records, Some(receipt.clone())));
         receipt
     }
 

@@ -50,7 +50,7 @@ impl Receipt {
         }
     }
 
-    fn settle(&self, delivered: bool) {
+    pub(super) fn settle(&self, delivered: bool) {
         self.0.store(if delivered { Self::DELIVERED } else { Self::LOST }, Ordering::Relaxed);
     }
 }

@@ -17,20 +17,24 @@ use super::status::StatusCode;
 use super::table::{self, Series, Table, Usage};
 use super::usage::Pendings;
 use crate::context::{self, Retired, Trace};
-use crate::pipeline::encode::ExponentialPoint;
+use crate::pipeline::declared::Declared;
+use crate::pipeline::encode::{self, Buffer, ExponentialPoint};
 use crate::pipeline::outbox::Outbox;
+use crate::pipeline::queue::Signal;
 use gemba_conventions::{HISTOGRAM_SCALE, attribute, event, metric};
 
 /// How often the histograms are sent. Chosen: fine enough to see a minute, a point costs 400 bytes before compression.
 const METRIC_INTERVAL: Duration = Duration::from_secs(10);
-/// How often a query's text is declared again; the design's 6 hours.
-const REDECLARE: Duration = Duration::from_hours(6);
 /// Longest text that is declared, in bytes; longer ones are cut at a character.
 const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Calls a query needs before its own 99th percentile says anything: two beyond it.
 const MIN_TAIL_CALLS: u64 = 200;
 /// Calls after which the percentile is learnt anew, so that it follows the present.
 const MAX_TAIL_CALLS: u64 = 20_000;
+
+/// Texts are declared in batches of about this many bytes, because a batch with a receipt cannot be sent in halves. Chosen:
+/// far below what any receiver takes, and a few texts of the longest.
+const MAX_DECLARED_BYTES: usize = 64 * 1024;
 
 /// What is sent before its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,7 @@ struct PointKey {
 #[derive(Debug)]
 struct Remembered {
     query: &'static Known,
-    declared: Option<Instant>,
+    declared: Declared,
     recent: Histogram,
 }
 
@@ -165,7 +169,7 @@ impl Drain {
         }
         let remembered = self.queries.entry(query).or_insert_with(|| Remembered {
             query: of.query,
-            declared: None,
+            declared: Declared::new(),
             recent: Histogram::new(),
         });
         if of.error.is_empty() && of.query.fingerprint != 0 {
@@ -173,27 +177,39 @@ impl Drain {
         }
     }
 
-    /// Declares the texts that are new, and those whose last declaration is long ago.
+    /// Declares the texts that are new, and those whose last declaration is long ago or did not arrive.
     fn declare(&mut self, outbox: &mut Outbox, wall_ns: &impl Fn(u64) -> u64) {
         let Some((_, last_ticks)) = self.ticks else { return };
+        let now = Instant::now();
+        let (mut items, mut sent) = (Buffer::new(), Vec::new());
         for remembered in self.queries.values_mut().filter(|remembered| remembered.query.fingerprint != 0) {
             let query = remembered.query;
-            let is_due = remembered.declared.is_none_or(|declared| declared.elapsed() >= REDECLARE);
+            let is_due = remembered.declared.is_due(now);
             if !query.is_text_new.swap(false, Ordering::Relaxed) && !is_due {
                 continue;
             }
-            remembered.declared = Some(Instant::now());
             let text = query.text();
             let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default();
-            outbox.log(wall_ns(last_ticks), event::QUERY_DECLARED, Trace::default(), |attributes| {
-                attributes.text(attribute::QUERY_FINGERPRINT, &query.wire_fingerprint());
-                attributes.integer(attribute::QUERY_FINGERPRINT_VERSION, i64::from(FINGERPRINT_VERSION));
-                attributes.text(attribute::DB_SYSTEM, query.dialect.system());
-                attributes.some_text(attribute::QUERY_NAME, query.name);
-                attributes.some_text(attribute::DB_QUERY_TEXT, text);
-                attributes.some_text(attribute::DB_QUERY_SUMMARY, query.summary());
-            });
+            encode::log_record(
+                &mut items,
+                wall_ns(last_ticks),
+                event::QUERY_DECLARED,
+                Trace::default(),
+                |attributes| {
+                    attributes.text(attribute::QUERY_FINGERPRINT, &query.wire_fingerprint());
+                    attributes.integer(attribute::QUERY_FINGERPRINT_VERSION, i64::from(FINGERPRINT_VERSION));
+                    attributes.text(attribute::DB_SYSTEM, query.dialect.system());
+                    attributes.some_text(attribute::QUERY_NAME, query.name);
+                    attributes.some_text(attribute::DB_QUERY_TEXT, text);
+                    attributes.some_text(attribute::DB_QUERY_SUMMARY, query.summary());
+                },
+            );
+            sent.push(&mut remembered.declared);
+            if items.len() >= MAX_DECLARED_BYTES {
+                send_declared(outbox, now, std::mem::take(&mut items), &mut sent);
+            }
         }
+        send_declared(outbox, now, items, &mut sent);
     }
 
     /// Sends the histograms gathered since the last time, and learns each query's 99th percentile.
@@ -261,5 +277,16 @@ impl Drain {
                 remembered.recent = Histogram::new();
             }
         }
+    }
+}
+
+/// Sends declarations as one batch, whose receipt each of them keeps; they are no longer in `sent` after it.
+fn send_declared(outbox: &mut Outbox, now: Instant, items: Buffer, sent: &mut Vec<&mut Declared>) {
+    if sent.is_empty() {
+        return;
+    }
+    let receipt = outbox.apart(Signal::Logs, sent.len() as u64, items);
+    for declared in sent.drain(..) {
+        declared.send(now, [receipt.clone()]);
     }
 }
