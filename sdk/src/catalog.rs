@@ -67,8 +67,8 @@ impl Batches<'_> {
         was: Option<&str>,
         (file, line): (&str, u32),
     ) {
-        /// A batch with a receipt cannot be sent in halves. Chosen: 400 names, far below what any receiver takes.
-        const MAX_BYTES: usize = 64 * 1024;
+        /// As large as the batches of events.
+        const MAX_BYTES: usize = 512 * 1024;
         encode::log_record(&mut self.items, self.time_ns, event::CATALOG, Trace::default(), |attributes| {
             attributes.text(attribute::CATALOG_KIND, kind.as_str());
             attributes.text(attribute::CATALOG_NAME, name);
@@ -88,7 +88,7 @@ impl Batches<'_> {
     fn seal(&mut self) {
         let (items, records) = (std::mem::take(&mut self.items), std::mem::take(&mut self.records));
         if records > 0 {
-            self.receipts.push(self.outbox.apart(Signal::Logs, records, items));
+            self.receipts.push(self.outbox.apart(Signal::Logs, records, items, Receipt::divisible()));
         }
     }
 }

@@ -51,6 +51,7 @@ pub(crate) enum Part {
 
 /// Ids of the current OpenTelemetry span; zeros when there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_field_names, reason = "the names of OpenTelemetry and of W3C Trace Context")]
 pub(crate) struct Trace {
     pub(crate) trace_id: [u8; 16],
     pub(crate) span_id: [u8; 8],

@@ -203,12 +203,12 @@ impl Drop for Guard {
 /// [`FlushError::Closed`] when nothing is being recorded, [`FlushError::Timeout`] when the server took too long, and at once in an
 /// [`on_error`](crate::Config::on_error) hook, for which the delivery itself is waiting.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), gemba::FlushError> {
+/// ```
 /// gemba::feature!("backup.made");
-/// gemba::flush(std::time::Duration::from_secs(2))?;
-/// # Ok(())
-/// # }
+/// match gemba::flush(std::time::Duration::from_secs(2)) {
+///     Ok(()) | Err(gemba::FlushError::Closed) => {}
+///     Err(late) => eprintln!("{late}"),
+/// }
 /// ```
 pub fn flush(timeout: Duration) -> Result<(), FlushError> {
     if crate::local::is_own_thread() || pipeline::drain::is_draining() {

@@ -85,3 +85,30 @@ pub(crate) fn callsite_of(feature: &str) -> Result<&'static Callsite, TicketErro
     undeclared.insert(name, callsite);
     Ok(callsite)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn hostile_tickets_are_malformed_or_name_an_attempt(
+            noise in "\\PC{0,40}",
+            (id, start_wall_ns) in any::<(u64, u64)>(),
+            feature in "[a-z0-9_.]{1,20}",
+            (place, with) in (any::<proptest::sample::Index>(), any::<char>()),
+        ) {
+            let text = Ticket { feature, id, start_wall_ns }.to_string();
+            let mut altered: Vec<char> = text.chars().collect();
+            let place = place.index(altered.len());
+            altered[place] = with;
+            for text in [noise, text, altered.into_iter().collect()] {
+                if let Ok(ticket) = text.parse::<Ticket>() {
+                    prop_assert!(is_valid_name(&ticket.feature), "{text}");
+                    prop_assert_eq!(ticket.to_string().parse(), Ok(ticket));
+                }
+            }
+        }
+    }
+}

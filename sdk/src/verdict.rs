@@ -23,7 +23,7 @@ pub enum Verdict {
 ///
 /// Implemented for `Result` (`Err` failed, by its type name), `Option` (`None` failed, kind `none`), `()` (completed), and with
 /// feature `http` for `http::Response` (status 500 and above failed). For other types use
-/// [`run_with`](Attempt::run_with).
+/// [`run_with`](crate::Attempt::run_with).
 ///
 /// ```
 /// use gemba::{Outcome, Verdict};

@@ -11,9 +11,13 @@
 //! - Ids leave as they would to Gemba: sessions hashed, users too if so configured.
 
 #[cfg(feature = "tower")]
+mod begun;
+#[cfg(feature = "tower")]
 mod client;
 #[cfg(feature = "tower")]
 pub(crate) mod layer;
+#[cfg(feature = "tower")]
+mod parent;
 
 #[cfg(feature = "tower")]
 pub use client::{ClientLayer, ClientService};
@@ -44,7 +48,7 @@ pub(crate) fn configure(hosts: Vec<String>) {
 /// Never blocks.
 ///
 /// Whether the trace is sampled is handed on as its beginner said it: the host's own span, or a sender that is trusted. A trace that
-/// begins in Gemba's layer is sampled. A `tracestate` is handed on from the host's own span only.
+/// begins in Gemba's layer is sampled as the layer says. A `tracestate` is handed on with feature `opentelemetry`.
 ///
 /// ```
 /// # fn send(_: http::Request<()>) {}
@@ -219,5 +223,36 @@ mod tests {
         assert_eq!(member(&headers, "gemba.tenant"), ("acme".to_owned(), true));
         assert_eq!(member(&headers, "session.id"), (String::new(), false));
         assert_eq!(member(&headers, "other"), ("1".to_owned(), false));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_headers_are_read_or_refused(
+            text in "[0-9a-fA-F -]{0,60}",
+            noise in "\\PC{0,60}",
+            (trace_id, span_id, is_sampled) in proptest::prelude::any::<([u8; 16], [u8; 8], bool)>(),
+            members in proptest::collection::vec("[a-z.]{0,8} ?[=;%,]?[ -~]{0,12}", 0..80),
+            value in "\\PC{1,20}",
+        ) {
+            for header in [&text, &noise, &format!("00-{text}")] {
+                if let Some(trace) = parse_traceparent(header) {
+                    proptest::prop_assert_eq!(parse_traceparent(&traceparent(trace)), Some(trace));
+                }
+            }
+            let trace = Trace { trace_id, span_id, is_sampled };
+            let is_valid = trace_id != [0; 16] && span_id != [0; 8];
+            proptest::prop_assert_eq!(parse_traceparent(&traceparent(trace)), is_valid.then_some(trace));
+            let mut headers = HeaderMap::new();
+            // What others wrote comes first; a member of ours behind it is found unless theirs has the key or there are too many.
+            let theirs = members.join(",");
+            if let Ok(theirs) = HeaderValue::from_str(&theirs) {
+                headers.append(BAGGAGE, theirs);
+            }
+            headers.append(BAGGAGE, HeaderValue::from_str(&baggage(&[("gemba.tenant", &value)])).unwrap());
+            let (found, is_ours) = member(&headers, "gemba.tenant");
+            if theirs.split(',').count() < 64 && !theirs.contains("gemba.tenant") {
+                proptest::prop_assert_eq!((found, is_ours), (value, true));
+            }
+        }
     }
 }

@@ -8,10 +8,13 @@ use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, Tracer as _, TracerProvider as _,
 };
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use support::{attributes, bodies, flush, start, text};
 use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -103,4 +106,117 @@ fn the_hosts_tracestate_goes_with_its_trace() {
     assert_eq!((headers["traceparent"].to_str().unwrap(), headers.get("tracestate")), ("theirs", None));
     drop(inside);
     assert!(handed_on().get("tracestate").is_none());
+}
+
+/// A service of the host that makes a span each way, and hands on its trace.
+#[derive(Clone)]
+struct Handler(SdkTracerProvider);
+
+impl tower_service::Service<http::Request<()>> for Handler {
+    type Response = http::Response<http::HeaderMap>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<()>) -> Self::Future {
+        let tracer = self.0.tracer("host");
+        Box::pin(async move {
+            tracer.in_span("direct", |_| ());
+            // The next poll may be on another thread, so what is current must come back with it.
+            let mut is_second = false;
+            std::future::poll_fn(
+                |_| if std::mem::replace(&mut is_second, true) { Poll::Ready(()) } else { Poll::Pending },
+            )
+            .await;
+            tracing::info_span!("traced").in_scope(|| ());
+            Ok(http::Response::new(handed_on()))
+        })
+    }
+}
+
+/// Serves one request, with `outer` around the layer; the headers its handler hands on.
+fn serve(layer: &gemba::web::Layer, provider: &SdkTracerProvider, headers: &[(&'static str, &str)]) -> http::HeaderMap {
+    let traced = tracing_opentelemetry::layer().with_tracer(provider.tracer("host"));
+    let subscriber = tracing_subscriber::registry().with(traced);
+    let mut request = http::Request::get("/");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    tracing::subscriber::with_default(subscriber, || {
+        let mut service = tower_layer::Layer::layer(layer, Handler(provider.clone()));
+        let mut answer = Box::pin(tower_service::Service::call(&mut service, request.body(()).unwrap()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(answer.as_mut().poll(&mut context).is_pending());
+        assert!(!opentelemetry::Context::current().has_active_span(), "between polls nothing is current");
+        let Poll::Ready(Ok(answer)) = answer.as_mut().poll(&mut context) else { panic!("not answered") };
+        answer.into_body()
+    })
+}
+
+/// Server spans of a trace that Gemba was sent.
+fn server_spans(trace_id: TraceId) -> Vec<opentelemetry_proto::tonic::trace::v1::Span> {
+    flush();
+    let requests: Vec<ExportTraceServiceRequest> = bodies("/v1/traces");
+    let scopes = requests.into_iter().flat_map(|request| request.resource_spans).flat_map(|spans| spans.scope_spans);
+    scopes.flat_map(|scope| scope.spans).filter(|span| span.trace_id == trace_id.to_bytes()).collect()
+}
+
+#[test]
+fn spans_that_the_host_makes_for_a_request_are_children_of_its_server_span() {
+    start();
+    let host = Host::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(host.clone()).build();
+    let trusting = gemba::web::Layer::new().trust(|_| true);
+    let parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let handed = serve(&trusting, &provider, &[parent, ("tracestate", "vendor=opaque")]);
+    assert_eq!(handed["tracestate"], "vendor=opaque");
+    serve(&gemba::web::Layer::new(), &provider, &[parent]);
+    let spans = host.0.lock().unwrap();
+    let [direct, traced, strangers, _] = &spans[..] else { panic!("{spans:?}") };
+    let [server] = &server_spans(direct.span_context.trace_id())[..] else { panic!("one server span") };
+    assert_eq!(direct.span_context.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(server.parent_span_id, SpanId::from_hex("b7ad6b7169203331").unwrap().to_bytes());
+    for span in [direct, traced] {
+        assert_eq!(span.parent_span_id.to_bytes()[..], server.span_id, "{}", span.name);
+    }
+    // What a stranger sends begins a trace here, and the host's spans are in that one.
+    let [server] = &server_spans(strangers.span_context.trace_id())[..] else { panic!("one server span") };
+    assert_eq!(
+        (server.parent_span_id.is_empty(), strangers.parent_span_id.to_bytes()[..] == server.span_id),
+        (true, true)
+    );
+}
+
+#[test]
+fn below_a_span_of_the_host_its_spans_stay_and_the_server_span_is_its_child() {
+    start();
+    let host = Host::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(host.clone()).build();
+    let outer = provider.tracer("host").in_span("outer", |context| {
+        let outer = context.span().span_context().clone();
+        let mut service = tower_layer::Layer::layer(&gemba::web::Layer::new(), Handler(provider.clone()));
+        drop(tower_service::Service::call(&mut service, http::Request::new(())));
+        provider.tracer("host").in_span("inner", |_| ());
+        outer
+    });
+    let [server] = &server_spans(outer.trace_id())[..] else { panic!("one server span") };
+    assert_eq!(server.parent_span_id, outer.span_id().to_bytes());
+    let spans = host.0.lock().unwrap();
+    assert!(spans.iter().all(|span| span.name == "outer" || span.parent_span_id == outer.span_id()), "{spans:?}");
+}
+
+#[test]
+fn a_trace_that_begins_here_is_sampled_as_the_layer_says_and_the_hosts_sampler_goes_by_it() {
+    start();
+    for (share, kept, flags) in [(0.0, 0, "-00"), (1.0, 2, "-01")] {
+        let host = Host::default();
+        let sampler = Sampler::ParentBased(Box::new(Sampler::AlwaysOn));
+        let provider = SdkTracerProvider::builder().with_sampler(sampler).with_simple_exporter(host.clone()).build();
+        let handed = serve(&gemba::web::Layer::new().sample_traces(share), &provider, &[]);
+        assert!(handed["traceparent"].to_str().unwrap().ends_with(flags), "{handed:?}");
+        assert_eq!(host.0.lock().unwrap().len(), kept, "share {share}");
+    }
 }

@@ -11,4 +11,5 @@ mod counts;
 mod handed;
 mod pipeline;
 mod ring;
+mod seen;
 mod slots;

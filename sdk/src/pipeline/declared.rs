@@ -66,7 +66,7 @@ mod tests {
         let mut declared = Declared::new();
         assert!(declared.is_due(start));
 
-        let receipts = [Receipt::default(), Receipt::default()];
+        let receipts = [Receipt::divisible(), Receipt::divisible()];
         declared.send(start, receipts.clone());
         assert!(!declared.is_due(after(60)), "on its way");
         receipts[0].settle(true);
@@ -74,17 +74,17 @@ mod tests {
         receipts[1].settle(false);
         assert!(!declared.is_due(after(4)) && declared.is_due(after(5)), "half of it is lost");
 
-        let again = Receipt::default();
+        let again = Receipt::divisible();
         declared.send(after(5), [again.clone()]);
         again.settle(false);
         assert!(!declared.is_due(after(14)) && declared.is_due(after(15)), "twice the pause");
 
-        let last = Receipt::default();
+        let last = Receipt::divisible();
         declared.send(after(15), [last.clone()]);
         last.settle(true);
         assert!(!declared.is_due(after(15 + 6 * 3600 - 1)) && declared.is_due(after(15 + 6 * 3600)));
 
-        let fresh = Receipt::default();
+        let fresh = Receipt::divisible();
         declared.send(after(30_000), [fresh.clone()]);
         fresh.settle(false);
         assert!(declared.is_due(after(30_005)), "an arrival begins anew with the first pause");

@@ -98,7 +98,8 @@ impl DropReports {
                 }
             });
         }
-        let receipt = outbox.apart(Signal::Metrics, points.len() as u64, items);
+        // Whole: counts that arrived and were told again would be doubled.
+        let receipt = outbox.apart(Signal::Metrics, points.len() as u64, items, Receipt::whole());
         for (key, count) in &counts {
             *reported.entry(*key).or_default() += count;
         }

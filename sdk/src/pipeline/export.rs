@@ -225,4 +225,17 @@ mod tests {
         assert_eq!(asked("-1", None), None);
         assert_eq!(retry_after(None, slow, now), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_pauses_are_read_or_refused(value in "\\PC{0,40}", digits in "[0-9]{0,30}", date in "\\PC{0,40}") {
+            let now = SystemTime::now();
+            for value in [&value, &digits] {
+                for date in [None, Some(date.as_str()), Some(value.as_str())] {
+                    let asked = retry_after(Some(value), date, now);
+                    proptest::prop_assert!(asked.is_none() || value.bytes().any(|byte| byte.is_ascii_digit()), "{}", value);
+                }
+            }
+        }
+    }
 }

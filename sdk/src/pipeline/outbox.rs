@@ -119,9 +119,8 @@ impl Outbox {
 
     /// Sends `records` items, encoded one after the other, as a batch of their own; the receipt tells whether they arrived, for
     /// what is told again when it did not.
-    pub(crate) fn apart(&mut self, signal: Signal, records: u64, items: Buffer) -> Receipt {
+    pub(crate) fn apart(&mut self, signal: Signal, records: u64, items: Buffer, receipt: Receipt) -> Receipt {
         self.ledger.record(records);
-        let receipt = Receipt::default();
         self.queue.push(Batch::new(signal, items.into_bytes(), records, Some(receipt.clone())));
         receipt
     }

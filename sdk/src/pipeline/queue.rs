@@ -8,7 +8,7 @@ use crate::problem::{OnError, Problem, Problems};
 use crate::state;
 use gemba_conventions::DropReason;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,23 +35,48 @@ impl Signal {
 }
 
 /// Tells what became of a batch: nothing yet, delivered, lost.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Receipt(Arc<AtomicU8>);
+#[derive(Debug, Clone)]
+pub(crate) struct Receipt(Arc<Fate>);
+
+#[derive(Debug)]
+struct Fate {
+    /// Batches that it is about and whose fate is open.
+    open: AtomicU32,
+    is_lost: AtomicBool,
+    /// Whether the batch may become two. What is lost when one of them is, is told again whole: right for what may be told twice.
+    is_divisible: bool,
+}
 
 impl Receipt {
-    const DELIVERED: u8 = 1;
-    const LOST: u8 = 2;
+    /// Of a batch that is sent as it is or not at all.
+    pub(crate) fn whole() -> Self {
+        Self(Arc::new(Fate { open: AtomicU32::new(1), is_lost: AtomicBool::new(false), is_divisible: false }))
+    }
+
+    /// Of a batch that may be sent in parts: all are delivered, or it is lost.
+    pub(crate) fn divisible() -> Self {
+        Self(Arc::new(Fate { open: AtomicU32::new(1), is_lost: AtomicBool::new(false), is_divisible: true }))
+    }
 
     /// Some(true) delivered, Some(false) lost, None not known yet.
     pub(crate) fn fate(&self) -> Option<bool> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            fate => Some(fate == Self::DELIVERED),
-        }
+        // Acquire: with the last part settled, what the others said is known.
+        (self.0.open.load(Ordering::Acquire) == 0).then(|| !self.0.is_lost.load(Ordering::Relaxed))
     }
 
     pub(super) fn settle(&self, delivered: bool) {
-        self.0.store(if delivered { Self::DELIVERED } else { Self::LOST }, Ordering::Relaxed);
+        if !delivered {
+            self.0.is_lost.store(true, Ordering::Relaxed);
+        }
+        self.0.open.fetch_sub(1, Ordering::Release);
+    }
+
+    /// For the second half of its batch.
+    fn halve(&self) -> Option<Self> {
+        self.0.is_divisible.then(|| {
+            self.0.open.fetch_add(1, Ordering::Relaxed);
+            self.clone()
+        })
     }
 }
 
@@ -74,10 +99,10 @@ impl Batch {
         Self { signal, items, records, number: 0, may_be_there: false, receipt }
     }
 
-    /// The batch as two, each of about half its records. A batch comes back whole when it has one record only, when one
-    /// receipt tells its fate, or when the server may have it already: its first half would pass for a repeat of all of it.
+    /// The batch as two, each of about half its records. A batch comes back whole when it has one record only, when its
+    /// receipt is not divisible, or when the server may have it already: its first half would pass for a repeat of all of it.
     fn halves(mut self) -> Result<(Self, Self), Self> {
-        if self.records < 2 || self.receipt.is_some() || self.may_be_there {
+        if self.records < 2 || self.may_be_there {
             return Err(self);
         }
         let of_first = self.records / 2;
@@ -88,8 +113,15 @@ impl Batch {
                 None => return Err(self),
             }
         }
+        let receipt = match &self.receipt {
+            None => None,
+            Some(receipt) => match receipt.halve() {
+                None => return Err(self),
+                half => half,
+            },
+        };
         let second = self.items.split_off(self.items.len() - rest.len());
-        let second = Self::new(self.signal, second, self.records - of_first, None);
+        let second = Self::new(self.signal, second, self.records - of_first, receipt);
         self.records = of_first;
         Ok((self, second))
     }

@@ -197,6 +197,17 @@ pub fn install(dialect: Dialect) -> Result<(), Error> {
 /// ```
 pub trait TimedExt: Connection + Sized {
     /// The connection, whose next query is counted under the line of this call. Without a [`Timed`] it changes nothing.
+    ///
+    /// # Examples
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use diesel::prelude::*;
+    /// use gemba::diesel::TimedExt as _;
+    /// let mut connection = SqliteConnection::establish(":memory:")?;
+    /// assert_eq!(diesel::select(1_i32.into_sql::<diesel::sql_types::Integer>()).get_result(connection.here()), Ok(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     fn here(&mut self) -> &mut Self {
         let code = Location::caller().into();

@@ -14,13 +14,13 @@ use super::histogram::Histogram;
 use super::known::Known;
 use super::sample::Sample;
 use super::status::StatusCode;
-use super::table::{self, Series, Table, Usage};
+use super::table::{self, Series, SeriesOf, Table, Usage};
 use super::usage::Pendings;
 use crate::context::{self, Retired, Trace};
 use crate::pipeline::declared::Declared;
 use crate::pipeline::encode::{self, Buffer, ExponentialPoint};
 use crate::pipeline::outbox::Outbox;
-use crate::pipeline::queue::Signal;
+use crate::pipeline::queue::{Receipt, Signal};
 use gemba_conventions::{HISTOGRAM_SCALE, attribute, event, metric};
 
 /// How often the histograms are sent. Chosen: fine enough to see a minute, a point costs 400 bytes before compression.
@@ -32,9 +32,10 @@ const MIN_TAIL_CALLS: u64 = 200;
 /// Calls after which the percentile is learnt anew, so that it follows the present.
 const MAX_TAIL_CALLS: u64 = 20_000;
 
-/// Texts are declared in batches of about this many bytes, because a batch with a receipt cannot be sent in halves. Chosen:
-/// far below what any receiver takes, and a few texts of the longest.
-const MAX_DECLARED_BYTES: usize = 64 * 1024;
+/// Points of the metric gathered until they are sent; further ones are counted as `other`. Chosen: four for each fingerprint.
+const MAX_POINTS: usize = 8192;
+/// Texts are declared in batches of about this many bytes; as large as the batches of events.
+const MAX_DECLARED_BYTES: usize = 512 * 1024;
 
 /// What is sent before its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,21 @@ struct PointKey {
     step: &'static str,
     file: &'static str,
     line: u32,
+}
+
+impl PointKey {
+    fn of(of: &SeriesOf) -> Self {
+        Self {
+            query: ptr::from_ref(of.query) as usize,
+            error: of.error,
+            status: of.status,
+            feature: of.feature.map_or("", |feature| feature.name()),
+            funnel: of.step.map_or("", |step| step.funnel()),
+            step: of.step.map_or("", |step| step.step()),
+            file: of.code.file,
+            line: of.code.line,
+        }
+    }
 }
 
 /// What the drain remembers of a query.
@@ -149,25 +165,19 @@ impl Drain {
     }
 
     fn take_series(&mut self, series: &Series) {
-        let of = &series.of;
-        let query = ptr::from_ref(of.query) as usize;
-        let key = PointKey {
-            query,
-            error: of.error,
-            status: of.status,
-            feature: of.feature.map_or("", |feature| feature.name()),
-            funnel: of.step.map_or("", |step| step.funnel()),
-            step: of.step.map_or("", |step| step.step()),
-            file: of.code.file,
-            line: of.code.line,
-        };
+        let mut of = &series.of;
+        let mut key = PointKey::of(of);
+        if self.points.len() >= MAX_POINTS && !self.points.contains_key(&key) {
+            of = &SeriesOf::OTHER;
+            key = PointKey::of(of);
+        }
         match self.points.entry(key) {
             Entry::Occupied(mut point) => point.get_mut().merge(&series.histogram),
             Entry::Vacant(room) => {
                 room.insert(series.histogram.clone());
             }
         }
-        let remembered = self.queries.entry(query).or_insert_with(|| Remembered {
+        let remembered = self.queries.entry(key.query).or_insert_with(|| Remembered {
             query: of.query,
             declared: Declared::new(),
             recent: Histogram::new(),
@@ -285,7 +295,7 @@ fn send_declared(outbox: &mut Outbox, now: Instant, items: Buffer, sent: &mut Ve
     if sent.is_empty() {
         return;
     }
-    let receipt = outbox.apart(Signal::Logs, sent.len() as u64, items);
+    let receipt = outbox.apart(Signal::Logs, sent.len() as u64, items, Receipt::divisible());
     for declared in sent.drain(..) {
         declared.send(now, [receipt.clone()]);
     }

@@ -466,7 +466,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
+        #![proptest_config(super::super::cases(300))]
 
         #[test]
         fn any_duration_lies_in_the_bucket_of_the_definition(bits in 0_u32..64, noise in any::<u64>()) {

@@ -2,22 +2,22 @@
 //!
 //! In: names and texts. Out: a [`Known`] that lives as long as the process, so that everything after names a query by its
 //! address. Bounded: beyond [`max_fingerprints`] every new query is [`OTHER`], still timed and counted. A text seen before
-//! on the thread costs one hash and no lock; a new one is normalised and looked up under a lock once.
+//! costs one hash and no lock; a new one is normalised and looked up under a lock once.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
+use super::seen::Seen;
 use super::{Dialect, Fingerprint, fingerprint};
 use foldhash::quality::RandomState;
 
 /// Fingerprints a process keeps unless told otherwise; issue of the design: 2,000 and the rest `other`.
 const MAX_FINGERPRINTS: usize = 2000;
 
-/// Texts a thread remembers; a power of two. Chosen: half the fingerprints, 12 KiB.
-const REMEMBERED: usize = 512;
+/// Texts a process remembers, in sets of four; a power of two. Chosen: 4,096 texts, twice the fingerprints, in 64 KiB.
+const REMEMBERED_SETS: usize = 1024;
 
 /// Longest text that is remembered by its hash, in bytes. Longer ones are rare, and mostly lists that never come again.
 const MAX_REMEMBERED_BYTES: usize = 4096;
@@ -137,7 +137,7 @@ fn intern(
 
 /// The query with this name. `dialect` says for which database.
 pub(crate) fn by_name(dialect: Dialect, name: &'static str) -> &'static Known {
-    remembered(text_hash(name) ^ NAMED, dialect, name.len(), || intern(name_fingerprint(name), dialect, name, || None))
+    remembered(text_hash(name) ^ NAMED, dialect, || intern(name_fingerprint(name), dialect, name, || None))
 }
 
 /// The query with this text.
@@ -146,7 +146,7 @@ pub(crate) fn by_text(dialect: Dialect, sql: &str) -> &'static Known {
         let Fingerprint { hash, text, summary } = fingerprint(dialect, sql);
         intern(hash, dialect, "", || Some((text, summary)))
     };
-    if sql.len() > MAX_REMEMBERED_BYTES { compute() } else { remembered(text_hash(sql), dialect, sql.len(), compute) }
+    if sql.len() > MAX_REMEMBERED_BYTES { compute() } else { remembered(text_hash(sql), dialect, compute) }
 }
 
 /// The fingerprint of a name: stable over releases, whatever the text becomes.
@@ -157,45 +157,22 @@ fn name_fingerprint(name: &str) -> u64 {
     hasher.finish().max(1)
 }
 
+/// Which text or name is which query.
+static SEEN: Seen<Known, REMEMBERED_SETS> = Seen::new();
+
 /// Sets the hashes of names apart from those of texts; any odd constant does.
 const NAMED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// One remembered text: hash, dialect and length, and the query it is.
-type Slot = Option<(u64, Dialect, usize, &'static Known)>;
-
-thread_local! {
-    static SEEN: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Looks the hash up in the thread's memory; a miss is computed and takes the slot.
+/// Looks the hash up in the process's memory; a miss is computed and remembered.
 #[inline]
-fn remembered(hash: u64, dialect: Dialect, len: usize, compute: impl FnOnce() -> &'static Known) -> &'static Known {
-    let place = usize::try_from(hash % REMEMBERED as u64).unwrap_or(0);
-    let found = SEEN.try_with(|seen| {
-        let seen = seen.try_borrow().ok()?;
-        match seen.get(place) {
-            Some(Some((of, written_in, bytes, known))) if (*of, *written_in, *bytes) == (hash, dialect, len) => {
-                Some(*known)
-            }
-            _ => None,
-        }
-    });
-    if let Ok(Some(known)) = found {
-        return known;
-    }
-    let known = compute();
-    // A thread that is ending has no memory any more.
-    let _ending = SEEN.try_with(|seen| {
-        if let Ok(mut seen) = seen.try_borrow_mut() {
-            if seen.is_empty() {
-                seen.resize(REMEMBERED, None);
-            }
-            if let Some(slot) = seen.get_mut(place) {
-                *slot = Some((hash, dialect, len, known));
-            }
-        }
-    });
-    known
+fn remembered(hash: u64, dialect: Dialect, compute: impl FnOnce() -> &'static Known) -> &'static Known {
+    // The same text is another query in another dialect; any odd constant sets them apart.
+    let hash = hash.wrapping_add((dialect as u64).wrapping_mul(0xd6e8_feb8_6659_fd93));
+    SEEN.find(hash).unwrap_or_else(|| {
+        let known = compute();
+        SEEN.remember(hash, known);
+        known
+    })
 }
 
 /// A hash of a text, seeded by the process, so that nobody can prepare texts whose hashes meet.

@@ -20,6 +20,7 @@ pub mod rusqlite;
 mod sample;
 #[cfg(feature = "sea-orm")]
 pub mod sea_orm;
+mod seen;
 #[cfg(feature = "sqlx")]
 pub mod sqlx;
 mod status;
@@ -77,4 +78,11 @@ impl Default for Limits {
 pub fn set_limits(limits: Limits) {
     known::set_max_fingerprints(limits.max_fingerprints);
     sample::set_threshold(limits.slow);
+}
+
+/// Random cases of a claim, unless `PROPTEST_CASES` says another number.
+#[cfg(test)]
+fn cases(cases: u32) -> proptest::test_runner::Config {
+    let told = proptest::test_runner::Config::default();
+    if std::env::var_os("PROPTEST_CASES").is_some() { told } else { proptest::test_runner::Config { cases, ..told } }
 }

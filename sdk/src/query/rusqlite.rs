@@ -54,6 +54,16 @@ pub use statement::{MappedRows, Rows, Statement};
 /// ```
 pub trait Connected {
     /// The connection, not counted.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::rusqlite::{Connected as _, Timed};
+    /// # fn main() -> rusqlite::Result<()> {
+    /// let db = Timed::new(rusqlite::Connection::open_in_memory()?);
+    /// assert!(db.connection().is_autocommit());
+    /// # Ok(())
+    /// # }
+    /// ```
     fn connection(&self) -> &Connection;
 }
 

@@ -8,8 +8,9 @@
 //! Waiting for a connection of the pool is part of the duration. What it does not count: the rollback of a transaction that
 //! is dropped, and what goes past it through `Deref`. sqlx's events of the same queries are left alone by the tracing layer.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), sea_orm::DbErr> {
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), sea_orm::DbErr> {
 //! use gemba::sea_orm::Timed;
 //! use sea_orm::{ConnectionTrait as _, TransactionTrait as _, TransactionSession as _};
 //! let db = Timed::new(sea_orm::Database::connect("sqlite::memory:").await?);
@@ -90,6 +91,18 @@ pub trait Connected: Send + Sync {
     type Connection: ConnectionTrait + Send + Sync;
 
     /// The connection, not counted.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::sea_orm::{Connected as _, Timed};
+    /// use sea_orm::ConnectionTrait as _;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sea_orm::DbErr> {
+    /// let db = Timed::new(sea_orm::Database::connect("sqlite::memory:").await?);
+    /// assert_eq!(db.connection().get_database_backend(), sea_orm::DbBackend::Sqlite);
+    /// # Ok(())
+    /// # }
+    /// ```
     fn connection(&self) -> &Self::Connection;
 }
 

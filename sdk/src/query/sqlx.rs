@@ -201,6 +201,19 @@ pub struct TimedExecutor<E> {
 /// ```
 pub trait TimedExt<'c>: Executor<'c> {
     /// Counts the query that goes through this executor, under the line of this call.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), sqlx::Error> {
+    /// use gemba::sqlx::TimedExt as _;
+    /// use sqlx::Connection as _;
+    /// let mut connection = sqlx::SqliteConnection::connect(":memory:").await?;
+    /// let one: i64 = sqlx::query_scalar("SELECT 1").fetch_one((&mut connection).timed()).await?;
+    /// assert_eq!(one, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     fn timed(self) -> TimedExecutor<Self> {
         TimedExecutor { inner: self, code: Location::caller().into() }

@@ -6,11 +6,14 @@
 //! Invariant: every query is counted in exactly one series; what finds no room is counted as [`OTHER`].
 
 mod cell;
+mod room;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use room::Room;
 
 pub(crate) use cell::{collect, record};
 
@@ -27,16 +30,22 @@ const MAX_SERIES: usize = 2048;
 /// Lines of usage one table keeps between two drains; from half of it on the drain is woken. Chosen: 500 requests of
 /// eight queries in a quarter of a second, on one thread.
 const MAX_USAGE: usize = 4096;
-/// Room beyond [`MAX_USAGE`] for the line `other` of contexts that met the limit.
+/// Lines of usage and series of all tables together, between two drains; from half of it on the drain is woken. With 250
+/// bytes each that is 2 MiB, however many threads there are.
+const MAX_LINES: usize = 8192;
+/// Room beyond [`MAX_LINES`], and in one table beyond [`MAX_USAGE`], for the line `other` of contexts that met the limit.
 const MAX_USAGE_OTHER: usize = 1024;
 /// Samples one table keeps between two drains; the rates of [`sample`] are far below.
 const MAX_SAMPLES: usize = 64;
 
+/// The room of all tables.
+static ROOM: Room = Room::new(MAX_LINES);
+
 /// Queries that were counted without their scope, because a table was full.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// Calls counted in the histograms but in no usage record, because a thread ran queries in more than 5,000 scopes
-/// between two drains.
+/// Calls counted in the histograms but in no usage record, because a thread ran queries in more than 5,000 scopes between
+/// two drains, or all threads together in more than 9,000.
 pub(crate) fn refused() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
@@ -101,7 +110,7 @@ pub(crate) struct SeriesOf {
 
 impl SeriesOf {
     /// All that finds no room.
-    const OTHER: Self =
+    pub(crate) const OTHER: Self =
         Self { query: &OTHER, error: "", status: None, feature: None, step: None, code: Code { file: "", line: 0 } };
 
     fn new(measured: &Measured, feature: Option<&'static Callsite>, step: Option<&'static StepDeclaration>) -> Self {
@@ -219,7 +228,7 @@ impl Hasher for AddressHasher {
 type Places<K> = HashMap<K, usize, BuildHasherDefault<AddressHasher>>;
 
 /// Everything one thread measured since the last drain.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) series: Vec<Series>,
     pub(crate) usage: Vec<Usage>,
@@ -231,9 +240,49 @@ pub(crate) struct Table {
     /// The series and the line of usage hit last: in a loop they are the next ones too.
     last_series: Option<(SeriesKey, usize)>,
     last_usage: Option<(UsageKey, usize)>,
+    room: &'static Room,
+    /// Lines it has taken room for.
+    taken: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::within(&ROOM)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.room.give_back(self.taken);
+    }
 }
 
 impl Table {
+    fn within(room: &'static Room) -> Self {
+        Self {
+            series: Vec::new(),
+            usage: Vec::new(),
+            samples: Vec::new(),
+            ticks: None,
+            series_places: Places::default(),
+            usage_places: Places::default(),
+            last_series: None,
+            last_usage: None,
+            room,
+            taken: 0,
+        }
+    }
+
+    /// Takes room for one more line; false: there is none.
+    fn take_room(&mut self, beyond: usize) -> bool {
+        let Some(is_half_full) = self.room.take(beyond) else { return false };
+        self.taken += 1;
+        if is_half_full {
+            pipeline::wake();
+        }
+        true
+    }
+
     fn add(&mut self, measured: &Measured) {
         let step = context::current_step(measured.context);
         let (first, last) = self.ticks.unwrap_or((measured.end_ticks, measured.end_ticks));
@@ -306,7 +355,7 @@ impl Table {
             last_ticks: measured.end_ticks,
             series: None,
         };
-        if self.usage.len() >= MAX_USAGE {
+        if self.usage.len() >= MAX_USAGE || !self.take_room(0) {
             line = Usage { step: None, query: &OTHER, code: Code::default(), ..line };
             key = UsageKey {
                 context: measured.context,
@@ -318,7 +367,7 @@ impl Table {
             if let Some(place) = self.usage_places.get(&key) {
                 return Some(*place);
             }
-            if self.usage.len() >= MAX_USAGE + MAX_USAGE_OTHER {
+            if self.usage.len() >= MAX_USAGE + MAX_USAGE_OTHER || !self.take_room(MAX_USAGE_OTHER) {
                 return None;
             }
         } else if self.usage.len() == MAX_USAGE / 2 {
@@ -362,7 +411,8 @@ impl Table {
         if let Some(place) = self.series_places.get(&key) {
             return *place;
         }
-        if self.series.len() >= MAX_SERIES && key != SeriesOf::OTHER.key() {
+        // A table's series `other` has its room by itself.
+        if key != SeriesOf::OTHER.key() && (self.series.len() >= MAX_SERIES || !self.take_room(0)) {
             return self.series_place(SeriesOf::OTHER);
         }
         let place = self.series.len();
@@ -383,14 +433,13 @@ impl Table {
         self.series.is_empty() && self.usage.is_empty() && self.samples.is_empty()
     }
 
-    /// Empties the table and keeps its memory for the next thread, unless that has grown beyond an ordinary second.
-    fn clear(&mut self) {
-        /// Lines whose memory is kept.
-        const KEPT: usize = 256;
-        if self.usage.capacity() > KEPT || self.series.capacity() > KEPT {
-            *self = Self::default();
+    /// Empties the table and keeps its memory for the next thread, unless it has grown beyond `kept` lines.
+    fn clear(&mut self, kept: usize) {
+        if self.usage.capacity() > kept || self.series.capacity() > kept {
+            *self = Self::within(self.room);
             return;
         }
+        self.room.give_back(std::mem::take(&mut self.taken));
         self.series.clear();
         self.usage.clear();
         self.samples.clear();
@@ -443,7 +492,8 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted_as_other() {
-        let mut table = Table::default();
+        static ENOUGH: Room = Room::new(usize::MAX / 2);
+        let mut table = Table::within(&ENOUGH);
         let query = known::by_name(Dialect::Generic, "table.room");
         for line in 0..u32::try_from(MAX_SERIES).unwrap() + 500 {
             table.add(&Measured { code: Code { file: "f.rs", line }, ..measured(query) });
@@ -455,11 +505,32 @@ mod tests {
     }
 
     #[test]
+    fn tables_share_their_room_and_a_cleared_or_dropped_one_gives_its_own_back() {
+        static ROOM: Room = Room::new(10);
+        let query = known::by_name(Dialect::Generic, "table.shared");
+        let fill = |table: &mut Table, lines| {
+            for line in 0..lines {
+                table.add(&Measured { code: Code { file: "f.rs", line }, ..measured(query) });
+            }
+        };
+        let [mut one, mut two] = [(); 2].map(|()| Table::within(&ROOM));
+        fill(&mut one, 8);
+        fill(&mut two, 8);
+        assert_eq!((calls(&one, &OTHER), calls(&two, query), calls(&two, &OTHER)), (0, 2, 6));
+        one.clear(usize::MAX);
+        fill(&mut two, 12);
+        assert_eq!((calls(&two, query), calls(&two, &OTHER)), (2 + 10, 6 + 2), "eight lines more");
+        drop(two);
+        fill(&mut one, 12);
+        assert_eq!((calls(&one, query), calls(&one, &OTHER)), (10, 2));
+    }
+
+    #[test]
     fn a_cleared_table_is_empty_and_counts_anew() {
         let query = known::by_name(Dialect::Generic, "table.clear");
         let mut table = Table::default();
         table.add(&measured(query));
-        table.clear();
+        table.clear(usize::MAX);
         assert!(table.is_empty() && table.ticks.is_none());
         table.add(&measured(query));
         assert_eq!(calls(&table, query), 1);

@@ -99,6 +99,14 @@ pub trait Connected: Sync {
     type Client: GenericClient + Sync;
 
     /// The client, not counted.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::tokio_postgres::{Connected as _, Timed};
+    /// fn is_gone(db: &Timed<tokio_postgres::Client>) -> bool {
+    ///     db.connection().is_closed()
+    /// }
+    /// ```
     fn connection(&self) -> &Self::Client;
 }
 

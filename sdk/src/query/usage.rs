@@ -22,6 +22,10 @@ const MAX_LINES: usize = 32;
 /// Different queries kept for one context until it is sent; the rest is added to `other` at once.
 const MAX_KEPT: usize = 256;
 
+/// Lines kept for all contexts together; further ones are added to their contexts' `other`. Chosen: some megabytes, in which
+/// 4,000 requests of eight queries wait for their end.
+const MAX_KEPT_TOTAL: usize = 32_768;
+
 /// One query from one line of code.
 #[derive(Debug)]
 struct Line {
@@ -46,11 +50,13 @@ struct Pending {
 pub(crate) struct Pendings {
     /// By context and address of the step.
     by_context: BTreeMap<(u32, usize), Pending>,
+    /// Lines of all of them.
+    lines: usize,
 }
 
 impl Pendings {
     pub(crate) const fn new() -> Self {
-        Self { by_context: BTreeMap::new() }
+        Self { by_context: BTreeMap::new(), lines: 0 }
     }
 
     /// Adds one line of a thread's table.
@@ -65,11 +71,14 @@ impl Pendings {
         pending.last_ticks = pending.last_ticks.max(usage.last_ticks);
         let mut line = Line { query: usage.query, code: usage.code, counts: usage.counts };
         let mut key = (ptr::from_ref(line.query) as usize, line.code.file, line.code.line);
-        if pending.lines.len() >= MAX_KEPT && !pending.lines.contains_key(&key) {
+        let is_full = pending.lines.len() >= MAX_KEPT || self.lines >= MAX_KEPT_TOTAL;
+        if is_full && !pending.lines.contains_key(&key) {
             line = Line { query: &OTHER, code: Code::default(), counts: line.counts };
             key = (ptr::from_ref(line.query) as usize, "", 0);
         }
+        let before = pending.lines.len();
         pending.lines.entry(key).and_modify(|kept| kept.counts.add(line.counts)).or_insert(line);
+        self.lines += pending.lines.len() - before;
     }
 
     /// Sends what belongs to ended contexts and what is old; with `all`, everything.
@@ -79,6 +88,7 @@ impl Pendings {
                 self.by_context.range((ended.0, 0)..=(ended.0, usize::MAX)).map(|(key, _)| *key).collect();
             for key in of_context {
                 if let Some(pending) = self.by_context.remove(&key) {
+                    self.lines -= pending.lines.len();
                     send_one(retired, *ended, &pending, outbox, &wall_ns);
                 }
             }
@@ -86,6 +96,7 @@ impl Pendings {
         self.by_context.retain(|(context, _), pending| {
             let is_due = all || pending.since.elapsed() >= INTERVAL;
             if is_due {
+                self.lines -= pending.lines.len();
                 send_one(retired, ContextId(*context), pending, outbox, &wall_ns);
             }
             !is_due
@@ -95,6 +106,7 @@ impl Pendings {
     /// Forgets everything: nobody takes records.
     pub(crate) fn clear(&mut self) {
         self.by_context.clear();
+        self.lines = 0;
     }
 }
 

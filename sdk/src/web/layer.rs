@@ -3,7 +3,9 @@
 //! In: a request. Out: the same to the service inside; a server span when it has answered, failed, panicked or been given up.
 //! When the client leaves, the server drops the handler, and with it the attempts inside, which end as cancelled.
 
-use super::{TRACEPARENT, member, parse_traceparent};
+use super::begun::{Sampled, new_span_id, new_trace_id};
+use super::parent::{Current, Parent};
+use super::{TRACEPARENT, TRACESTATE, member, parse_traceparent};
 use crate::callsite::{Callsite, CallsiteKind};
 use crate::context::{ContextRef, Part, Trace};
 use crate::local::{self, RecordKind};
@@ -20,9 +22,7 @@ use pin_project_lite::pin_project;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 static SERVED: Callsite = Callsite::new(CallsiteKind::Identity, "", None, &[], (file!(), line!()));
@@ -36,6 +36,16 @@ struct Options {
     route: Option<Question<Option<String>>>,
     trust: Option<Question<bool>>,
     identify: Option<Identify>,
+    sampled: Option<Sampled>,
+}
+
+impl Options {
+    /// The share of traces that is sampled; the environment has the last word.
+    fn sampled(&self) -> Sampled {
+        static TOLD: OnceLock<Option<Sampled>> = OnceLock::new();
+        let told = *TOLD.get_or_init(|| Sampled::in_environment(|name| std::env::var(name).ok()));
+        told.or(self.sampled).unwrap_or(Sampled::ALL)
+    }
 }
 
 /// A [tower layer](tower_layer::Layer) that opens a scope around each request and records a server span for it.
@@ -56,6 +66,11 @@ struct Options {
 ///
 /// The span ends when the handler has answered; a body that is sent afterwards is not in it. A client that leaves is no failure
 /// of the server: the span has no status and `error.type` `client_left`.
+///
+/// With feature `opentelemetry` both sides see one trace. Where a span of the host is current already, the server span is its
+/// child. Where none is, the spans that the host makes while it serves the request, by OpenTelemetry or by tracing and
+/// tracing-opentelemetry, are children of the server span; a sampler that goes by the parent then goes by the sampled flag of the
+/// trusted sender, or of [`sample_traces`](Self::sample_traces) for a trace that begins here.
 #[derive(Clone, Default)]
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct Layer {
@@ -103,6 +118,19 @@ impl Layer {
     /// ```
     pub fn trust(mut self, trust: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.options.trust = Some(Arc::new(trust));
+        self
+    }
+
+    /// The share of the traces that begin here whose sampled flag is set, from 0 to 1 (default); what lies beyond is the nearest.
+    /// Chosen by the trace's id as OpenTelemetry's `TraceIdRatioBased` does. `OTEL_TRACES_SAMPLER` and
+    /// `OTEL_TRACES_SAMPLER_ARG` win. It is for the host's own spans and for the services behind it: Gemba keeps all requests.
+    ///
+    /// ```
+    /// let layer = gemba::web::Layer::new().sample_traces(0.1);
+    /// # let _ = layer;
+    /// ```
+    pub fn sample_traces(mut self, share: f64) -> Self {
+        self.options.sampled = Some(Sampled::new(share));
         self
     }
 
@@ -167,7 +195,7 @@ where
         let (parts, body) = request.into_parts();
         let served = Served::begin(&parts, &self.options);
         let request = Request::from_parts(parts, body);
-        let _entered = served.as_ref().map(|served| Entered::new(served.context.id()));
+        let _entered = served.as_ref().map(Served::enter);
         ResponseFuture { future: self.inner.call(request), served }
     }
 }
@@ -199,7 +227,7 @@ where
             served.ending = Ending::Panicked;
         }
         let polled = {
-            let _entered = served.as_ref().map(|served| Entered::new(served.context.id()));
+            let _entered = served.as_ref().map(Served::enter);
             this.future.poll(cx)
         };
         if let Some(served) = served {
@@ -256,6 +284,8 @@ impl Ending {
 #[derive(Debug)]
 struct Served {
     context: ContextRef,
+    /// Of the host's spans, if none of them was current.
+    parent: Option<Parent>,
     /// Since the Unix epoch.
     start_ns: u64,
     span_id: u64,
@@ -271,11 +301,18 @@ impl Served {
         let mut scope = crate::scope();
         let span_id = new_span_id();
         let mut parent_id = 0;
+        let of_host = Trace::current();
+        let mut own = Trace { span_id: span_id.to_be_bytes(), ..Trace::default() };
+        let mut state = None;
         if let Some(context) = &mut scope.context {
             let mut above = context.trace();
             if options.trust.as_ref().is_some_and(|trust| trust(parts)) {
                 let sent = parts.headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.to_str().ok()?));
-                above = sent.unwrap_or(above);
+                // A span that the host has made for the request is nearer than the sender's.
+                if let Some(sent) = sent.filter(|sent| sent.trace_id != of_host.trace_id) {
+                    above = sent;
+                    state = parts.headers.get(TRACESTATE);
+                }
                 let ids = [
                     (Part::User, attribute::USER_ID),
                     (Part::Session, attribute::SESSION_ID),
@@ -291,11 +328,12 @@ impl Served {
                 }
             }
             parent_id = u64::from_be_bytes(above.span_id);
+            own = Trace { span_id: own.span_id, ..above };
             if above == Trace::default() {
-                // A trace that begins here is sampled: every request is kept.
-                above = Trace { trace_id: new_trace_id(), is_sampled: true, ..above };
+                own.trace_id = new_trace_id();
+                own.is_sampled = options.sampled().holds(own.trace_id);
             }
-            context.set_trace(Trace { span_id: span_id.to_be_bytes(), ..above });
+            context.set_trace(own);
         }
         if let Some(route) = options.route.as_ref().and_then(|route| route(parts)) {
             scope = scope.route(route);
@@ -303,14 +341,22 @@ impl Served {
         if let Some(identify) = &options.identify {
             scope = identify(parts, scope);
         }
+        // Below a span of its own the host's spans stay: whoever looks at them may not see ours.
+        let parent = (of_host == Trace::default()).then(|| Parent::new(own, state));
         Some(Self {
             context: scope.into_context(),
+            parent,
             start_ns,
             span_id,
             parent_id,
             method: parts.method.clone(),
             ending: Ending::ClientLeft,
         })
+    }
+
+    /// Until the pair is dropped its scope is current, and its span where the host has none.
+    fn enter(&self) -> (Entered, Option<Current>) {
+        (Entered::new(self.context.id()), self.parent.as_ref().map(Parent::enter))
     }
 }
 
@@ -326,27 +372,6 @@ impl Drop for Served {
         );
         local::write(RecordKind::Served, &SERVED, clock::read(state), Some(self.context.id()), &values);
     }
-}
-
-/// Random for the process, then counted and mixed: a request must not wait for the system's random numbers.
-fn new_id() -> u64 {
-    static FIRST: OnceLock<u64> = OnceLock::new();
-    static GIVEN: AtomicU64 = AtomicU64::new(0);
-    let first = FIRST.get_or_init(crate::config::random_u64);
-    // SplitMix64 (Steele, Lea, Flood 2014): a bijection, so ids of one process differ.
-    let mut id = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    id ^ (id >> 31)
-}
-
-fn new_span_id() -> u64 {
-    // 0 stands for no span.
-    new_id().max(1)
-}
-
-fn new_trace_id() -> [u8; 16] {
-    (u128::from(new_id()) << 64 | u128::from(new_span_id())).to_be_bytes()
 }
 
 /// Encodes the span of a request; on the drain thread.

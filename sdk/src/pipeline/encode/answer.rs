@@ -62,3 +62,35 @@ fn take_varint(body: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    proptest! {
+        #[test]
+        fn hostile_answers_say_what_a_decoder_reads_in_them_or_nothing(
+            rejected in any::<i64>(),
+            message in ".{0,20}",
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+            noise in proptest::collection::vec(any::<u8>(), 0..30),
+        ) {
+            let partial = ExportLogsPartialSuccess { rejected_log_records: rejected, error_message: message };
+            let mut body = ExportLogsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
+            prop_assert_eq!(rejected_records(&body), rejected.cast_unsigned());
+            for (place, value) in changes {
+                let place = place.index(body.len());
+                body[place] = value;
+            }
+            body.extend(noise);
+            let found = rejected_records(&body);
+            // A decoder takes the last of repeated fields and merges messages; one that says the same twice is enough here.
+            if let Ok(ExportLogsServiceResponse { partial_success: None }) = ExportLogsServiceResponse::decode(&body[..]) {
+                prop_assert_eq!(found, 0);
+            }
+        }
+    }
+}

@@ -12,6 +12,9 @@ use std::io;
 
 /// Says what the file is and how it is laid out; the digit is the version.
 const MAGIC: [u8; 8] = *b"gembaSP1";
+/// Most bytes of records that are read from one file; far beyond a batch, so that a file that is not ours cannot ask for all
+/// memory.
+const MAX_ITEMS_BYTES: usize = 16 * 1024 * 1024;
 /// zstd level; as for sending.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -61,7 +64,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Contents> {
     let records = u64::from_le_bytes(take(&mut rest)?);
     let [code] = take(&mut rest)?;
     let signal = *Signal::ALL.get(usize::from(code))?;
-    let items_len = length(&mut rest)?;
+    let items_len = length(&mut rest).filter(|length| *length <= MAX_ITEMS_BYTES)?;
     let pairs = length(&mut rest)?;
     let mut resource = Vec::new();
     for _ in 0..pairs {
@@ -112,6 +115,34 @@ mod tests {
             let mut altered = file;
             altered[cut] ^= 1 << bit;
             prop_assert_eq!(decode(&altered), None);
+        }
+
+        /// With a checksum that fits, as whoever may write to the folder can make it.
+        #[test]
+        fn hostile_files_are_read_or_refused(
+            items in proptest::collection::vec(any::<u8>(), 0..100),
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..8),
+            cut in any::<proptest::sample::Index>(),
+            is_cut in any::<bool>(),
+        ) {
+            let batch = Batch::new(Signal::Logs, items, 3, None);
+            let mut file = encode(&batch, &[("service.name".to_owned(), "shop".to_owned())]).unwrap();
+            if is_cut {
+                file.truncate(cut.index(file.len()));
+            }
+            let head = MAGIC.len() + 4;
+            if file.len() > head {
+                let body = file.len() - head;
+                for (place, value) in changes {
+                    file[head + place.index(body)] = value;
+                }
+                let crc = crc32fast::hash(&file[head..]).to_le_bytes();
+                file[MAGIC.len()..head].copy_from_slice(&crc);
+            }
+            if let Some(contents) = decode(&file) {
+                prop_assert!(contents.items.len() <= MAX_ITEMS_BYTES);
+                prop_assert!(contents.resource.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() < file.len());
+            }
         }
     }
 }

@@ -508,7 +508,7 @@ fn dialects() -> impl Strategy<Value = Dialect> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(super::super::cases(500))]
 
     #[test]
     fn no_literal_reaches_text_or_summary(

@@ -54,10 +54,13 @@ pub(crate) fn record(measured: &Measured) {
 pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
     /// Looks at a busy table; adding takes 50 ns, so more mean that its thread is off the processor.
     const LOOKS: usize = 100;
+    /// Lines whose memory all tables together keep for the next queries, and one table at most. Chosen: an ordinary second.
+    const KEPT: (usize, usize) = (4096, 256);
     let mut is_complete = true;
     // Goes from table to table; made when the first one has something.
     let mut spare: Option<Box<Table>> = None;
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = KEPT.1.min(KEPT.0 / tables.len().max(1));
     tables.retain_mut(|Listed { table, taken: known }| {
         // Before the table is taken: an ended thread adds nothing any more.
         let is_closed = table.is_closed();
@@ -72,7 +75,7 @@ pub(crate) fn collect(mut take: impl FnMut(&mut Table)) -> bool {
                     if !taken.is_empty() {
                         take(&mut taken);
                     }
-                    taken.clear();
+                    taken.clear(kept);
                     spare = Some(taken);
                     return !is_closed;
                 }
@@ -119,7 +122,7 @@ mod tests {
                 match cell.exchange(spare) {
                     Ok(mut taken) => {
                         drained.fetch_add(calls(&taken, query), Ordering::Relaxed);
-                        taken.clear();
+                        taken.clear(usize::MAX);
                         spare = taken;
                         if was_done {
                             break;

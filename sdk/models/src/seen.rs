@@ -1,0 +1,45 @@
+//! Claims about what the process remembers of texts: whoever finds something finds the right thing, written to its end.
+
+#[path = "../../src/query/seen.rs"]
+mod place;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use place::Seen;
+
+/// A value whose bytes loom watches; its number is written before it is remembered.
+struct Watched(UnsafeCell<u64>);
+
+// SAFETY: loom checks what the pointer's order is there for: no reading beside the writing.
+unsafe impl Sync for Watched {}
+
+#[test]
+fn two_threads_that_push_each_other_out_are_never_taken_for_one_another() {
+    loom::model(|| {
+        let seen = Arc::new(Seen::<Watched, 1>::new());
+        // As many as there is room for, so that both threads below push out one and the same.
+        for number in 1..=3 {
+            seen.remember(number << 8, Box::leak(Box::new(Watched(UnsafeCell::new(number)))));
+        }
+        let writers: Vec<_> = [4_u64, 5]
+            .into_iter()
+            .map(|number| {
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || {
+                    let value: &'static Watched = Box::leak(Box::new(Watched(UnsafeCell::new(0))));
+                    value.0.with_mut(|inside| unsafe { *inside = number });
+                    seen.remember(number << 8, value);
+                })
+            })
+            .collect();
+        for number in [4_u64, 5] {
+            if let Some(found) = seen.find(number << 8) {
+                found.0.with(|inside| assert_eq!(unsafe { *inside }, number));
+            }
+        }
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let left = (1..=5_u64).filter(|number| seen.find(number << 8).is_some()).count();
+        assert!((3..=4).contains(&left), "{left} of four places");
+    });
+}
