@@ -25,6 +25,7 @@ mod funnel;
 mod fuzz;
 mod import_presets;
 mod isolation;
+mod isolation_views;
 mod migrations;
 mod native;
 mod operations;
