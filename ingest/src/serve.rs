@@ -15,7 +15,9 @@ use crate::engine::{EngineConfig, EngineError, Supervisor};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, App, Listener, Phase};
 use crate::log::LogError;
+use crate::nodes;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
+use crate::store::leases::LeaseError;
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, own};
 use crate::upkeep;
@@ -199,6 +201,8 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
+    /// What other nodes see of this one; goes on until everything is stored.
+    part: JoinSet<()>,
     drain_timeout: Duration,
     _lock: DataLock,
 }
@@ -248,6 +252,11 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     }
     let mut background = JoinSet::new();
     background.spawn(upkeep::keep_up(Arc::clone(&app)));
+    let mut part = JoinSet::new();
+    if app.pipeline.shares_store() {
+        let (app, phases) = (Arc::clone(&app), phase.subscribe());
+        part.spawn(async move { nodes::take_part(&app, phases).await });
+    }
     if let Some(certificate) = certificate {
         background.spawn(keep_certificate(certificate, config.tls_refresh));
     }
@@ -261,6 +270,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         phase,
         servers,
         background,
+        part,
         drain_timeout,
         _lock: lock,
     })
@@ -312,6 +322,8 @@ impl Running {
         let is_drained = self.app.pipeline.drain(left).await;
         self.phase.send_replace(Phase::Stopping);
         while self.servers.join_next().await.is_some() {}
+        // It says that it leaves, which takes no longer than ClickHouse takes to answer.
+        while self.part.join_next().await.is_some() {}
         if let Some(engine) = &self.app.engine {
             engine.stop().await;
         }
@@ -442,7 +454,11 @@ async fn prepare(data: &Path, store: &Client) -> Result<Control, ServeError> {
     }
 }
 
-/// Whether ClickHouse is merely away.
+/// Whether ClickHouse is merely away, or another node is still at it.
 fn is_passing(error: &MigrationError) -> bool {
-    matches!(error, MigrationError::Store { source, .. } if source.is_retryable())
+    match error {
+        MigrationError::Store { source, .. } | MigrationError::Turn(LeaseError::Store(source)) => source.is_retryable(),
+        MigrationError::Turn(LeaseError::Held(_) | LeaseError::Lost(_)) => true,
+        _ => false,
+    }
 }

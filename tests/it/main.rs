@@ -31,6 +31,7 @@ mod native;
 mod operations;
 mod otel_clients;
 mod pages;
+mod pair;
 mod people;
 mod power_cut;
 mod protocol;
