@@ -8,6 +8,7 @@
 //! still comes is taken → new data refused with Retry-After → requests in flight finish and are stored → connections end → engine
 //! stops → the folder is free.
 
+use crate::alerts;
 use crate::clock;
 use crate::config::ServeConfig;
 use crate::control::{Control, ControlError};
@@ -252,6 +253,9 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     }
     let mut background = JoinSet::new();
     background.spawn(upkeep::keep_up(Arc::clone(&app)));
+    if let Some(alerts) = config.alerts.clone() {
+        background.spawn(alerts::watch(Arc::clone(&app), alerts, instance(&inner_url)));
+    }
     let mut part = JoinSet::new();
     if app.pipeline.shares_store() {
         let (app, phases) = (Arc::clone(&app), phase.subscribe());
@@ -340,6 +344,12 @@ impl Running {
         }
         is_drained
     }
+}
+
+/// What alerts call this node: name of the machine and port.
+fn instance(url: &str) -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", url.rsplit(':').next().unwrap_or_default())
 }
 
 /// The address by which this machine reaches one that a listener is bound to.

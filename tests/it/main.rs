@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a helper ends the test that asked for it")]
 
+mod alerts;
 mod books;
 mod cases;
 mod data_events;

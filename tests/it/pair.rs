@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// An engine and two nodes on it.
 pub(crate) struct Pair {
     pub(crate) engine: Supervisor,
-    pub(crate) nodes: [Running; 2],
+    pub(crate) nodes: Vec<Running>,
     pub(crate) keys: Keys,
     folder: TempDir,
 }
@@ -52,7 +52,7 @@ impl Pair {
             change(&mut config);
             serve::start(config).await.unwrap()
         };
-        let nodes = [start("first").await, start("second").await];
+        let nodes = vec![start("first").await, start("second").await];
         let keys = Keys::of(&folder.path().join("first"));
         let pair = Self { engine, nodes, keys, folder };
         // Each knows of the other.
@@ -94,6 +94,12 @@ impl Pair {
                 200
             );
         }
+    }
+
+    /// Stops one of the nodes in order.
+    pub(crate) async fn stop_one(mut self, node: usize) -> Self {
+        assert!(self.nodes.remove(node).stop().await);
+        self
     }
 
     pub(crate) async fn stop(self) {

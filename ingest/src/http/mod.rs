@@ -26,8 +26,9 @@ pub mod query;
 pub mod route;
 pub mod saved;
 pub mod tls;
-mod trust;
+pub mod trust;
 
+use crate::alerts::Deliveries;
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
 use crate::engine::Supervisor;
@@ -96,6 +97,8 @@ pub struct App {
     pub freshness: Freshness,
     /// Age of it beyond which a project counts as fallen silent; `None` judges nobody.
     pub stale_after: Option<Duration>,
+    /// Alerts delivered and not.
+    pub alerts: Deliveries,
     /// How much each project may send, and has sent.
     pub quotas: Quotas,
     /// Room for bodies in work.
@@ -139,6 +142,7 @@ impl App {
             saving: tokio::sync::Mutex::new(()),
             freshness: Freshness::default(),
             stale_after: config.stale_after,
+            alerts: Deliveries::default(),
             quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),
