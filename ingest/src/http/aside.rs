@@ -233,7 +233,7 @@ async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: 
                 flushed(app).await?;
                 together = 0;
             }
-            let was = SetAside { reason: item.reason.clone(), received_ms: item.received_ms };
+            let was = SetAside { reason: item.reason.clone(), received_ms: item.booked_ms };
             let Receipt { tally, deduplicated } =
                 app.pipeline.submit_again(submission, was).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;
