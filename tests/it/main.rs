@@ -27,6 +27,7 @@ mod fuzz;
 mod import_presets;
 mod isolation;
 mod isolation_views;
+mod limits;
 mod migrations;
 mod native;
 mod operations;
