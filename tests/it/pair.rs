@@ -6,9 +6,10 @@ use gemba_ingest::config::{ClickHouseTarget, ServeConfig};
 use gemba_ingest::engine::Supervisor;
 use gemba_ingest::nodes;
 use gemba_ingest::pipeline::HoldFor;
-use gemba_ingest::serve::{self, Running};
+use gemba_ingest::serve::{self, Running, ServeError};
+use gemba_ingest::store::Client;
 use gemba_ingest::store::leases::{self, LeaseError};
-use gemba_ingest::store::{Client, migrations};
+use gemba_ingest::store::migrations::{self, LATEST, MigrationError};
 use gemba_tests::client::{Answer, bare, post, send};
 use gemba_tests::database::Engine;
 use gemba_tests::engine;
@@ -332,4 +333,98 @@ async fn a_migrator_that_died_is_followed() {
     store.execute(&sql).await.unwrap();
     assert_eq!(migrations::up(&store).await.unwrap().len(), migrations::MIGRATIONS.len());
     engine.stop().await;
+}
+
+/// Brings the database to what a build after this one may make of it: migrations add tables, and columns with a default.
+async fn migrate_beyond(store: &Client) {
+    let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' \
+               AND name NOT IN ('schema_migrations', 'leases')";
+    for table in store.rows::<String>(sql).await.unwrap() {
+        let add = format!(
+            "ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS later String DEFAULT 'not told', ADD COLUMN IF NOT EXISTS sooner UInt64 DEFAULT 7 FIRST"
+        );
+        store.execute(&add).await.unwrap();
+    }
+    store.execute("CREATE TABLE IF NOT EXISTS later (project UInt32, received DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY project").await.unwrap();
+    note(store, "applied", 1).await;
+}
+
+async fn note(store: &Client, state: &str, version: u64) {
+    let number = LATEST + 1;
+    let sql = format!(
+        "INSERT INTO schema_migrations (number, name, checksum, state, version, gemba) \
+         VALUES ({number}, 'later', 'of another build', '{state}', {version}, '99.0.0')"
+    );
+    store.execute(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_the_build_before_go_on_storing_when_another_has_migrated_and_start_again_as_the_new_one_only() {
+    let pair = Arc::new(Pair::start().await);
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            let (pair, stop, acknowledged) = (Arc::clone(&pair), Arc::clone(&stop), Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                let url = format!("{}/v1/logs", pair.nodes[sender % 2].url());
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // The one without a name is rejected, and stands in the ledger.
+                    let body = events(&["rolled", "rolled", ""], &format!("{sender}-{number}"));
+                    assert_eq!(send(post(&url, &pair.keys.ingest, PROTOBUF, body)).await.status, 200);
+                    acknowledged.fetch_add(2, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let more = async || {
+        let target = acknowledged.load(Ordering::SeqCst) + 200;
+        while acknowledged.load(Ordering::SeqCst) < target {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    more().await;
+    migrate_beyond(pair.store()).await;
+    // Written with the schema from before, beside each other and beside what had come.
+    more().await;
+    let forgotten = pair.admin("POST", 1, "projects/default/forget", r#"{"user":"ann"}"#).await;
+    assert_eq!(forgotten.status, 200, "{forgotten:?}");
+    more().await;
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    pair.flush().await;
+    let losses = send(bare("GET", &format!("{}/api/v1/queries/losses", pair.nodes[0].url()), Some(&pair.keys.read)))
+        .await
+        .json();
+    let term = |name: &str| {
+        let rows = losses["rows"].as_array().unwrap();
+        rows.iter().filter(|row| row[0] == name).map(|row| row[3].as_u64().unwrap()).sum::<u64>()
+    };
+    let sent = acknowledged.load(Ordering::SeqCst);
+    assert_eq!((term("received"), term("rejected"), term("unexplained")), (sent / 2 * 3, sent / 2, 0), "{losses}");
+    assert_eq!(term("stored") + term("forgotten"), sent, "{losses}");
+
+    // A node that goes down between with something in its log is started again as the newer build.
+    let mut pair = Arc::try_unwrap(pair).ok().unwrap();
+    let held = pending_at_the_second(&pair, &pair.keys.ingest, "bea").await;
+    let second = pair.nodes.remove(1);
+    drop(held);
+    drop(second);
+    let settings = || settings(pair.folder.path(), &pair.engine, "second");
+    let refused = serve::start(settings()).await.map(drop).unwrap_err();
+    assert!(
+        matches!(refused, ServeError::Migration(MigrationError::Newer { database, .. }) if database == LATEST + 1),
+        "{refused}"
+    );
+    // This build stands in for it.
+    note(pair.store(), "undone", 2).await;
+    let again = serve::start(settings()).await.unwrap();
+    pair.nodes.push(again);
+    pair.flush().await;
+    assert_eq!(pair.number("SELECT count() FROM events WHERE name = 'late'").await, 1);
+    pair.stop().await;
 }
