@@ -3,6 +3,7 @@
 //! In: what the command line and the environment gave (`cli::serve` parses both), or what a test or the demo chooses.
 //! Reads neither the environment nor a file itself.
 
+use crate::alerts::AlertConfig;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -128,6 +129,8 @@ pub struct ServeConfig {
     /// Age of a project's newest stored row beyond which it is told as fallen silent. Default none: only the operator knows
     /// how often something has to come.
     pub stale_after: Option<Duration>,
+    /// Where somebody is told of what is wrong. Default nowhere.
+    pub alerts: Option<AlertConfig>,
     /// How long storing what is acknowledged may take on the way out. What is not stored by then stays in the log and
     /// is stored at the next start. Default 30 s.
     pub drain_timeout: Duration,
@@ -153,6 +156,7 @@ impl ServeConfig {
             engine_memory_bytes: None,
             engine_program: None,
             stale_after: None,
+            alerts: None,
             drain_timeout: Duration::from_secs(30),
             max_log_bytes: 64 << 30,
         }

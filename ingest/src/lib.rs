@@ -3,9 +3,11 @@
 //! Modules in the order data flow through them:
 //! [`http`] takes bytes from strangers, [`otlp`] turns an export request into [`rows`], [`log`] makes the request
 //! durable, [`pipeline`] orders it all and acknowledges, [`store`] writes blocks to ClickHouse and proves they are
-//! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys, [`freshness`] tells who fell silent. [`cli`] is the
-//! command line around it.
+//! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys, [`nodes`] has several servers on
+//! one store take turns, [`freshness`] tells who fell silent, [`alerts`] tells others what is
+//! wrong. [`cli`] is the command line around it.
 
+pub mod alerts;
 pub mod answer;
 pub mod cli;
 pub mod clock;
@@ -17,6 +19,7 @@ mod funnel_table;
 pub mod http;
 pub mod identity;
 pub mod log;
+pub mod nodes;
 pub mod otlp;
 pub mod outcome;
 pub mod pipeline;

@@ -8,6 +8,7 @@
 //! still comes is taken → new data refused with Retry-After → requests in flight finish and are stored → connections end → engine
 //! stops → the folder is free.
 
+use crate::alerts;
 use crate::clock;
 use crate::config::ServeConfig;
 use crate::control::{Control, ControlError};
@@ -15,7 +16,9 @@ use crate::engine::{EngineConfig, EngineError, Supervisor};
 use crate::http::tls::{Certificate, TlsError};
 use crate::http::{self, App, Listener, Phase};
 use crate::log::LogError;
+use crate::nodes;
 use crate::pipeline::{Pipeline, PipelineConfig, PipelineError};
+use crate::store::leases::LeaseError;
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{Client, StoreConfig, own};
 use crate::upkeep;
@@ -199,6 +202,8 @@ pub struct Running {
     phase: watch::Sender<Phase>,
     servers: JoinSet<()>,
     background: JoinSet<()>,
+    /// What other nodes see of this one; goes on until everything is stored.
+    part: JoinSet<()>,
     drain_timeout: Duration,
     _lock: DataLock,
 }
@@ -248,6 +253,14 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     }
     let mut background = JoinSet::new();
     background.spawn(upkeep::keep_up(Arc::clone(&app)));
+    if let Some(alerts) = config.alerts.clone() {
+        background.spawn(alerts::watch(Arc::clone(&app), alerts, instance(&inner_url)));
+    }
+    let mut part = JoinSet::new();
+    if app.pipeline.shares_store() {
+        let (app, phases) = (Arc::clone(&app), phase.subscribe());
+        part.spawn(async move { nodes::take_part(&app, phases).await });
+    }
     if let Some(certificate) = certificate {
         background.spawn(keep_certificate(certificate, config.tls_refresh));
     }
@@ -261,6 +274,7 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
         phase,
         servers,
         background,
+        part,
         drain_timeout,
         _lock: lock,
     })
@@ -312,6 +326,8 @@ impl Running {
         let is_drained = self.app.pipeline.drain(left).await;
         self.phase.send_replace(Phase::Stopping);
         while self.servers.join_next().await.is_some() {}
+        // It says that it leaves, which takes no longer than ClickHouse takes to answer.
+        while self.part.join_next().await.is_some() {}
         if let Some(engine) = &self.app.engine {
             engine.stop().await;
         }
@@ -328,6 +344,12 @@ impl Running {
         }
         is_drained
     }
+}
+
+/// What alerts call this node: name of the machine and port.
+fn instance(url: &str) -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", url.rsplit(':').next().unwrap_or_default())
 }
 
 /// The address by which this machine reaches one that a listener is bound to.
@@ -442,7 +464,11 @@ async fn prepare(data: &Path, store: &Client) -> Result<Control, ServeError> {
     }
 }
 
-/// Whether ClickHouse is merely away.
+/// Whether ClickHouse is merely away, or another node is still at it.
 fn is_passing(error: &MigrationError) -> bool {
-    matches!(error, MigrationError::Store { source, .. } if source.is_retryable())
+    match error {
+        MigrationError::Store { source, .. } | MigrationError::Turn(LeaseError::Store(source)) => source.is_retryable(),
+        MigrationError::Turn(LeaseError::Held(_) | LeaseError::Lost(_)) => true,
+        _ => false,
+    }
 }

@@ -3,13 +3,20 @@
 //!
 //! In: the state that the handlers share. Out: nothing but its effects; what goes wrong is tried again. Ends with the server.
 
-use crate::control::{ControlError, erase, forget};
+use crate::clock;
+use crate::control::{ControlError, Tombstone, erase, forget};
 use crate::freshness;
+use crate::http::error::chain;
 use crate::http::{App, acts};
+use crate::identity::ProjectId;
+use crate::nodes;
+use crate::store::leases::LeaseError;
 use crate::store::migrations::{self, MigrationError};
 use crate::store::{StoreError, removals};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Pause between two tries while ClickHouse is away.
 const CONTACT_PAUSE: Duration = Duration::from_secs(1);
@@ -24,6 +31,8 @@ const USAGE_ROUNDS: u64 = 80;
 const FRESHNESS_ROUNDS: u64 = 8;
 /// Pause between two looks for what is too old. Chosen: retention counts in days.
 const EXPIRY_PAUSE: Duration = Duration::from_hours(1);
+/// The same after another node had the turn all the time.
+const TURN_PAUSE: Duration = Duration::from_mins(1);
 
 /// Catches up on what a start with ClickHouse away left undone, and then looks for what other nodes did while deletions that
 /// were cut short are finished and what is too old is removed. Ends with the server.
@@ -68,20 +77,38 @@ async fn look_around(app: &App) {
     }
 }
 
-/// Finishes what was cut short, and from then on removes what is too old.
+/// Finishes what was cut short, and from then on removes what is too old, and what another node was told to remove: this one
+/// may have acknowledged some of it meanwhile.
 async fn keep_clean(app: &App) {
-    while let Err(error) = catch_up(app).await {
-        tracing::debug!(%error, "cannot finish what was cut short");
+    let mut settled = Settled::default();
+    while let Err(error) = catch_up(app, &mut settled).await {
+        tracing::debug!(error = chain(&error), "cannot finish what was cut short");
         tokio::time::sleep(CONTACT_PAUSE).await;
     }
+    let mut next_expiry = Instant::now();
     loop {
-        match acts::expire(app).await {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::info!(?removed, "removed what was older than its project keeps it"),
-            Err(error) => tracing::warn!(%error, "cannot remove what is too old; tried again in an hour"),
+        if Instant::now() >= next_expiry {
+            next_expiry = Instant::now() + expire(app).await;
         }
-        tokio::time::sleep(EXPIRY_PAUSE).await;
+        tokio::time::sleep(REFRESH_PAUSE).await;
+        if app.pipeline.shares_store()
+            && settled.is_behind(app)
+            && let Err(error) = remove_the_buried(app, &mut settled).await
+        {
+            tracing::debug!(error = chain(&error), "cannot remove what another node was told to remove");
+        }
     }
+}
+
+/// Removes what is too old, and answers when to look again.
+async fn expire(app: &App) -> Duration {
+    match acts::expire(app).await {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(?removed, "removed what was older than its project keeps it"),
+        Err(LeaseError::Held(_)) => return TURN_PAUSE,
+        Err(error) => tracing::warn!(error = chain(&error), "cannot remove what is too old; tried again in an hour"),
+    }
+    EXPIRY_PAUSE
 }
 
 /// What has to be done once ClickHouse answers.
@@ -93,17 +120,53 @@ enum CatchUpError {
     Control(#[from] ControlError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Turn(#[from] LeaseError),
     #[error("not everything acknowledged is stored yet")]
     Behind,
 }
 
-async fn catch_up(app: &App) -> Result<(), CatchUpError> {
-    let _alone = app.upkeep.lock().await;
-    removals::settle(&app.store).await?;
-    let (buried, forgotten) = (app.control.deleted(), app.control.forgotten());
-    if buried.is_empty() && forgotten.is_empty() {
-        return Ok(());
+/// Tombstones of which this node has nothing left in its log.
+#[derive(Debug, Default)]
+struct Settled {
+    projects: BTreeSet<ProjectId>,
+    people: BTreeSet<(ProjectId, Vec<u64>, i64)>,
+}
+
+impl Settled {
+    /// Those that are not among them. A person's whose time this node's clock has not reached yet waits: what this node still
+    /// receives before it goes with the rest.
+    fn open(&self, app: &App) -> (Vec<ProjectId>, Vec<Tombstone>) {
+        let now_ms = clock::now_ms();
+        let is_open = |one: &Tombstone| {
+            let key = (one.project, one.units.clone(), one.until_ms);
+            one.until_ms < now_ms && !self.people.contains(&key)
+        };
+        let buried = app.control.deleted().into_iter().filter(|project| !self.projects.contains(project));
+        (buried.collect(), app.control.forgotten().into_iter().filter(is_open).collect())
     }
+
+    fn is_behind(&self, app: &App) -> bool {
+        let (buried, forgotten) = self.open(app);
+        !(buried.is_empty() && forgotten.is_empty())
+    }
+}
+
+async fn catch_up(app: &App, settled: &mut Settled) -> Result<(), CatchUpError> {
+    let turn = nodes::turn(app).await?;
+    turn.cover(removals::settle(&app.store)).await??;
+    drop(turn);
+    if settled.is_behind(app) { remove_the_buried(app, settled).await } else { Ok(()) }
+}
+
+/// Removes what is there of projects and people that bear a tombstone, once everything acknowledged here before is stored.
+async fn remove_the_buried(app: &App, settled: &mut Settled) -> Result<(), CatchUpError> {
+    let turn = nodes::turn(app).await?;
+    turn.cover(Box::pin(remove_alone(app, settled))).await?
+}
+
+async fn remove_alone(app: &App, settled: &mut Settled) -> Result<(), CatchUpError> {
+    let (buried, forgotten) = settled.open(app);
     // What the log still held for a buried project or person is stored by now and goes with the rest, as does what a
     // restored backup brought back.
     if !app.pipeline.flush(CONTACT_PAUSE).await {
@@ -111,11 +174,13 @@ async fn catch_up(app: &App) -> Result<(), CatchUpError> {
     }
     for tombstone in forgotten {
         let removed = forget::remove(&app.store, app.control.id_hasher(), &tombstone, REMOVAL_PATIENCE).await?;
+        // Also where another node removed their rows.
+        app.pipeline.forget_units(&tombstone.units);
         if !removed.deleted.is_empty() {
             tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
-            app.pipeline.forget_units(&tombstone.units);
             app.pipeline.tidy(REMOVAL_PATIENCE).await;
         }
+        settled.people.insert((tombstone.project, tombstone.units, tombstone.until_ms));
     }
     for project in buried {
         let erased = erase::erase(&app.store, project, REMOVAL_PATIENCE).await?;
@@ -123,6 +188,7 @@ async fn catch_up(app: &App) -> Result<(), CatchUpError> {
             tracing::info!(%project, deleted = ?erased.deleted, "finished deleting a project");
             app.pipeline.tidy(REMOVAL_PATIENCE).await;
         }
+        settled.projects.insert(project);
     }
     Ok(())
 }

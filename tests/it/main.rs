@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "what goes wrong in a helper ends the test that asked for it")]
 
+mod alerts;
 mod books;
 mod cases;
 mod data_events;
@@ -25,11 +26,14 @@ mod funnel;
 mod fuzz;
 mod import_presets;
 mod isolation;
+mod isolation_views;
+mod limits;
 mod migrations;
 mod native;
 mod operations;
 mod otel_clients;
 mod pages;
+mod pair;
 mod people;
 mod power_cut;
 mod protocol;

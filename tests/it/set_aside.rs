@@ -329,3 +329,83 @@ async fn records_that_a_rule_set_aside_are_listed_and_taken_in_where_they_can_be
         assert!(answer.json()["error"]["message"].as_str().unwrap().contains(field), "{answer:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_retried_is_taken_off_the_books_at_the_very_moment_they_tell_it_was_set_aside() {
+    let server = Server::start().await;
+    let constraint = "ALTER TABLE events ADD CONSTRAINT sane CHECK strings['id'] NOT LIKE 'bad%'";
+    server.running.app().store.execute(constraint).await.unwrap();
+    // A cut that was begun by one request and holds another one, received later, of which all is refused.
+    let mut cut = None;
+    for round in 0..50 {
+        let good = event(now_ns(), "cart", &[("id", &format!("good-{round}"))]);
+        server.send_logs(logs("shop", vec![good])).await;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let bad = event(now_ns(), "cart", &[("id", &format!("bad-{round}"))]);
+        server.send_logs(logs("shop", vec![bad])).await;
+        server.flush().await;
+        let aside = format!(
+            "SELECT toUInt64(toUnixTimestamp64Milli(received)) FROM set_aside WHERE position(body, 'bad-{round}') > 0"
+        );
+        let entry_ms = server.number(&aside).await;
+        let booked =
+            "SELECT toUInt64(toUnixTimestamp64Milli(max(received))) FROM ledger FINAL WHERE fate = 'set_aside'";
+        let booked_ms = server.number(booked).await;
+        if booked_ms < entry_ms {
+            cut = Some((booked_ms, entry_ms));
+            break;
+        }
+    }
+    let (booked_ms, entry_ms) = cut.expect("the requests of a round share a cut in one of fifty");
+    server.running.app().store.execute("ALTER TABLE events DROP CONSTRAINT sane").await.unwrap();
+    let retried = ask(&server, "default", Some(json!({}))).await;
+    assert_eq!(retried["left"], 0, "{retried:#}");
+    server.flush().await;
+
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    let at = |ms: u64| jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap().to_string();
+    // The range ends between the two receipts, or begins there.
+    for range in [format!("from=2020-01-01&to={}", at(booked_ms + 1)), format!("from={}", at(entry_ms))] {
+        let answer = shop.get(&format!("/api/v1/queries/losses?{range}")).await.json();
+        let terms = answer["rows"].as_array().unwrap();
+        assert!(terms.iter().all(|row| row[0] != "set_aside"), "{range}: {answer:#}");
+        assert_eq!(answer["known_loss"]["records"], 0, "{range}: {answer:#}");
+    }
+    assert_eq!(books(&server).await["unexplained"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_about_a_recent_range_reads_nothing_of_what_was_retried_long_ago() {
+    use gemba_ingest::http::trust::KNOWN_LOSS;
+    let server = Server::start().await;
+    let store = &server.running.app().store;
+    let old = "INSERT INTO retries (project, log, cut, signal, reason, records, received) SELECT 1, 9, number, 'logs', \
+               'too_large', 1, now64(3) - INTERVAL 100 DAY FROM numbers(20000)";
+    store.execute(old).await.unwrap();
+    let now_ms = i64::try_from(now_ns() / 1_000_000).unwrap();
+    let losses = gemba_queries::Catalog::builtin().unwrap().get("losses").unwrap().clone();
+    let read = async |sql: &str, from: &str| {
+        let estimate = format!(
+            "SELECT toUInt64(sum(rows)) FROM viewExplain('EXPLAIN ESTIMATE', '', ({sql})) WHERE table = 'retries'"
+        );
+        let mut statement = store.raw().query_raw(&estimate);
+        let params =
+            [("project", "1"), ("from", from), ("to", "2100-01-01 00:00:00"), ("pending", "0"), ("booked", "0")];
+        for (name, value) in params {
+            statement = statement.param(name, value);
+        }
+        statement.fetch_one::<u64>().await.unwrap()
+    };
+    let recent =
+        jiff::Timestamp::from_millisecond(now_ms - 7 * 86_400_000).unwrap().strftime("%Y-%m-%d %H:%M:%S").to_string();
+    let bound = losses
+        .bind(
+            &std::collections::BTreeMap::new(),
+            &gemba_queries::ServerParams { project: 1, now_ms, pending_records: 0, booked_records: 0 },
+        )
+        .unwrap();
+    for sql in [KNOWN_LOSS, &bound.sql] {
+        assert!(read(sql, "1970-01-01 00:00:00").await >= 40_000, "it reads them twice where they may matter");
+        assert_eq!(read(sql, &recent).await, 0);
+    }
+}

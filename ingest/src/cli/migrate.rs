@@ -91,6 +91,7 @@ fn failure(error: &MigrationError) -> Failure {
             "the message names the way out"
         }
         MigrationError::NoSuch { .. } => "`gemba migrate status` lists them",
+        MigrationError::Turn(_) => "another node is at it; run the command again",
         MigrationError::Store { .. } => "what was begun is finished by running the command again",
     };
     Failure::of(error, hint)

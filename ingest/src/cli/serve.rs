@@ -4,6 +4,7 @@
 //! after SIGTERM or SIGINT.
 
 use super::{Failure, say};
+use crate::alerts::AlertConfig;
 use crate::config::{ClickHouseTarget, DEFAULT_GRPC_LISTEN, DEFAULT_LISTEN, Limits, ServeConfig, TlsFiles};
 use crate::serve;
 use clap::Args;
@@ -105,9 +106,22 @@ pub(super) struct ServeArgs {
     /// the log, `gemba check`)
     #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
     stale_after: Option<u64>,
+    /// Post alerts to this address as to a Prometheus Alertmanager: data stale (by --stale-after) or refused, disk low, records
+    /// set aside
+    #[arg(long, env = "GEMBA_ALERT_URL", value_name = "URL", value_parser = alert_url)]
+    alert_url: Option<String>,
     /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start
     #[arg(long, env = "GEMBA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     drain_timeout: u64,
+}
+
+/// An address that can be posted to.
+fn alert_url(text: &str) -> Result<String, String> {
+    let uri: http::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(_)) => Ok(text.to_owned()),
+        _ => Err("give the whole address, as http://alertmanager:9093/api/v2/alerts".to_owned()),
+    }
 }
 
 impl ServeArgs {
@@ -142,6 +156,7 @@ impl ServeArgs {
             },
             limits: Limits { max_bodies_bytes, ..limits },
             stale_after: self.stale_after.map(Duration::from_secs),
+            alerts: self.alert_url.map(AlertConfig::new),
             drain_timeout: Duration::from_secs(self.drain_timeout),
             ..self.store.config()
         })

@@ -10,9 +10,11 @@ use super::health::{FLUSH_TIMEOUT, flushed};
 use crate::clock;
 use crate::control::{Quota, Tombstone, erase, forget as person, retention};
 use crate::identity::IdDomain;
+use crate::nodes;
 use crate::pipeline::HoldFor;
 use crate::quota;
 use crate::store::archive::{self, Saved};
+use crate::store::leases::LeaseError;
 use crate::store::{StoreError, audit, usage};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -40,17 +42,30 @@ where
     done.await.map_err(|error| ApiError::internal(&error))?
 }
 
+/// Does what removes or saves many rows, while nobody does its like on any node.
+pub(super) async fn alone<T>(app: &App, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    let turn = nodes::turn(app).await?;
+    turn.cover(work).await?
+}
+
 /// Removes a project and proves that nothing of it is left. Asking again finishes what did not come to its end.
 pub(super) async fn delete(app: Arc<App>, name: String) -> Result<Value, ApiError> {
-    let _alone = app.upkeep.lock().await;
+    alone(&app, Box::pin(delete_alone(&app, name))).await
+}
+
+async fn delete_alone(app: &App, name: String) -> Result<Value, ApiError> {
     let buried = app.control.bury_project(&name).await?;
     let patience = app.limits.erase_timeout;
     // From here on nothing new comes in, and what is on its way is discarded by the pipeline.
-    if !app.pipeline.flush(patience).await {
-        let message = "the project's keys are revoked, its data is not deleted yet: ClickHouse is away or behind";
+    let not_yet = |why: &str| {
+        let message = format!("the project's keys are revoked, its data is not deleted yet: {why}");
         let hint = "send DELETE again until it is answered 200; a server that is started anew goes on by itself";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint));
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint)
+    };
+    if !app.pipeline.flush(patience).await {
+        return Err(not_yet("ClickHouse is away or behind"));
     }
+    let asked = nodes::stored(app).await.map_err(|error| not_yet(&error.to_string()))?;
     let (mut deleted, mut remaining, mut on_disk) = (BTreeMap::<String, u64>::new(), 0, BTreeSet::new());
     for project in buried {
         let erased = erase::erase(&app.store, project, patience).await?;
@@ -60,7 +75,8 @@ pub(super) async fn delete(app: Arc<App>, name: String) -> Result<Value, ApiErro
         remaining += erased.remaining;
         on_disk.extend(erased.on_disk);
     }
-    tidy(&app).await;
+    drop(asked);
+    tidy(app).await;
     still_on_disk(on_disk, "DELETE")?;
     Ok(json!({"project": name, "deleted": deleted, "remaining": remaining}))
 }
@@ -82,11 +98,15 @@ fn still_on_disk(tables: impl IntoIterator<Item = String>, again: &str) -> Resul
 
 /// Removes what is kept of a person up to now and proves that nothing of it is left.
 pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<Value, ApiError> {
-    let _alone = app.upkeep.lock().await;
+    alone(&app, Box::pin(forget_alone(&app, name, user))).await
+}
+
+async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, ApiError> {
     let project = app.control.project_named(&name).ok_or_else(|| crate::control::ControlError::NoSuchProject(name))?;
     let until_ms = clock::now_ms();
-    // What was acknowledged before is stored by then, links to anonymous ids among it.
-    flushed(&app).await?;
+    // What was acknowledged before is stored by then, whichever node did, links to anonymous ids among it.
+    flushed(app).await?;
+    drop(nodes::stored(app).await?);
     let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
     let units = person::units_of(&app.store, project.id, unit).await?;
     let tombstone = Tombstone { project: project.id, units, until_ms };
@@ -94,7 +114,7 @@ pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<
     let patience = app.limits.erase_timeout;
     let removed = person::remove(&app.store, app.control.id_hasher(), &tombstone, patience).await?;
     app.pipeline.forget_units(&tombstone.units);
-    tidy(&app).await;
+    tidy(app).await;
     still_on_disk(removed.on_disk, "forget")?;
     let mentions = person::mentions(&app.store, project.id, &user).await?;
     Ok(json!({
@@ -148,12 +168,17 @@ pub(super) async fn retain(app: Arc<App>, name: String, days: Option<u32>) -> Re
 /// Removes what is older than its project keeps it.
 ///
 /// # Errors
-/// Those of ClickHouse; running it again goes on.
-pub async fn expire(app: &App) -> Result<retention::Removed, StoreError> {
-    let _alone = app.upkeep.lock().await;
+/// [`LeaseError`]; running it again goes on.
+pub async fn expire(app: &App) -> Result<retention::Removed, LeaseError> {
+    let turn = nodes::turn(app).await?;
+    Ok(turn.cover(Box::pin(expire_alone(app))).await??)
+}
+
+async fn expire_alone(app: &App) -> Result<retention::Removed, StoreError> {
     let mut removed = retention::expire(&app.store, &app.control, clock::now_ms()).await?;
-    // Without a pause of the inserts the ids stay until something is too old next.
+    // Without a pause of the inserts, on all nodes, the ids stay until something is too old next.
     if !removed.is_empty()
+        && let Ok(_asked) = nodes::still(app).await
         && let Ok(_held) = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await
     {
         let ids = retention::remove_unused_ids(&app.store, &app.control).await?;
@@ -164,13 +189,17 @@ pub async fn expire(app: &App) -> Result<retention::Removed, StoreError> {
     Ok(removed)
 }
 
-/// Everything acknowledged before is in the backup, nothing is stored while it is made, and requests are acknowledged all
-/// the while.
+/// Everything acknowledged before, by whichever node, is in the backup, nothing is stored while it is made, and requests are
+/// acknowledged all the while.
 pub(super) async fn backup(app: Arc<App>, name: String) -> Result<Value, ApiError> {
-    let _alone = app.upkeep.lock().await;
-    flushed(&app).await?;
+    alone(&app, Box::pin(backup_alone(&app, name))).await
+}
+
+async fn backup_alone(app: &App, name: String) -> Result<Value, ApiError> {
+    flushed(app).await?;
+    let _asked = nodes::still(app).await?;
     let held = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await;
-    let _held = held.map_err(|reason| not_held(&app, reason))?;
+    let _held = held.map_err(|reason| not_held(app, reason))?;
     let Saved { rows } = archive::backup(&app.store, &name).await?;
     Ok(json!({"backup": name, "rows": rows}))
 }

@@ -5,7 +5,7 @@
 //! and the books count the record once. Then it is forgotten: should the row come back, it came with a backup that was made
 //! before, which knows nothing of the retry. A record that would be refused again stays where it is.
 
-use super::acts::recorded;
+use super::acts::{alone, recorded};
 use super::admin::read_or;
 use super::error::ApiError;
 use super::health::flushed;
@@ -167,12 +167,15 @@ impl Outcome {
 }
 
 async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value, ApiError> {
-    let _alone = app.upkeep.lock().await;
+    alone(&app, Box::pin(retry_alone(&app, project, wanted))).await
+}
+
+async fn retry_alone(app: &Arc<App>, project: Project, wanted: Wanted) -> Result<Value, ApiError> {
     // Where no other node can store, what other logs set aside is settled: it came with a backup.
     let of_all_logs = wanted.of_all_logs || !app.pipeline.shares_store();
     let which = Which { ids: wanted.ids, reason: wanted.reason };
     let mut outcome = Outcome::default();
-    let retried = retry_pages(&app, &project, (&which, of_all_logs), wanted.after, &mut outcome).await;
+    let retried = retry_pages(app, &project, (&which, of_all_logs), wanted.after, &mut outcome).await;
     app.pipeline.forget_keys(project.id, std::mem::take(&mut outcome.removed)).await;
     let after = retried?;
     let elsewhere = if of_all_logs {
@@ -230,7 +233,7 @@ async fn take_in(app: &Arc<App>, project: &Project, items: Vec<Whole>, outcome: 
                 flushed(app).await?;
                 together = 0;
             }
-            let was = SetAside { reason: item.reason.clone(), received_ms: item.received_ms };
+            let was = SetAside { reason: item.reason.clone(), received_ms: item.booked_ms };
             let Receipt { tally, deduplicated } =
                 app.pipeline.submit_again(submission, was).await.map_err(|error| not_taken(&error))?;
             *(if deduplicated { &mut outcome.repeated } else { &mut outcome.retried }) += tally.received;

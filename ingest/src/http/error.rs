@@ -6,9 +6,11 @@ use super::{Response, json_response};
 use crate::answer::{Format, UnknownFormat};
 use crate::control::{ControlError, MAX_NAME_BYTES};
 use crate::http::body::BodyError;
+use crate::nodes::NodesError;
 use crate::store::StoreError;
 use crate::store::archive::ArchiveError;
 use crate::store::funnel::SavedError;
+use crate::store::leases::LeaseError;
 use crate::throttle::Throttle;
 use gemba_queries::ParamError;
 use gemba_queries::funnel::FunnelError;
@@ -189,6 +191,30 @@ impl From<StoreError> for ApiError {
             return Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", error.to_string(), hint);
         }
         internal(&error)
+    }
+}
+
+impl From<LeaseError> for ApiError {
+    fn from(error: LeaseError) -> Self {
+        let message = error.to_string();
+        let (code, hint) = match error {
+            LeaseError::Store(error) => return error.into(),
+            LeaseError::Held(_) => ("busy_elsewhere", "nothing was begun; send it again when the other node is done"),
+            LeaseError::Lost(_) => ("store_away", "send it again: what was begun is finished then"),
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message, hint)
+    }
+}
+
+impl From<NodesError> for ApiError {
+    fn from(error: NodesError) -> Self {
+        match error {
+            NodesError::Lease(error) => error.into(),
+            NodesError::Silent(_) => {
+                let hint = "send it again when all nodes store; a node that was killed counts as gone after a minute";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "other_nodes_behind", error.to_string(), hint)
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use http::StatusCode;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 
 /// What the handlers count.
@@ -75,6 +76,7 @@ pub fn exposition(app: &App) -> Response {
     requests(&mut out, &app.counters);
     pipeline(&mut out, app);
     freshness(&mut out, app);
+    alerts(&mut out, app);
     process(&mut out, app);
     response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", out.text)
 }
@@ -146,6 +148,7 @@ fn pipeline(out: &mut Exposition, app: &App) {
         status.oldest_pending.as_secs_f64(),
     );
     out.single("gemba_log_bytes", "gauge", "Bytes of the log on disk.", status.log_bytes);
+    out.single("gemba_log_disk_free_bytes", "gauge", "Bytes left on the disk of the log.", status.free_bytes);
     out.single("gemba_log_syncs_total", "counter", "Syncs of the log.", syncs.count);
     out.single("gemba_log_sync_failures_total", "counter", "Syncs of the log that failed.", syncs.failed);
     out.single("gemba_log_sync_seconds_total", "counter", "Time spent in syncs of the log.", syncs.total.as_secs_f64());
@@ -184,6 +187,14 @@ fn pipeline(out: &mut Exposition, app: &App) {
         "1 while ClickHouse takes data.",
         u8::from(status.store_problem.is_none()),
     );
+}
+
+fn alerts(out: &mut Exposition, app: &App) {
+    let name = "gemba_alert_deliveries_total";
+    out.metric(name, "counter", "Deliveries to --alert-url by result.");
+    for (result, count) in [("ok", &app.alerts.ok), ("failed", &app.alerts.failed)] {
+        out.sample(name, &format!("{{result=\"{result}\"}}"), count.load(Ordering::Relaxed));
+    }
 }
 
 fn freshness(out: &mut Exposition, app: &App) {

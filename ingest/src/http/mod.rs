@@ -26,15 +26,16 @@ pub mod query;
 pub mod route;
 pub mod saved;
 pub mod tls;
-mod trust;
+pub mod trust;
 
+use crate::alerts::Deliveries;
 use crate::config::{Limits, ServeConfig};
 use crate::control::Control;
 use crate::engine::Supervisor;
 use crate::freshness::Freshness;
 use crate::pipeline::Pipeline;
 use crate::quota::Quotas;
-use crate::store;
+use crate::store::{self, leases};
 use body::Budget;
 use bytes::Bytes;
 use gemba_queries::Catalog;
@@ -43,7 +44,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use metrics::Counters;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
@@ -70,8 +71,12 @@ pub struct App {
     pub store: store::Client,
     /// The saved questions.
     pub catalog: Catalog,
-    /// Held by whatever removes or saves many rows, so that one does not see another's half.
+    /// Held by whatever removes or saves many rows, so that one does not see another's half; [`crate::nodes::turn`] takes it.
     pub upkeep: tokio::sync::Mutex<()>,
+    /// What this node is called among others on the same store: a number of chance.
+    pub node: u64,
+    /// Under which number it asks something of them; 0 before the first time.
+    pub asking: AtomicU64,
     /// Turns for questions, so that few run at a time.
     pub questions: Semaphore,
     /// The turn for exports, a slice at a time beside the questions: who reads one slowly keeps no question waiting.
@@ -92,6 +97,8 @@ pub struct App {
     pub freshness: Freshness,
     /// Age of it beyond which a project counts as fallen silent; `None` judges nobody.
     pub stale_after: Option<Duration>,
+    /// Alerts delivered and not.
+    pub alerts: Deliveries,
     /// How much each project may send, and has sent.
     pub quotas: Quotas,
     /// Room for bodies in work.
@@ -127,12 +134,15 @@ impl App {
             engine,
             catalog,
             upkeep: tokio::sync::Mutex::new(()),
+            node: leases::chance(),
+            asking: AtomicU64::new(0),
             questions: Semaphore::new(MAX_QUESTIONS),
             exports: Semaphore::new(1),
             books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
             freshness: Freshness::default(),
             stale_after: config.stale_after,
+            alerts: Deliveries::default(),
             quotas: Quotas::default(),
             bodies: Budget::new(config.limits.max_bodies_bytes),
             limits: config.limits.clone(),

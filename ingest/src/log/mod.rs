@@ -5,7 +5,7 @@
 //! and [`repeats`] keep their own files beside the segments.
 //!
 //! Layout of the folder: `id` (24 random bits naming this log), `XXXXXXXXXXXXXXXX-GGGGGGGG.log` (segments, first position
-//! and generation in hexadecimal), `cuts`, `repeats`, `damaged-*.bin` (bytes set aside for a person to look at).
+//! and generation in hexadecimal), `cuts`, `repeats`, `probe` (of a disk that had failed), `damaged-*.bin` (bytes set aside for a person to look at).
 //!
 //! Invariants:
 //! 1. An entry whose commit succeeded is read back whole, after any number of process kills and power cuts, until
@@ -342,6 +342,14 @@ impl Log {
                 Err(error.into())
             }
         }
+    }
+
+    /// Whether the disk takes what a new segment needs, a file and its name, both durable. Blocks for the disk.
+    ///
+    /// # Errors
+    /// [`LogError::Io`]; the log is as before.
+    pub fn probe(&self) -> Result<(), LogError> {
+        Ok(disk::replace(self.disk.as_ref(), &self.dir, "probe", b"\n")?)
     }
 
     fn write_group(&mut self) -> io::Result<()> {

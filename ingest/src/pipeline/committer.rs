@@ -61,6 +61,8 @@ pub(super) struct Committer {
     next_give_back: Instant,
     /// Free bytes of the disk at the last look.
     free: u64,
+    /// Why the last group was not made durable: new data are refused until the disk takes something again.
+    failed: Option<&'static str>,
 }
 
 /// A request that is in the group and waits for its sync.
@@ -83,6 +85,8 @@ impl Committer {
         let mut committer = Self {
             live: (!is_behind).then(|| Gathered::begin(core.spare_rows(), log.durable())),
             scratch: core.spare_rows(),
+            free: free_bytes(&core),
+            failed: None,
             core,
             log,
             repeats,
@@ -92,7 +96,6 @@ impl Committer {
             is_cut_wanted: false,
             next_look: Instant::now(),
             next_give_back: Instant::now(),
-            free: u64::MAX,
         };
         if is_behind {
             committer.tell(ToWriter::BehindFrom(uncut));
@@ -271,6 +274,8 @@ impl Committer {
         for (project, key) in taken_back {
             self.repeats.take_back(project, key);
         }
+        self.failed = Some(reason_of(error));
+        self.next_look = Instant::now();
         self.fall_behind();
     }
 
@@ -385,14 +390,21 @@ impl Committer {
         }
         self.next_look = now + TICK;
         let config = &self.core.config;
-        let free = config.disk.free_bytes(&config.dir).unwrap_or(u64::MAX);
+        let free = free_bytes(&self.core);
         self.free = free;
+        if self.failed.is_some() {
+            // No request comes by which it could be seen.
+            match self.log.probe() {
+                Ok(()) => self.failed = None,
+                Err(error) => self.failed = Some(reason_of(&error)),
+            }
+        }
         let reason = if self.log.bytes() > config.max_log_bytes {
             Some("log_full")
         } else if free < config.min_free_bytes {
             Some("disk_full")
         } else {
-            None
+            self.failed
         };
         if self.core.queue.refusing() != reason {
             if let Some(reason) = reason {
@@ -421,6 +433,7 @@ impl Committer {
         figures.mode = if self.live.is_some() { Mode::Live } else { Mode::Behind };
         figures.durable = self.log.durable();
         figures.log_bytes = bytes;
+        figures.free_bytes = self.free;
         figures.damaged = self.log.damaged();
         figures.syncs = self.log.syncs();
     }
@@ -434,6 +447,14 @@ fn respond(reply: oneshot::Sender<u64>, position: u64) {
 }
 
 fn busy(error: &LogError) -> SubmitError {
-    let reason = if error.is_full() { "disk_full" } else { "disk_failed" };
-    SubmitError::Busy { retry_after: Duration::from_secs(5), reason }
+    SubmitError::Busy { retry_after: Duration::from_secs(5), reason: reason_of(error) }
+}
+
+fn reason_of(error: &LogError) -> &'static str {
+    if error.is_full() { "disk_full" } else { "disk_failed" }
+}
+
+/// Bytes left on the disk of the log. Where it does not say, whether it takes anything shows with the next group.
+fn free_bytes(core: &Core) -> u64 {
+    core.config.disk.free_bytes(&core.config.dir).unwrap_or(u64::MAX)
 }

@@ -51,6 +51,7 @@ pub(super) struct Figures {
     pub(super) mode: Mode,
     pub(super) pending: Pending,
     pub(super) log_bytes: u64,
+    pub(super) free_bytes: u64,
     pub(super) damaged: u64,
     pub(super) durable: u64,
     /// Memory of rows between the committer and the end of their inserts.
@@ -204,6 +205,7 @@ impl Core {
             pending_records: figures.pending.records(),
             pending_by_project: figures.pending.by_project().clone(),
             log_bytes: figures.log_bytes,
+            free_bytes: figures.free_bytes,
             oldest_pending,
             mode: figures.mode,
             next_position: figures.durable,

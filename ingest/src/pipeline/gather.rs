@@ -76,7 +76,7 @@ impl Gathered {
     /// Notes the entry at `position`, whose rows were decoded already.
     pub(super) fn note(&mut self, position: u64, head: &EntryHead) {
         self.end = position + 1;
-        self.received_ms.get_or_insert(head.received_ms);
+        let booked_ms = *self.received_ms.get_or_insert(head.received_ms);
         self.began.get_or_insert_with(Instant::now);
         let signal = head.signal.as_str();
         let project = head.project.0;
@@ -87,7 +87,8 @@ impl Gathered {
                 counted.records += records;
                 counted.bytes += bytes;
                 if fate == Fate::Retried {
-                    *counted.set_aside.entry(head.set_aside_ms.unwrap_or(head.received_ms)).or_default() += records;
+                    // Earlier builds did not write down when it was: the books tell it with the cut then.
+                    *counted.set_aside.entry(head.set_aside_ms.unwrap_or(booked_ms)).or_default() += records;
                 }
             }
         };

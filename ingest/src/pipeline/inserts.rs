@@ -7,16 +7,16 @@
 //!    still brings later is found by its number and removed ([`watch_ghosts`]).
 //! 2. The ledger is written before the first block, so that what is stored never exceeds what was received.
 
+use super::again::{ReadLog, gather_again};
 use super::claims;
 use super::core::{Core, chain};
-use super::gather::{self, Counted, Gathered, LedgerKey};
+use super::gather::{Counted, Gathered, LedgerKey};
+use super::ledger::write_ledger;
 use super::pending::ByProject;
 use super::refused;
 use crate::clock;
 use crate::log::cuts::{Cut, CutBlock, Ghost, Refusal};
-use crate::log::{EntryHead, ReadEntry};
-use crate::otlp::{Choice, DECODER_VERSION};
-use crate::outcome::{Fate, Reason};
+use crate::otlp::DECODER_VERSION;
 use crate::rows::{BlockKey, Partition, Rows, Table};
 use crate::store::{InsertedBlock, Obstacle, StoreError};
 use bytes::Bytes;
@@ -41,9 +41,6 @@ const MAX_REFUSALS: u32 = 3;
 const GHOST_MS: i64 = 15 * 60 * 1_000;
 /// How often they are looked for.
 const GHOST_PAUSE: Duration = Duration::from_secs(20);
-
-/// Reads entries again: from a position to before another one.
-pub(super) type ReadLog = Arc<dyn Fn(u64) -> crate::log::Reader + Send + Sync>;
 
 /// Pauses that grow from one failure to the next.
 pub(super) struct Backoff {
@@ -439,131 +436,6 @@ pub(super) fn uncounted_id(core: &Core) -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     format!("gemba-{:06x}-u{number}-{}-", core.log_id, clock::now_ms())
-}
-
-/// Writes a cut's rows of the table `ledger`; writing them again changes nothing.
-async fn write_ledger(
-    core: &Arc<Core>,
-    cut: u64,
-    ledger: &BTreeMap<LedgerKey, Counted>,
-    received_ms: Option<i64>,
-) -> Result<(), StoreError> {
-    let Some(received_ms) = received_ms.filter(|_| !ledger.is_empty()) else { return Ok(()) };
-    let log = core.log_id;
-    let (retried, ended): (Vec<_>, Vec<_>) = ledger.iter().partition(|(key, _)| key.fate == gather::RETRIED);
-    if !retried.is_empty() {
-        let values: Vec<String> = retried
-            .iter()
-            .map(|(LedgerKey { project, signal, reason, .. }, Counted { records, set_aside, .. })| {
-                let received = format!("fromUnixTimestamp64Milli({received_ms})");
-                let at = set_aside.iter().map(|(ms, records)| format!("fromUnixTimestamp64Milli({ms}),{records}"));
-                let at = at.collect::<Vec<_>>().join(",");
-                format!("({project},{log},{cut},'{signal}','{}',{records},map({at}),{received})", word(reason))
-            })
-            .collect();
-        let sql = format!(
-            "INSERT INTO retries (project, log, cut, signal, reason, records, set_aside_at, received) \
-             SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
-            values.join(",")
-        );
-        until_done(core, || core.store.execute(&sql)).await?;
-    }
-    let values: Vec<String> = ended
-        .iter()
-        .map(|(LedgerKey { project, fate, signal, reason }, Counted { records, bytes, .. })| {
-            let reason = word(reason);
-            let received = format!("fromUnixTimestamp64Milli({received_ms})");
-            format!("({project},{log},{cut},'{fate}','{signal}','{reason}',{records},{bytes},{received})")
-        })
-        .collect();
-    let sql = format!(
-        "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, bytes, received) \
-         SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES {}",
-        values.join(",")
-    );
-    until_done(core, || core.store.execute(&sql)).await
-}
-
-/// A reason: one of a closed set of words, and the filter keeps it so whatever a log holds.
-fn word(reason: &str) -> String {
-    reason.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_').collect()
-}
-
-/// Reads a cut's entries from the log and decodes them again.
-async fn gather_again(core: &Arc<Core>, cut: &Cut, read_log: &ReadLog) -> Gathered {
-    let (first, end) = (cut.first, cut.end);
-    loop {
-        let (core, read_log) = (Arc::clone(core), Arc::clone(read_log));
-        let (lost, refused) = (cut.lost.clone(), cut.refused.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut reader = read_log(first);
-            let mut gathered = Gathered::begin(core.spare_rows(), first);
-            while gathered.end < end && add_next(&core, &mut reader, &mut gathered, &lost, &refused)? {}
-            Ok::<_, crate::log::LogError>(gathered)
-        });
-        match reading.await {
-            Ok(Ok(gathered)) => return gathered,
-            Ok(Err(error)) => tracing::error!(error = chain(&error), "the log cannot be read"),
-            Err(error) => tracing::error!(%error, "reading the log was broken off"),
-        }
-        tokio::time::sleep(LONGEST_PAUSE).await;
-    }
-}
-
-/// Adds the next durable entry to what is gathered, without the records refused; false when there is none. Entries at
-/// positions in `lost`, which rise, give counts of repeats instead of rows. Blocks for the disk.
-pub(super) fn add_next(
-    core: &Core,
-    reader: &mut crate::log::Reader,
-    gathered: &mut Gathered,
-    lost: &[u64],
-    refused: &[Refusal],
-) -> Result<bool, crate::log::LogError> {
-    let (position, mut head, raw) = match reader.read()? {
-        None => return Ok(false),
-        Some(ReadEntry::Damaged { position }) => {
-            gathered.skip(position);
-            return Ok(true);
-        }
-        Some(ReadEntry::Entry { position, head, body }) => (position, head, body),
-    };
-    if lost.binary_search(&position).is_ok() {
-        let repeated = gather::kept(&head);
-        head.tally.others.retain(|(fate, ..)| *fate != Fate::Retried);
-        head.tally.others.push((Fate::Deduplicated, Reason::Repeat.as_str().to_owned(), repeated));
-    } else if !head.is_repeat {
-        let refusal = refused.binary_search_by_key(&position, |refusal| refusal.position).ok();
-        let choice = match refusal.and_then(|index| refused.get(index)) {
-            None => Choice::ALL,
-            Some(Refusal { records, problem, .. }) => {
-                let aside = (Fate::SetAside, Reason::RefusedByStore.as_str().to_owned(), records.len() as u64);
-                head.tally.others.push(aside);
-                Choice { refused: records, problem, ..Choice::ALL }
-            }
-        };
-        if let Err(problem) = decode_again(core, &head, &raw, &mut gathered.rows, choice) {
-            // It was decoded before it was acknowledged: only a changed decoder can say otherwise.
-            tracing::error!(position, problem, "an acknowledged entry can no longer be decoded");
-            gathered.skip(position);
-            return Ok(true);
-        }
-    }
-    gathered.note(position, &head);
-    Ok(true)
-}
-
-/// Decodes the body of a logged entry.
-pub(super) fn decode_again(
-    core: &Core,
-    head: &EntryHead,
-    raw: &[u8],
-    rows: &mut Rows,
-    choice: Choice<'_>,
-) -> Result<(), String> {
-    let body = gather::inflate(head, raw).map_err(|error| error.to_string())?;
-    gather::decode(head, &body, &core.ids, rows, choice)
-        .map(drop)
-        .map_err(|error| error.map_or_else(|| "the decoder panicked".to_owned(), |error| error.to_string()))
 }
 
 /// Looks for inserts that were replaced and came through all the same, and removes what they brought.

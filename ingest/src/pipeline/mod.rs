@@ -18,6 +18,7 @@
 //! 3. Memory is bounded whatever ClickHouse does: rows beyond the bound are dropped and read from the log again.
 //! 4. Segments of the log go only after all their entries are stored and synced by ClickHouse.
 
+mod again;
 mod books;
 mod claims;
 mod committer;
@@ -25,6 +26,7 @@ mod core;
 mod gather;
 mod hold;
 mod inserts;
+mod ledger;
 mod pending;
 mod queue;
 mod refused;
@@ -100,7 +102,7 @@ impl Pipeline {
         let core = Arc::new(Core::new(config, ids, store, log.id(), book, figures, apart));
 
         let (to_writer, inbox) = mpsc::unbounded_channel();
-        let read_log: inserts::ReadLog = {
+        let read_log: again::ReadLog = {
             let source = log.source();
             Arc::new(move |position| source.reader(position))
         };

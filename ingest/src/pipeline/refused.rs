@@ -11,8 +11,9 @@
 //!    real ones.
 //! 3. While a cut is set apart its entries stay in the log and count as pending.
 
+use super::again::{self, ReadLog};
 use super::core::{Core, chain, shown};
-use super::inserts::{self, Backoff, ReadLog};
+use super::inserts::{self, Backoff};
 use super::pending::ByProject;
 use crate::log::cuts::{Cut, Refusal};
 use crate::log::{LogError, ReadEntry};
@@ -211,7 +212,7 @@ fn gather(
             refused: refusal.map_or(&[], |refusal| &refusal.records),
             problem: refusal.map_or("", |refusal| &refusal.problem),
         };
-        if let Err(problem) = inserts::decode_again(core, &head, &body, &mut rows, choice) {
+        if let Err(problem) = again::decode_again(core, &head, &body, &mut rows, choice) {
             tracing::error!(position, problem, "an acknowledged entry can no longer be decoded");
         }
     }

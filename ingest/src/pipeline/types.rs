@@ -40,7 +40,7 @@ pub struct Submission {
 pub struct SetAside {
     /// Why they had been set aside, one of our words.
     pub reason: String,
-    /// When they were received then, ms since the Unix epoch.
+    /// When they were received then by the books, which tell a cut with its first entry, ms since the Unix epoch.
     pub received_ms: i64,
 }
 
@@ -241,6 +241,8 @@ pub struct PipelineStatus {
     pub refused_records: u64,
     /// The stored problem cannot pass by itself: somebody must act.
     pub needs_attention: bool,
-    /// Why new data are refused, if they are.
+    /// Bytes left on the disk of the log.
+    pub free_bytes: u64,
+    /// Why new data are refused, if they are: `log_full`, `disk_full` or `disk_failed`.
     pub refusing: Option<&'static str>,
 }

@@ -11,10 +11,11 @@
 //! An outage leaves one stretch, and mere slowness none beside another: then the log is read in order, in turns with the
 //! backlog, until its end is reached. So there are few of them, [`MAX_STRETCHES`] at most, and only the oldest is open.
 
+use super::again::{self, ReadLog};
 use super::committer::ToWriter;
 use super::core::{Core, chain};
 use super::gather::Gathered;
-use super::inserts::{self, ReadLog};
+use super::inserts;
 use super::queue::Ask;
 use crate::log::Reader;
 use crate::log::cuts::Cut;
@@ -235,7 +236,7 @@ impl Writer {
                     if is_at_end || gathered.is_full(config.max_cut_rows, config.max_cut_bytes) {
                         break Ok(());
                     }
-                    match inserts::add_next(&core, &mut reader, &mut gathered, &[], &[]) {
+                    match again::add_next(&core, &mut reader, &mut gathered, &[], &[]) {
                         Ok(true) => {}
                         Ok(false) => break Ok(()),
                         Err(error) => break Err(error),

@@ -4,7 +4,7 @@
 //! the backup, and a checksum of what they hold, are saved inside it, in the table `backup_rows`, so a restore can be checked
 //! without the database it came from. Checking reads every value once, at the backup and at the restore.
 
-use super::{Client, StoreError};
+use super::{Client, StoreError, leases};
 use std::collections::BTreeMap;
 
 /// Table that holds the counts of the latest backup.
@@ -114,7 +114,10 @@ pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
         .collect();
     store.execute(&format!("INSERT INTO {COUNTS} SETTINGS async_insert = 0 VALUES {}", values.join(", "))).await?;
     let database = &store.config().database;
-    unbounded(store, &format!("BACKUP DATABASE `{database}` TO File('{name}')")).await?;
+    // Whose turn it is is nothing to bring back, and changes while the backup is made.
+    let leases = leases::TABLE;
+    unbounded(store, &format!("BACKUP DATABASE `{database}` EXCEPT TABLES `{database}`.`{leases}` TO File('{name}')"))
+        .await?;
     let counted = count_rows(store).await?;
     if let Some((table, before)) = rows.iter().find(|(table, before)| counted.get(*table) != Some(*before)) {
         let after = counted.get(table).copied().unwrap_or(0);
@@ -201,11 +204,12 @@ struct Kept {
     from: String,
 }
 
-/// Every table but the one of the counts.
+/// Every table but those of the counts and of the leases.
 async fn tables(store: &Client) -> Result<Vec<Kept>, StoreError> {
     let sql = format!(
         "SELECT name, if(engine LIKE '%Replacing%', ' FINAL', '') FROM system.tables \
-         WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != '{COUNTS}' ORDER BY name"
+         WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name NOT IN ('{COUNTS}', '{}') ORDER BY name",
+        leases::TABLE
     );
     let tables = store.raw().query_raw(&sql).fetch_all::<(String, String)>().await?;
     Ok(tables.into_iter().map(|(name, modifier)| Kept { from: format!("`{name}`{modifier}"), name }).collect())

@@ -220,6 +220,8 @@ pub struct Whole {
     pub batch: u64,
     /// When it was received, ms since the Unix epoch.
     pub received_ms: i64,
+    /// When the books tell that it was: with the first entry of its cut.
+    pub booked_ms: i64,
     /// Its signal.
     pub signal: String,
     /// Its reason.
@@ -273,13 +275,26 @@ pub async fn settled(
         return Ok(Page::default());
     }
     let after = found.last().filter(|_| found.len() == PAGE_ITEMS).map(|item| item.id.clone());
-    let sql = format!(
-        "SELECT {} AS id, any(s.batch) AS batch, toUnixTimestamp64Milli(min(s.received)) AS received_ms, \
+    let items = format!(
+        "SELECT {} AS id, any(s.batch) AS batch, min(s.received) AS received, \
          toString(any(s.signal)) AS signal, toString(any(s.reason)) AS reason, \
          any(s.body) AS body, any(s.context) AS context, count() AS records, any({CONTENT}) AS content \
-         FROM set_aside AS s WHERE {} GROUP BY id ORDER BY id",
+         FROM set_aside AS s WHERE {} GROUP BY id",
         id_of("s."),
         found_rows(project, &found)
+    );
+    // A log is cut in the order of receipt, so the last of these cuts that does not begin after it is its own.
+    let cuts = format!(
+        "SELECT toUInt64(log) AS log, toString(signal) AS signal, toString(reason) AS reason, received FROM ledger FINAL \
+         WHERE project = {project} AND fate = 'set_aside'"
+    );
+    let sql = format!(
+        "SELECT i.id, i.batch, toUnixTimestamp64Milli(i.received) AS received_ms, \
+         toUnixTimestamp64Milli(if(l.log = 0 AND l.reason = '', i.received, l.received)) AS booked_ms, \
+         i.signal, i.reason, i.body, i.context, i.records, i.content \
+         FROM ({items}) AS i ASOF LEFT JOIN ({cuts}) AS l \
+         ON bitShiftRight(i.batch, 40) = l.log AND i.signal = l.signal AND i.reason = l.reason AND i.received >= l.received \
+         ORDER BY i.id"
     );
     Ok(Page { items: store.rows(&sql).await?, after })
 }

@@ -9,13 +9,16 @@
 //! 2. A migration is noted as begun before its first statement and as done after its last. Only what is noted as done is
 //!    left alone.
 //! 3. A database that holds a migration this build does not know, or another one under the same number, is not touched.
-//! 4. `down` runs only the `down` files of migrations that are noted, and keeps `schema_migrations`.
+//! 4. `down` runs only the `down` files of migrations that are noted, and keeps `schema_migrations` and `leases`.
+//! 5. One migrator at a time: whoever finds something to do takes the lease `migrate` and looks again.
 
+use super::leases::{self, LeaseError};
 use super::{Client, StoreError};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 use thiserror::Error;
 
 /// One migration: its number, a name, and what it does and undoes.
@@ -88,6 +91,11 @@ const CREATE_RECORD: &str = "CREATE TABLE IF NOT EXISTS schema_migrations \
     ENGINE = MergeTree ORDER BY (number, version) \
     SETTINGS fsync_after_insert = 1, fsync_part_directory = 1, min_rows_to_fsync_after_merge = 1, \
     old_parts_lifetime = 480";
+
+/// Name of the lease under which migrations run.
+const LEASE: &str = "migrate";
+/// How long another migrator is waited for. Chosen: a statement may take a minute, a migration has several.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// How far a migration has come in a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +172,9 @@ pub enum MigrationError {
         /// What ClickHouse said.
         source: StoreError,
     },
+    /// Another node migrates, or this one could not keep others from it.
+    #[error("the migrations cannot be run just now")]
+    Turn(#[source] LeaseError),
 }
 
 /// What the record says of one migration.
@@ -224,12 +235,32 @@ pub async fn status(client: &Client) -> Result<Vec<Status>, MigrationError> {
     Ok(found)
 }
 
-/// Applies every migration that does not hold yet; returns their numbers. Safe to run again and from two places at once.
+/// Applies every migration that does not hold yet; returns their numbers. Safe to run again and from two places at once: the
+/// second waits, and finds nothing left to do.
 ///
 /// # Errors
 /// [`MigrationError::Newer`] and [`MigrationError::Changed`] before anything is done; [`MigrationError::Store`] may leave
 /// a migration interrupted, and running `up` again finishes it.
 pub async fn up(client: &Client) -> Result<Vec<u32>, MigrationError> {
+    let recorded = check(client).await?;
+    if MIGRATIONS.iter().all(|migration| state(recorded.get(&migration.number)) == State::Applied) {
+        return Ok(Vec::new());
+    }
+    alone(client, apply(client)).await
+}
+
+/// Runs migrations while nobody else does.
+async fn alone<T>(client: &Client, work: impl Future<Output = Result<T, MigrationError>>) -> Result<T, MigrationError> {
+    let failed = |source| MigrationError::Store { action: "read", number: 0, source };
+    leases::prepare(client).await.map_err(failed)?;
+    let lease = leases::wait(client, LEASE, PATIENCE).await.map_err(MigrationError::Turn)?;
+    let done = lease.cover(work).await;
+    lease.give_up().await;
+    done.map_err(MigrationError::Turn)?
+}
+
+async fn apply(client: &Client) -> Result<Vec<u32>, MigrationError> {
+    // Another node may have done it while it was waited for.
     let recorded = check(client).await?;
     let mut applied = Vec::new();
     for migration in MIGRATIONS {
@@ -256,6 +287,11 @@ pub async fn down(client: &Client, to: u32, pending_records: u64) -> Result<Vec<
     if pending_records > 0 {
         return Err(MigrationError::NotDrained { records: pending_records });
     }
+    check(client).await?;
+    alone(client, undo(client, to)).await
+}
+
+async fn undo(client: &Client, to: u32) -> Result<Vec<u32>, MigrationError> {
     let recorded = check(client).await?;
     let mut undone = Vec::new();
     for migration in MIGRATIONS.iter().rev().filter(|migration| migration.number > to) {
@@ -380,6 +416,24 @@ mod tests {
                 assert!(repeats, "{statement}");
             }
         }
+    }
+
+    /// The build before goes on writing while nodes are replaced one by one. Rows of `control` and `audit` it inserts through a
+    /// client that refuses a table with a column it does not know and that has no default (seen with clickhouse 0.15).
+    #[test]
+    fn a_column_that_is_added_has_a_default() {
+        // From before the rule, in tables that are written otherwise.
+        let known = [("ledger", "bytes"), ("set_aside", "context")];
+        let mut without = Vec::new();
+        for statement in MIGRATIONS.iter().flat_map(Migration::up_statements) {
+            let table = statement.split_whitespace().nth(2).unwrap_or_default().to_owned();
+            for added in statement.split("ADD COLUMN IF NOT EXISTS ").skip(1) {
+                if !added.split(",\n").next().unwrap_or_default().contains(" DEFAULT ") {
+                    without.push((table.clone(), added.split_whitespace().next().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+        assert_eq!(without, known.map(|(table, column)| (table.to_owned(), column.to_owned())));
     }
 
     #[test]

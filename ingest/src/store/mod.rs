@@ -10,6 +10,7 @@ mod client;
 mod error;
 pub mod export;
 pub mod funnel;
+pub mod leases;
 pub mod migrations;
 pub mod own;
 pub mod saved;

@@ -1,0 +1,430 @@
+//! Two nodes on one store: what one at a time may do, and what concerns both of them.
+//!
+//! Both run in this process on an engine of their own, so that a claim can keep one of them from storing.
+
+use gemba_ingest::config::{ClickHouseTarget, ServeConfig};
+use gemba_ingest::engine::Supervisor;
+use gemba_ingest::nodes;
+use gemba_ingest::pipeline::HoldFor;
+use gemba_ingest::serve::{self, Running, ServeError};
+use gemba_ingest::store::Client;
+use gemba_ingest::store::leases::{self, LeaseError};
+use gemba_ingest::store::migrations::{self, LATEST, MigrationError};
+use gemba_tests::client::{Answer, bare, post, send};
+use gemba_tests::database::Engine;
+use gemba_tests::engine;
+use gemba_tests::export::{event, events, logs, now_ns};
+use gemba_tests::project::Project;
+use gemba_tests::server::{Keys, config};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const PROTOBUF: &str = "application/x-protobuf";
+/// How long anything that must happen by itself may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// An engine and two nodes on it.
+pub(crate) struct Pair {
+    pub(crate) engine: Supervisor,
+    pub(crate) nodes: Vec<Running>,
+    pub(crate) keys: Keys,
+    folder: TempDir,
+}
+
+fn settings(folder: &Path, engine: &Supervisor, name: &str) -> ServeConfig {
+    let (url, user, password) = (engine.url(), engine.user().to_owned(), engine.password().to_owned());
+    let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned() });
+    ServeConfig { clickhouse, ..config(&folder.join(name)) }
+}
+
+impl Pair {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl Fn(&mut ServeConfig)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = engine::start(&folder.path().join("engine"));
+        let start = async |name: &str| {
+            let mut config = settings(folder.path(), &engine, name);
+            change(&mut config);
+            serve::start(config).await.unwrap()
+        };
+        let nodes = vec![start("first").await, start("second").await];
+        let keys = Keys::of(&folder.path().join("first"));
+        let pair = Self { engine, nodes, keys, folder };
+        // Each knows of the other.
+        pair.until("SELECT uniqExact(name) FROM leases WHERE startsWith(name, 'node/')", 2).await;
+        pair
+    }
+
+    pub(crate) fn store(&self) -> &Client {
+        &self.nodes[0].app().store
+    }
+
+    pub(crate) async fn number(&self, sql: &str) -> u64 {
+        self.store().number(sql).await.unwrap()
+    }
+
+    /// Waits until a statement answers this.
+    pub(crate) async fn until(&self, sql: &str, expected: u64) {
+        let started = Instant::now();
+        loop {
+            let found = self.number(sql).await;
+            if found == expected {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{sql} answers {found} and not {expected}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn admin(&self, method: &str, node: usize, path: &str, body: &str) -> Answer {
+        let mut request = bare(method, &format!("{}/api/v1/{path}", self.nodes[node].url()), Some(&self.keys.admin));
+        *request.body_mut() = body.to_owned().into();
+        send(request).await
+    }
+
+    async fn flush(&self) {
+        for node in &self.nodes {
+            assert_eq!(
+                send(bare("POST", &format!("{}/api/v1/flush", node.url()), Some(&self.keys.ingest))).await.status,
+                200
+            );
+        }
+    }
+
+    /// Stops one of the nodes in order.
+    pub(crate) async fn stop_one(mut self, node: usize) -> Self {
+        assert!(self.nodes.remove(node).stop().await);
+        self
+    }
+
+    pub(crate) async fn stop(self) {
+        let Self { engine, nodes, keys: _, folder: _folder } = self;
+        for node in nodes {
+            assert!(node.stop().await);
+        }
+        engine.stop().await;
+    }
+}
+
+async fn leased() -> (Engine, Client) {
+    let engine = Engine::start();
+    let store = engine.database("leased").await;
+    leases::prepare(&store).await.unwrap();
+    (engine, store)
+}
+
+/// Puts a row of another holder into the table.
+async fn of_another(store: &Client, term: u64, age_s: u64) {
+    let sql = format!("INSERT INTO leases (name, term, holder, at) VALUES ('work', {term}, 7, now64(3) - {age_s})");
+    store.execute(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_that_want_a_lease_at_once_one_has_it_and_the_next_when_it_is_given_up() {
+    let (engine, store) = leased().await;
+    let (at_work, most, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let work = async || {
+        let lease = leases::wait(&store, "work", PATIENCE).await.unwrap();
+        most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        done.fetch_add(1, Ordering::SeqCst);
+        at_work.fetch_sub(1, Ordering::SeqCst);
+        lease.give_up().await;
+    };
+    tokio::join!(work(), work(), work(), work(), work());
+    assert_eq!((most.into_inner(), done.into_inner()), (1, 5));
+    // It is one lease for each name.
+    let (one, other) = (leases::take(&store, "one").await.unwrap(), leases::take(&store, "other").await.unwrap());
+    assert!(one.is_some() && other.is_some());
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_that_died_is_followed_once_its_term_is_over_by_the_clock_of_the_store() {
+    let (engine, store) = leased().await;
+    let length = leases::LENGTH.as_secs();
+    of_another(&store, 1, length - 15).await;
+    assert!(leases::take(&store, "work").await.unwrap().is_none());
+    of_another(&store, 2, length + 1).await;
+    let lease = leases::take(&store, "work").await.unwrap().unwrap();
+    assert!(lease.is_sure());
+    assert!(leases::take(&store, "work").await.unwrap().is_none());
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_is_broken_off_when_its_lease_was_lost() {
+    let (engine, store) = leased().await;
+    let lease = leases::take(&store, "work").await.unwrap().unwrap();
+    // Another one was first with the next term.
+    of_another(&store, 2, 0).await;
+    let covered = tokio::time::timeout(PATIENCE, lease.cover(std::future::pending::<()>())).await.unwrap();
+    assert!(matches!(covered, Err(LeaseError::Lost(_))), "{covered:?}");
+    assert!(!lease.is_sure());
+    engine.stop().await;
+
+    // Nobody answers any more.
+    let (engine, store) = leased().await;
+    let lease = leases::take(&store, "work").await.unwrap().unwrap();
+    engine.stop().await;
+    let started = Instant::now();
+    let covered = tokio::time::timeout(PATIENCE, lease.cover(std::future::pending::<()>())).await.unwrap();
+    assert!(matches!(covered, Err(LeaseError::Lost(_))), "{covered:?}");
+    assert!(started.elapsed() < leases::LENGTH, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_removes_is_not_settled_by_the_other_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::start(&folder.path().join("engine"));
+    let first = serve::start(settings(folder.path(), &engine, "first")).await.unwrap();
+    let store = first.app().store.clone();
+    let turn = nodes::turn(first.app()).await.unwrap();
+    store
+        .execute(
+            "INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) \
+             VALUES (1, 'expired', 1, 'events', '', now64(3), 5, 5, 'intended')",
+        )
+        .await
+        .unwrap();
+    let second = serve::start(settings(folder.path(), &engine, "second")).await.unwrap();
+    let state = || store.number("SELECT toUInt64(state) FROM removals FINAL WHERE pass = 1");
+    // It is up and at its work long before.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(state().await.unwrap(), 1, "intended");
+    let refused = leases::wait(&store, "upkeep", Duration::ZERO).await.map(|lease| lease.holder());
+    assert!(matches!(refused, Err(LeaseError::Held(_))), "{refused:?}");
+    drop(turn);
+    let started = Instant::now();
+    while state().await.unwrap() != 3 {
+        assert!(started.elapsed() < PATIENCE, "the other node never settles");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for node in [first, second] {
+        assert!(node.stop().await);
+    }
+    engine.stop().await;
+}
+
+/// Has the second node acknowledge an event of a person, and answers what keeps it from storing it.
+async fn pending_at_the_second(pair: &Pair, key: &str, person: &str) -> gemba_ingest::pipeline::Held {
+    let held = pair.nodes[1].app().pipeline.hold_inserts(HoldFor::Upkeep, PATIENCE).await.unwrap();
+    let body = logs("claims", vec![event(now_ns(), "late", &[("user.id", person), ("session.id", person)])]);
+    assert_eq!(send(post(&format!("{}/v1/logs", pair.nodes[1].url()), key, PROTOBUF, body)).await.status, 200);
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forgetting_and_deleting_reach_what_the_other_node_has_acknowledged_and_not_stored() {
+    let pair = Pair::start().await;
+    let shop = Project::create(pair.nodes[0].url(), &pair.keys, "shop").await;
+    let default = Project::default_of(pair.nodes[0].url(), &pair.keys);
+    for (project, acts) in
+        [(&default, ("POST", "projects/default/forget", r#"{"user":"ann"}"#)), (&shop, ("DELETE", "projects/shop", ""))]
+    {
+        let (method, path, body) = acts;
+        let url = format!("{}/v1/logs", pair.nodes[1].url());
+        let known = async || send(post(&url, &project.ingest_key, PROTOBUF, "")).await.status == 200;
+        while !known().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let held = pending_at_the_second(&pair, &project.ingest_key, "ann").await;
+        let removing = pair.admin(method, 0, path, body);
+        let letting_go = async {
+            // As soon as it was asked to store it.
+            pair.until(
+                "SELECT toUInt64(count() > 0) FROM leases WHERE name = 'ask/stored' AND holder != 0 AND at > now64(3) - 20",
+                1,
+            )
+            .await;
+            drop(held);
+        };
+        let (removed, ()) = tokio::join!(removing, letting_go);
+        assert_eq!(removed.status, 200, "{path}: {removed:?}");
+        assert_eq!(removed.json()["deleted"]["events"], 1, "{path}: {removed:?}");
+        pair.flush().await;
+        for table in ["events", "units"] {
+            assert_eq!(
+                pair.number(&format!("SELECT count() FROM {table} WHERE project != 2")).await,
+                0,
+                "{path} {table}"
+            );
+        }
+    }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_stores_that_nobody_could_ask_goes_when_it_learns_who_was_forgotten() {
+    let pair = Pair::start().await;
+    let held = pending_at_the_second(&pair, &pair.keys.ingest, "ann").await;
+    // To the first node the second is gone, as if it had been out of reach for long.
+    let name = format!("node/{:016x}", pair.nodes[1].app().node);
+    let gone = format!(
+        "INSERT INTO leases (name, term, holder) SELECT name, max(term) + 1000, 0 FROM leases WHERE name = '{name}' GROUP BY name"
+    );
+    pair.store().execute(&gone).await.unwrap();
+    let forgotten = pair.admin("POST", 0, "projects/default/forget", r#"{"user":"ann"}"#).await;
+    assert_eq!((forgotten.status.as_u16(), &forgotten.json()["deleted"]["events"]), (200, &serde_json::Value::Null));
+    drop(held);
+    pair.flush().await;
+    pair.until("SELECT count() FROM events WHERE project = 1", 0).await;
+    pair.until("SELECT count() FROM units WHERE project = 1", 0).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_busy_pair_is_made_and_holds_what_both_had_acknowledged() {
+    let pair = Arc::new(Pair::start().await);
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            let (pair, stop, acknowledged) = (Arc::clone(&pair), Arc::clone(&stop), Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                let url = format!("{}/v1/logs", pair.nodes[sender % 2].url());
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let body = events(&["busy"; 5], &format!("{sender}-{number}"));
+                    assert_eq!(send(post(&url, &pair.keys.ingest, PROTOBUF, body)).await.status, 200);
+                    acknowledged.fetch_add(5, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    for round in 0..2 {
+        let target = acknowledged.load(Ordering::SeqCst) + 100;
+        while acknowledged.load(Ordering::SeqCst) < target {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let before = acknowledged.load(Ordering::SeqCst);
+        let saved = pair.admin("POST", round, "backups", &format!(r#"{{"name":"busy{round}"}}"#)).await;
+        assert_eq!(saved.status, 201, "{saved:?}");
+        let kept = saved.json()["rows"]["events"].as_u64().unwrap();
+        assert!(kept >= before, "{kept} of {before} acknowledged before");
+        assert!(acknowledged.load(Ordering::SeqCst) > before, "requests were acknowledged meanwhile");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    // Both store again, and all of it.
+    pair.flush().await;
+    let stored = pair.number("SELECT count() FROM events WHERE name = 'busy'").await;
+    assert_eq!(stored, acknowledged.load(Ordering::SeqCst));
+    Arc::try_unwrap(pair).ok().unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migrator_that_died_is_followed() {
+    let engine = Engine::start();
+    let store = engine.database("died").await;
+    leases::prepare(&store).await.unwrap();
+    let length = leases::LENGTH.as_secs();
+    let sql =
+        format!("INSERT INTO leases (name, term, holder, at) VALUES ('migrate', 1, 7, now64(3) - {})", length - 2);
+    store.execute(&sql).await.unwrap();
+    assert_eq!(migrations::up(&store).await.unwrap().len(), migrations::MIGRATIONS.len());
+    engine.stop().await;
+}
+
+/// Brings the database to what a build after this one may make of it: migrations add tables, and columns with a default.
+async fn migrate_beyond(store: &Client) {
+    let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' \
+               AND name NOT IN ('schema_migrations', 'leases')";
+    for table in store.rows::<String>(sql).await.unwrap() {
+        let add = format!(
+            "ALTER TABLE `{table}` ADD COLUMN IF NOT EXISTS later String DEFAULT 'not told', ADD COLUMN IF NOT EXISTS sooner UInt64 DEFAULT 7 FIRST"
+        );
+        store.execute(&add).await.unwrap();
+    }
+    store.execute("CREATE TABLE IF NOT EXISTS later (project UInt32, received DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY project").await.unwrap();
+    note(store, "applied", 1).await;
+}
+
+async fn note(store: &Client, state: &str, version: u64) {
+    let number = LATEST + 1;
+    let sql = format!(
+        "INSERT INTO schema_migrations (number, name, checksum, state, version, gemba) \
+         VALUES ({number}, 'later', 'of another build', '{state}', {version}, '99.0.0')"
+    );
+    store.execute(&sql).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_the_build_before_go_on_storing_when_another_has_migrated_and_start_again_as_the_new_one_only() {
+    let pair = Arc::new(Pair::start().await);
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let senders: Vec<_> = (0..4)
+        .map(|sender| {
+            let (pair, stop, acknowledged) = (Arc::clone(&pair), Arc::clone(&stop), Arc::clone(&acknowledged));
+            tokio::spawn(async move {
+                let url = format!("{}/v1/logs", pair.nodes[sender % 2].url());
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    // The one without a name is rejected, and stands in the ledger.
+                    let body = events(&["rolled", "rolled", ""], &format!("{sender}-{number}"));
+                    assert_eq!(send(post(&url, &pair.keys.ingest, PROTOBUF, body)).await.status, 200);
+                    acknowledged.fetch_add(2, Ordering::SeqCst);
+                }
+            })
+        })
+        .collect();
+    let more = async || {
+        let target = acknowledged.load(Ordering::SeqCst) + 200;
+        while acknowledged.load(Ordering::SeqCst) < target {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    more().await;
+    migrate_beyond(pair.store()).await;
+    // Written with the schema from before, beside each other and beside what had come.
+    more().await;
+    let forgotten = pair.admin("POST", 1, "projects/default/forget", r#"{"user":"ann"}"#).await;
+    assert_eq!(forgotten.status, 200, "{forgotten:?}");
+    more().await;
+    stop.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    pair.flush().await;
+    let losses = send(bare("GET", &format!("{}/api/v1/queries/losses", pair.nodes[0].url()), Some(&pair.keys.read)))
+        .await
+        .json();
+    let term = |name: &str| {
+        let rows = losses["rows"].as_array().unwrap();
+        rows.iter().filter(|row| row[0] == name).map(|row| row[3].as_u64().unwrap()).sum::<u64>()
+    };
+    let sent = acknowledged.load(Ordering::SeqCst);
+    assert_eq!((term("received"), term("rejected"), term("unexplained")), (sent / 2 * 3, sent / 2, 0), "{losses}");
+    assert_eq!(term("stored") + term("forgotten"), sent, "{losses}");
+
+    // A node that goes down between with something in its log is started again as the newer build.
+    let mut pair = Arc::try_unwrap(pair).ok().unwrap();
+    let held = pending_at_the_second(&pair, &pair.keys.ingest, "bea").await;
+    let second = pair.nodes.remove(1);
+    drop(held);
+    drop(second);
+    let settings = || settings(pair.folder.path(), &pair.engine, "second");
+    let refused = serve::start(settings()).await.map(drop).unwrap_err();
+    assert!(
+        matches!(refused, ServeError::Migration(MigrationError::Newer { database, .. }) if database == LATEST + 1),
+        "{refused}"
+    );
+    // This build stands in for it.
+    note(pair.store(), "undone", 2).await;
+    let again = serve::start(settings()).await.unwrap();
+    pair.nodes.push(again);
+    pair.flush().await;
+    assert_eq!(pair.number("SELECT count() FROM events WHERE name = 'late'").await, 1);
+    pair.stop().await;
+}
