@@ -90,6 +90,9 @@ fn next_id() -> u64 {
 /// [`fail`](Self::fail), [`abandon`](Self::abandon) or [`cancel`](Self::cancel); dropped without any of them it counts
 /// as abandoned, marked as inferred. It belongs to the scope it was begun in, wherever it ends.
 ///
+/// What is recorded and what databases are asked belongs to the attempt inside [`run`](Self::run), [`run_async`](Self::run_async)
+/// and [`#[instrument]`](macro@crate::instrument); beside a bare guard it belongs to the scope alone.
+///
 /// ```
 /// let checkout = gemba::attempt!("checkout", items = 3);
 /// checkout.complete();
