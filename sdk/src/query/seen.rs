@@ -30,7 +30,7 @@ struct Set<T>([Entry<T>; WAYS]);
 #[derive(Debug)]
 pub(crate) struct Seen<T: 'static, const SETS: usize>([Set<T>; SETS]);
 
-impl<T, const SETS: usize> Seen<T, SETS> {
+impl<T: Sync, const SETS: usize> Seen<T, SETS> {
     #[cfg(not(loom))]
     pub(crate) const fn new() -> Self {
         Self(
