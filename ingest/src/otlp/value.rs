@@ -87,9 +87,17 @@ impl<'a> Value<'a> {
     /// Reads an `AnyValue`. Of several fields the last wins, as in any oneof.
     #[inline]
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, ValueError> {
-        // One short string and nothing else is what most values are.
-        if let Some((text, [])) = short(STRING, bytes) {
-            return utf8(text).map(Self::Text);
+        // One field and nothing else is what values are: a short string, a double, a small integer or a boolean.
+        match bytes {
+            [STRING, length @ 0..=0x7f, text @ ..] if usize::from(*length) == text.len() => {
+                return utf8(text).map(Self::Text);
+            }
+            [DOUBLE, bits @ ..] if let Ok(bits) = <[u8; 8]>::try_from(bits) => {
+                return Ok(Self::Double(f64::from_le_bytes(bits)));
+            }
+            [INT, number @ 0..=0x7f] => return Ok(Self::Int(i64::from(*number))),
+            [BOOL, flag @ 0..=0x7f] => return Ok(Self::Bool(*flag != 0)),
+            _ => {}
         }
         let mut value = Self::Empty;
         for field in Message::new(bytes) {
@@ -195,6 +203,10 @@ pub(super) fn elements(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], Malfo
 /// First byte of field 1 (`AnyValue.string_value`, `KeyValue.key`) and field 2 (`KeyValue.value`), length-delimited.
 const STRING: u8 = 0x0a;
 const VALUE: u8 = 0x12;
+/// First bytes of the other values of one field: `AnyValue.bool_value`, `int_value` (varints), `double_value` (fixed64).
+const BOOL: u8 = 0x10;
+const INT: u8 = 0x18;
+const DOUBLE: u8 = 0x21;
 
 /// The bytes of a field of at most 127 bytes that begins here, and what follows it.
 #[inline]

@@ -76,6 +76,15 @@ pub(crate) struct Attributes<'a> {
     rendered: String,
     /// Key → position, kept only beyond [`MAX_SCANNED_KEYS`].
     positions: HashMap<&'a str, usize, RandomState>,
+    /// The marks of all keys so far: a key whose mark is missing is new, which spares most looks through the others.
+    marks: u64,
+}
+
+/// One of 64 bits by the length and the ends of a key.
+#[inline]
+fn mark(key: &str) -> u64 {
+    let ends = key.as_bytes().first().zip(key.as_bytes().last()).map_or(0, |(first, last)| first ^ last.rotate_left(3));
+    1 << ((usize::from(ends) + 5 * key.len()) % 64)
 }
 
 impl<'a> Attributes<'a> {
@@ -84,6 +93,7 @@ impl<'a> Attributes<'a> {
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.rendered.clear();
+        self.marks = 0;
         if !self.positions.is_empty() {
             self.positions.clear();
         }
@@ -153,6 +163,7 @@ impl<'a> Attributes<'a> {
         let Some(position) = self.position(from) else { return };
         if let Some(entry) = self.entries.get_mut(position) {
             entry.key = to;
+            self.marks |= mark(to);
             if self.positions.remove(from).is_some() {
                 self.positions.insert(to, position);
             }
@@ -170,10 +181,14 @@ impl<'a> Attributes<'a> {
 
     #[inline]
     fn set(&mut self, key: &'a str, cell: Cell<'a>) {
-        if let Some(entry) = self.position(key).and_then(|position| self.entries.get_mut(position)) {
+        let mark = mark(key);
+        if self.marks & mark != 0
+            && let Some(entry) = self.position(key).and_then(|position| self.entries.get_mut(position))
+        {
             entry.cell = cell;
             return;
         }
+        self.marks |= mark;
         self.entries.push(Entry { key, cell });
         if self.entries.len() > MAX_SCANNED_KEYS {
             let known = self.positions.len();

@@ -223,8 +223,9 @@ impl LowCardinality {
     /// Appends a value that is probably the one at row `guess`: comparing bytes is cheaper than hashing them.
     #[inline]
     fn push_like(&mut self, guess: usize, value: &str) {
-        let index = match self.indexes.get(guess) {
-            Some(&index) if same(self.words.word(index), value.as_bytes()) => index,
+        let index = match (self.words.empty(), self.indexes.get(guess)) {
+            (Some(index), _) if value.is_empty() => index,
+            (_, Some(&index)) if same(self.words.word(index), value.as_bytes()) => index,
             _ => self.words.index(value.as_bytes()),
         };
         self.indexes.push(index);

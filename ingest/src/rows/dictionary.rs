@@ -18,10 +18,18 @@ pub(crate) struct WordDictionary {
     spans: Vec<(usize, usize)>,
     table: HashTable<u32>,
     state: RandomState,
+    /// Index of the empty word, which half of the columns of an event hold.
+    empty: Option<u32>,
     marked: usize,
 }
 
 impl WordDictionary {
+    /// The index of the empty word, if it was added.
+    #[inline]
+    pub(crate) fn empty(&self) -> Option<u32> {
+        self.empty
+    }
+
     /// The word of an index this dictionary gave out; empty for any other.
     #[inline]
     pub(crate) fn word(&self, index: u32) -> &[u8] {
@@ -30,19 +38,24 @@ impl WordDictionary {
 
     /// The index of `value`, which is added when new.
     pub(crate) fn index(&mut self, value: &[u8]) -> u32 {
-        let Self { wire, spans, table, state, .. } = self;
-        let hash = state.hash_one(value);
-        let known = |index: &u32| same(word(wire, spans, *index), value);
-        match table.entry(hash, known, |index| state.hash_one(word(wire, spans, *index))) {
-            Entry::Occupied(entry) => *entry.get(),
-            Entry::Vacant(entry) => {
-                let index = next_index(spans.len());
-                entry.insert(index);
-                put_string(value, wire);
-                spans.push((wire.len() - value.len(), wire.len()));
-                index
-            }
+        let hash = self.state.hash_one(value);
+        match self.table.find(hash, |index| same(self.word(*index), value)) {
+            Some(index) => *index,
+            None => self.add(hash, value),
         }
+    }
+
+    #[cold]
+    fn add(&mut self, hash: u64, value: &[u8]) -> u32 {
+        let Self { wire, spans, table, state, empty, .. } = self;
+        let index = next_index(spans.len());
+        table.insert_unique(hash, index, |index| state.hash_one(word(wire, spans, *index)));
+        put_string(value, wire);
+        spans.push((wire.len() - value.len(), wire.len()));
+        if value.is_empty() {
+            *empty = Some(index);
+        }
+        index
     }
 
     /// Distinct words.
@@ -76,6 +89,7 @@ impl WordDictionary {
             }
             self.spans.pop();
         }
+        self.empty = self.empty.filter(|index| (*index as usize) < self.marked);
         self.wire.truncate(self.spans.last().map_or(0, |(_, end)| *end));
     }
 
@@ -84,6 +98,7 @@ impl WordDictionary {
         clear_capped(&mut self.wire);
         clear_capped(&mut self.spans);
         self.table.clear();
+        self.empty = None;
         self.marked = 0;
     }
 }

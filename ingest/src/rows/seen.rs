@@ -9,8 +9,6 @@ use std::sync::Arc;
 /// The kinds of things written once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Once {
-    /// A row of `units`; the number is the unit, which the project is part of.
-    Unit,
     /// A row of `resources`; the number is the resource, which the project is part of.
     Resource,
     /// A row of `query_texts` of this project, for a query of foreign origin.
@@ -32,8 +30,11 @@ struct Named {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     set: HashSet<(Once, u64), RandomState>,
+    /// Units with a row in `units`; the project is part of them. By themselves, since there are two to look for an event.
+    units: HashSet<u64, RandomState>,
     /// Added since the mark.
     recent: Vec<(Once, u64)>,
+    recent_units: Vec<u64>,
     /// Units of the present request and, one behind the other, their ids.
     named: Vec<Named>,
     ids: Vec<u8>,
@@ -93,7 +94,8 @@ impl Seen {
         let ids = std::mem::take(&mut self.ids);
         let mut start = 0;
         for Named { unit, kind, is_stored, end } in named.drain(..) {
-            if !is_stored && self.first(Once::Unit, unit) {
+            if !is_stored && self.units.insert(unit) {
+                self.recent_units.push(unit);
                 write(unit, kind, ids.get(start..end).unwrap_or_default());
             }
             start = end;
@@ -110,24 +112,27 @@ impl Seen {
     /// Notes that the rows of tables that are not counted are stored.
     pub(super) fn note_stored(&self) {
         let Some(stored) = &self.stored else { return };
-        for (once, id) in &self.set {
-            if matches!(once, Once::Unit | Once::Resource) {
-                stored.note(*id, self.era);
-            }
+        let resources = self.set.iter().filter(|(once, _)| *once == Once::Resource).map(|(_, id)| id);
+        for id in self.units.iter().chain(resources) {
+            stored.note(*id, self.era);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.set.len() * 20
+        self.set.len() * 20 + self.units.len() * 10
     }
 
     pub(super) fn mark(&mut self) {
         self.forget_named();
         self.recent.clear();
+        self.recent_units.clear();
     }
 
     pub(super) fn rollback(&mut self) {
         self.forget_named();
+        for unit in self.recent_units.drain(..) {
+            self.units.remove(&unit);
+        }
         for key in self.recent.drain(..) {
             self.set.remove(&key);
         }
@@ -138,7 +143,11 @@ impl Seen {
         self.set.clear();
         // Chosen: 64 Ki ids, 1.3 MiB, cover an ordinary cut.
         self.set.shrink_to(1 << 16);
+        self.units.clear();
+        self.units.shrink_to(1 << 16);
         self.recent.clear();
         self.recent.shrink_to(1 << 16);
+        self.recent_units.clear();
+        self.recent_units.shrink_to(1 << 16);
     }
 }
