@@ -25,81 +25,140 @@ WITH
     if(startsWith({returns:String}, '['),
         JSONExtract({returns:String}, 'Array(String)'),
         arrayFilter(name -> name != '', arrayMap(name -> trim(name), splitByChar(',', {returns:String})))) AS return_names,
-    -- What each unit did in each period. A moment is one number: milliseconds since 1900, the sequence number, and a last bit
-    -- that is 0 for a return; so the least of them is the start. 0: there is none.
+    -- Whether some starts are returns and some are not: only then it matters which of them was the first.
+    {start:String} = '' AND notEmpty(return_names) AS is_mixed,
+    -- As many periods share a number, three bits each; the first of them is that of `from`. Where every period with a start makes
+    -- a cohort, each is looked at by itself.
+    if({cohort_by:String} = 'recurring', 1, 21) AS width,
+    width - number_of_period(toDate({from:DateTime64(3, 'UTC')}, {tz:String})) % width AS shift,
+    -- What each unit did: the periods with a start, those with a start that is a return, those with another return.
     by_unit AS
     (
         SELECT
             unit,
-            period_of(time) AS period_day,
-            minIf(moment, is_start) AS began,
-            countIf(is_return) AS returns
+            intDiv(number, width) AS block,
+            groupBitOr(bits) AS did,
+            -- Of the starts that are returns, in the first period with one: the least number of a row, and the least counted
+            -- downwards. They tell whether there are two.
+            min(if(is_both, bitShiftLeft(number, 48) + row, 18446744073709551615)) AS first_row,
+            min(if(is_both, bitShiftLeft(number, 48) + bitXor(row, 281474976710655), 18446744073709551615)) AS last_row,
+            minIf(moment, is_mixed AND is_start) AS began
         FROM
         (
             SELECT
-                unit, time,
+                unit,
+                toUInt64(number_of_period(toDate(time, {tz:String})) + shift) AS number,
+                toUInt64(rowNumberInAllBlocks()) AS row,
                 ({start:String} = '' OR name = {start:String}) AND time < {to:DateTime64(3, 'UTC')} AS is_start,
                 empty(return_names) OR has(return_names, name) AS is_return,
-                bitShiftLeft(toUInt128(toUnixTimestamp64Milli(time) + 2208988800001), 65)
-                    + bitShiftLeft(toUInt128(seq), 1) + NOT is_return AS moment
+                is_start AND is_return AS is_both,
+                bitShiftLeft(
+                    toUInt64(is_start) + bitShiftLeft(toUInt64(is_both), 21)
+                        + bitShiftLeft(toUInt64(is_return AND NOT is_start), 42),
+                    number % width)
+                    -- Who began before `from` is in no cohort.
+                    + bitShiftLeft(toUInt64(is_start AND time < {from:DateTime64(3, 'UTC')}), 63) AS bits,
+                -- One number: milliseconds since 1900, the sequence number, and a last bit that is 0 for a return. So the least
+                -- of them is the start.
+                if(is_mixed,
+                    bitShiftLeft(toUInt128(toUnixTimestamp64Milli(time) + 2208988800001), 65)
+                        + bitShiftLeft(toUInt128(seq), 1) + NOT is_return,
+                    toUInt128(0)) AS moment
             FROM events WHERE project = {project:UInt32}
                 AND kind != 'ended' AND unit != 0
                 AND ({start:String} = '' OR empty(return_names) OR has(arrayPushBack(return_names, {start:String}), name))
                 AND time < {now:DateTime64(3, 'UTC')}
                 AND ({cohort_by:String} = 'first_ever' OR time >= {from:DateTime64(3, 'UTC')})
         )
-        GROUP BY unit, period_day
+        GROUP BY unit, block
     ),
-    people AS
+    by_person AS
     (
         SELECT
-            groupArray(u.period_day) AS period_days,
-            groupArray(u.began) AS began_in,
-            groupArray(u.returns) AS returns_in
+            if(l.person != 0, l.person, u.unit) AS person,
+            u.block AS block,
+            groupBitOr(u.did) AS did,
+            min(u.first_row) AS first_row,
+            min(u.last_row) AS last_row,
+            minIf(u.began, u.began != 0) AS began
         FROM by_unit AS u
         LEFT JOIN links AS l ON l.anonymous = u.unit
-        GROUP BY if(l.person != 0, l.person, u.unit)
+        GROUP BY person, block
     ),
-    -- One row for each cohort a person is in, with the periods in which they came back.
+    -- The same as one number, by which people who did the same are counted together: block, whether they began before `from`, whether
+    -- they came back in the period they began in, periods with a start, periods with a return.
+    told AS
+    (
+        SELECT
+            person,
+            bitAnd(did, 2097151) AS starts,
+            bitAnd(bitShiftRight(did, 21), 2097151) AS both,
+            bitAnd(bitShiftRight(did, 42), 2097151) AS others,
+            -- The lowest bit.
+            bitAnd(starts, bitNot(starts) + 1) AS own,
+            -- The start itself is no return.
+            if(if(is_mixed, bitAnd(began, 1) = 0, bitAnd(both, own) != 0),
+                bitAnd(others, own) != 0
+                    OR bitAnd(first_row, 281474976710655) + bitAnd(last_row, 281474976710655) != 281474976710655,
+                bitAnd(bitOr(both, others), own) != 0) AS is_back_at_once,
+            bitShiftLeft(toUInt64(block), 44) + bitShiftLeft(toUInt64(bitTest(did, 63)), 43)
+                + bitShiftLeft(toUInt64(is_back_at_once), 42) + bitShiftLeft(starts, 21) + bitOr(both, others) AS block_told
+        FROM by_person
+    ),
+    patterns AS
+    (
+        SELECT told, count() AS people
+        FROM (SELECT arraySort(groupArray(block_told)) AS told FROM told GROUP BY person)
+        GROUP BY told
+    ),
+    -- Numbers of the periods whose bits begin at this one.
+    (told, first_bit) -> arrayFlatten(arrayMap(
+        one -> arrayMap(
+            bit -> toInt64(bitShiftRight(one, 44) * width + bit - shift),
+            bitPositionsToArray(bitAnd(bitShiftRight(one, first_bit), 2097151))),
+        told)) AS periods_told,
+    -- One row for each cohort that people are in, with how many periods later they came back.
     members AS
     (
         SELECT
-            period_cohort AS cohort,
-            arrayMin(arrayFilter((moment, day) -> moment != 0 AND day = cohort, began_in, period_days)) AS began,
-            arraySum((returns, day) -> if(day = cohort, returns, 0), returns_in, period_days) AS own_returns,
-            -- The start itself is no return.
-            own_returns > if(bitAnd(began, 1) = 0, 1, 0) AS is_back_at_once,
-            arrayDistinct(arrayFilter(
-                (day, returns) -> returns > 0 AND (day > cohort OR day = cohort AND is_back_at_once),
-                period_days, returns_in)) AS back
-        FROM people
+            cohort_number,
+            people,
+            arrayMap(number -> number - cohort_number, arrayFilter(
+                number -> number > cohort_number OR number = cohort_number
+                    AND arrayExists(
+                        one -> bitTest(one, 42) AND bitShiftRight(one, 44) = intDiv(cohort_number + shift, width),
+                        told),
+                periods_told(told, 0))) AS back
+        FROM patterns
         ARRAY JOIN arraySlice(
-            arraySort(arrayDistinct(arrayFilter((day, moment) -> moment != 0, period_days, began_in))),
-            1, if({cohort_by:String} = 'recurring', 65535, 1)) AS period_cohort
-        WHERE began >= bitShiftLeft(toUInt128(toUnixTimestamp64Milli({from:DateTime64(3, 'UTC')}) + 2208988800001), 65)
+            periods_told(told, 21), 1, if({cohort_by:String} = 'recurring', 65535, 1)) AS cohort_number
+        WHERE NOT arrayExists(one -> bitTest(one, 43), told)
     ),
-    -- How many people of a cohort came back in a period, or came back in it last; 1970 stands for all of them.
+    -- How many people of a cohort came back so many periods later, or came back then last; -1 stands for all of them.
     counted AS
     (
-        SELECT cohort, back_day, count() AS people
-        FROM members
+        SELECT cohort_number, back_after, sum(m.people) AS people
+        FROM members AS m
         ARRAY JOIN arrayPushFront(
             if({mode:String} = 'on' OR empty(back), back, [arrayMax(back)]),
-            toDate('1970-01-01')) AS back_day
-        GROUP BY cohort, back_day
+            -1) AS back_after
+        GROUP BY cohort_number, back_after
     ),
     cohorts AS
     (
-        SELECT c.cohort AS cohort, sumIf(c.people, back_day = '1970-01-01') AS users, groupArray((back_day, c.people)) AS back
+        SELECT
+            period_numbered(cohort_number) AS cohort,
+            sumIf(c.people, back_after = -1) AS users,
+            groupArray((back_after, c.people)) AS back
         FROM counted AS c
-        GROUP BY cohort
+        GROUP BY cohort_number
     )
 SELECT
     cohort,
     toUInt32(ahead) AS period,
     users,
     arraySum(arrayMap(
-        one -> if(if({mode:String} = 'on', one.1 = period_after(cohort, ahead), one.1 >= period_after(cohort, ahead)), one.2, 0),
+        one -> if(if({mode:String} = 'on', one.1 = ahead, one.1 >= ahead), one.2, 0),
         back)) AS returned,
     round(returned / users, 6) AS rate,
     is_open_period(period_after(cohort, ahead)) AS is_open
