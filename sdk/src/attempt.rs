@@ -130,6 +130,7 @@ impl Attempt {
         }
     }
 
+    #[inline]
     pub(crate) fn inert(callsite: &'static Callsite) -> Self {
         Self {
             callsite,
@@ -148,6 +149,7 @@ impl Attempt {
     /// let checkout = gemba::attempt!("checkout");
     /// checkout.complete();
     /// ```
+    #[inline]
     pub fn complete(mut self) {
         self.end(conventions::Outcome::Completed, false, EndReason::None, "");
     }
@@ -157,6 +159,7 @@ impl Attempt {
     /// ```
     /// gemba::attempt!("checkout").fail("card_declined");
     /// ```
+    #[inline]
     pub fn fail(mut self, kind: &'static str) {
         self.end(conventions::Outcome::Failed, false, EndReason::None, kind);
     }
@@ -166,6 +169,7 @@ impl Attempt {
     /// ```
     /// gemba::attempt!("checkout").abandon();
     /// ```
+    #[inline]
     pub fn abandon(mut self) {
         self.end(conventions::Outcome::Abandoned, false, EndReason::None, "");
     }
@@ -175,6 +179,7 @@ impl Attempt {
     /// ```
     /// gemba::attempt!("checkout").cancel();
     /// ```
+    #[inline]
     pub fn cancel(mut self) {
         self.end(conventions::Outcome::Cancelled, false, EndReason::None, "");
     }
@@ -185,6 +190,7 @@ impl Attempt {
     /// let sum = gemba::attempt!("report.sum").run(|| "40".parse::<u32>());
     /// assert_eq!(sum, Ok(40));
     /// ```
+    #[inline]
     pub fn run<T: Outcome>(self, work: impl FnOnce() -> T) -> T {
         self.run_with(work, T::verdict)
     }
@@ -199,6 +205,7 @@ impl Attempt {
     /// );
     /// assert_eq!(status, 250);
     /// ```
+    #[inline]
     pub fn run_with<T>(mut self, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> Verdict) -> T {
         let inside = self.inside();
         // Whatever keeps the next lines from reaching the end is a panic.
@@ -295,10 +302,12 @@ impl Attempt {
     }
 
     /// A context inside the attempt, so that what runs there knows it.
+    #[inline]
     fn inside(&self) -> Option<ContextRef> {
-        if self.id == 0 {
-            return None;
-        }
+        if self.id == 0 { None } else { self.context_inside() }
+    }
+
+    fn context_inside(&self) -> Option<ContextRef> {
         let mut inside = ContextRef::below(self.context.id())?;
         inside.set_attempt(self.callsite, self.id);
         Some(inside.publish())
@@ -315,6 +324,7 @@ impl Attempt {
             && clock::elapsed_ns(self.start_ticks, clock::now()) < MOMENT_NS
     }
 
+    #[inline]
     fn judged(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Completed => self.end(conventions::Outcome::Completed, false, EndReason::None, ""),
@@ -323,11 +333,15 @@ impl Attempt {
         }
     }
 
+    #[inline]
     fn end(&mut self, outcome: conventions::Outcome, is_inferred: bool, reason: EndReason, error: &'static str) {
-        let id = std::mem::take(&mut self.id);
-        if id == 0 {
-            return;
+        if self.id != 0 {
+            self.record_end(outcome, is_inferred, reason, error);
         }
+    }
+
+    fn record_end(&mut self, outcome: conventions::Outcome, is_inferred: bool, reason: EndReason, error: &'static str) {
+        let id = std::mem::take(&mut self.id);
         if !is_inferred {
             self.callsite.hold();
         }
@@ -346,10 +360,16 @@ impl Attempt {
 }
 
 impl Drop for Attempt {
+    #[inline]
     fn drop(&mut self) {
-        if self.id == 0 {
-            return;
+        if self.id != 0 {
+            self.end_dropped();
         }
+    }
+}
+
+impl Attempt {
+    fn end_dropped(&mut self) {
         let stopping = STOPPING.load(Ordering::Relaxed);
         match self.if_dropped {
             IfDropped::Panicked => self.end(conventions::Outcome::Panicked, false, EndReason::None, "panic"),

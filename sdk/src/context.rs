@@ -234,7 +234,16 @@ impl ContextRef {
 }
 
 impl Drop for ContextRef {
+    #[inline]
     fn drop(&mut self) {
+        if self.0 != ContextId::NONE {
+            self.let_go();
+        }
+    }
+}
+
+impl ContextRef {
+    fn let_go(&self) {
         let mut id = self.0;
         // A loop instead of recursion: a long chain of parents may end at once.
         while let Some(ended) = slot(id) {

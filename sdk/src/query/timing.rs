@@ -178,6 +178,7 @@ impl Running {
     }
 
     /// Keeps the scope, for an end that may come outside of it.
+    #[inline]
     pub(crate) fn keep_scope(&mut self) {
         if self.query.is_some() && self.context.is_none() {
             self.context = Some(ContextRef::share(scope::current()));
@@ -266,11 +267,19 @@ impl Running {
 }
 
 impl Drop for Running {
+    #[inline]
     fn drop(&mut self) {
         if self.query.is_some() {
-            let error = if std::thread::panicking() && !self.is_waiting { PANICKED } else { CANCELLED };
-            self.end(QueryEnd::failed(error, None));
+            self.end_dropped();
         }
+    }
+}
+
+impl Running {
+    #[cold]
+    fn end_dropped(&mut self) {
+        let error = if std::thread::panicking() && !self.is_waiting { PANICKED } else { CANCELLED };
+        self.end(QueryEnd::failed(error, None));
     }
 }
 
@@ -292,16 +301,19 @@ pub(crate) fn record_ended(query: &'static Known, context: ContextId, elapsed_ns
 }
 
 /// Runs `work` inside the query.
+#[inline]
 pub(super) fn run<T: QueryOutput>(running: Running, work: impl FnOnce() -> T) -> T {
     run_with(running, work, T::query_end)
 }
 
 /// Runs `work` inside the query; `judge` says how it ended.
+#[inline]
 pub(crate) fn run_with<T>(running: Running, work: impl FnOnce() -> T, judge: impl FnOnce(&T) -> QueryEnd) -> T {
     run_knowing(running, |_| work(), judge)
 }
 
 /// As [`run_with`], for work that goes [`outside`](Running::outside) in between.
+#[inline]
 pub(crate) fn run_knowing<T>(
     mut running: Running,
     work: impl FnOnce(&mut Running) -> T,
