@@ -76,6 +76,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0007_set_aside_at.up.sql"),
         down: include_str!("../../schema/0007_set_aside_at.down.sql"),
     },
+    Migration {
+        number: 8,
+        name: "string lengths",
+        up: include_str!("../../schema/0008_string_lengths.up.sql"),
+        down: include_str!("../../schema/0008_string_lengths.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.
