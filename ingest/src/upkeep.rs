@@ -9,10 +9,9 @@ use crate::freshness;
 use crate::http::error::chain;
 use crate::http::{App, acts};
 use crate::identity::ProjectId;
-use crate::nodes;
+use crate::store::StoreError;
 use crate::store::leases::LeaseError;
 use crate::store::migrations::{self, MigrationError};
-use crate::store::{StoreError, removals};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,15 +152,14 @@ impl Settled {
 }
 
 async fn catch_up(app: &App, settled: &mut Settled) -> Result<(), CatchUpError> {
-    let turn = nodes::turn(app).await?;
-    turn.cover(removals::settle(&app.store)).await??;
-    drop(turn);
+    // A turn begins with settling what was broken off.
+    drop(acts::turn(app).await?);
     if settled.is_behind(app) { remove_the_buried(app, settled).await } else { Ok(()) }
 }
 
 /// Removes what is there of projects and people that bear a tombstone, once everything acknowledged here before is stored.
 async fn remove_the_buried(app: &App, settled: &mut Settled) -> Result<(), CatchUpError> {
-    let turn = nodes::turn(app).await?;
+    let turn = acts::turn(app).await?;
     turn.cover(Box::pin(remove_alone(app, settled))).await?
 }
 

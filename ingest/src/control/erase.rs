@@ -97,8 +97,27 @@ pub(super) async fn drop_replaced_parts<'a>(
     Ok(on_disk)
 }
 
+/// Has tables keep replaced parts for as long as they were created to, where a removal was broken off before it had put that
+/// back.
+///
+/// # Errors
+/// Those of ClickHouse; running it again goes on.
+pub async fn settle(store: &Client) -> Result<(), StoreError> {
+    let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' \
+               AND match(engine_full, '[ ,]old_parts_lifetime = 0\\b')";
+    for table in store.raw().query_raw(sql).fetch_all::<String>().await? {
+        restore_lifetime(store, &table).await?;
+    }
+    Ok(())
+}
+
+async fn restore_lifetime(store: &Client, table: &str) -> Result<(), StoreError> {
+    store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await
+}
+
 /// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here
-/// they may go at once. The table's setting is put back whatever happens in between. False when `deadline` came first.
+/// they may go at once. The table's setting is put back also after an error; where this is broken off, [`settle`] does it. False
+/// when `deadline` came first.
 async fn drop_parts(
     store: &Client,
     table: &str,
@@ -123,8 +142,7 @@ async fn drop_parts(
             Err(error) => break Err(error),
         }
     };
-    let restored =
-        store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await;
+    let restored = restore_lifetime(store, table).await;
     outcome.and_then(|is_gone| restored.map(|()| is_gone))
 }
 

@@ -10,12 +10,12 @@ use super::health::{FLUSH_TIMEOUT, flushed};
 use crate::clock;
 use crate::control::{Quota, Tombstone, erase, forget as person, retention};
 use crate::identity::IdDomain;
-use crate::nodes;
+use crate::nodes::{self, Turn};
 use crate::pipeline::HoldFor;
 use crate::quota;
 use crate::store::archive::{self, Saved};
 use crate::store::leases::LeaseError;
-use crate::store::{StoreError, audit, usage};
+use crate::store::{StoreError, audit, removals, usage};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,8 +44,22 @@ where
 
 /// Does what removes or saves many rows, while nobody does its like on any node.
 pub(super) async fn alone<T>(app: &App, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    let turn = nodes::turn(app).await?;
+    let turn = turn(app).await?;
     turn.cover(work).await?
+}
+
+/// The turn for what removes or saves many rows, once that is settled which a kill, or the loss of a turn, broke off before.
+///
+/// # Errors
+/// [`LeaseError`].
+pub async fn turn(app: &App) -> Result<Turn<'_>, LeaseError> {
+    let turn = nodes::turn(app).await?;
+    let settling = async {
+        removals::settle(&app.store).await?;
+        erase::settle(&app.store).await
+    };
+    turn.cover(settling).await??;
+    Ok(turn)
 }
 
 /// Removes a project and proves that nothing of it is left. Asking again finishes what did not come to its end.
@@ -96,6 +110,10 @@ fn still_on_disk(tables: impl IntoIterator<Item = String>, again: &str) -> Resul
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint))
 }
 
+/// How far a node's clock may be ahead of another's where a person is forgotten, in milliseconds. Chosen: far more than clocks
+/// that are kept differ, and what comes of the person so long after is removed with the rest.
+const MAX_CLOCK_LEAD_MS: i64 = 5 * 60 * 1_000;
+
 /// Removes what is kept of a person up to now and proves that nothing of it is left.
 pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<Value, ApiError> {
     alone(&app, Box::pin(forget_alone(&app, name, user))).await
@@ -103,12 +121,23 @@ pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<
 
 async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, ApiError> {
     let project = app.control.project_named(&name).ok_or_else(|| crate::control::ControlError::NoSuchProject(name))?;
-    let until_ms = clock::now_ms();
+    let now_ms = clock::now_ms();
     // What was acknowledged before is stored by then, whichever node did, links to anonymous ids among it.
     flushed(app).await?;
     drop(nodes::stored(app).await?);
     let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
     let units = person::units_of(&app.store, project.id, unit).await?;
+    // The times of receipt are those of the nodes, whose clocks may be ahead of this one's.
+    let latest_ms = person::latest_receipt_ms(&app.store, project.id, &units).await?;
+    if latest_ms > now_ms + MAX_CLOCK_LEAD_MS {
+        let message = format!(
+            "this person's newest rows were received {} s after now by this node's clock",
+            (latest_ms - now_ms) / 1_000
+        );
+        let hint = "set the clocks of all nodes, and forget the person again when that time is reached";
+        return Err(ApiError::new(StatusCode::CONFLICT, "clocks_differ", message, hint));
+    }
+    let until_ms = now_ms.max(latest_ms);
     let tombstone = Tombstone { project: project.id, units, until_ms };
     app.control.bury_person(&tombstone).await?;
     let patience = app.limits.erase_timeout;
@@ -161,7 +190,12 @@ pub(super) async fn set_origins(app: Arc<App>, name: String, origins: Vec<String
 /// Sets how long a project keeps what it receives, and removes what is too old already.
 pub(super) async fn retain(app: Arc<App>, name: String, days: Option<u32>) -> Result<Value, ApiError> {
     let project = app.control.set_retention(&name, days).await?;
-    let removed = expire(&app).await?;
+    let removed = match expire(&app).await {
+        Ok(removed) => Some(removed),
+        // It is set; what is too old goes when the other node is done.
+        Err(LeaseError::Held(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
     Ok(json!({"project": project.name, "days": days, "class": project.retention_class, "removed": removed}))
 }
 
@@ -170,7 +204,7 @@ pub(super) async fn retain(app: Arc<App>, name: String, days: Option<u32>) -> Re
 /// # Errors
 /// [`LeaseError`]; running it again goes on.
 pub async fn expire(app: &App) -> Result<retention::Removed, LeaseError> {
-    let turn = nodes::turn(app).await?;
+    let turn = turn(app).await?;
     Ok(turn.cover(Box::pin(expire_alone(app))).await??)
 }
 
@@ -192,7 +226,15 @@ async fn expire_alone(app: &App) -> Result<retention::Removed, StoreError> {
 /// Everything acknowledged before, by whichever node, is in the backup, nothing is stored while it is made, and requests are
 /// acknowledged all the while.
 pub(super) async fn backup(app: Arc<App>, name: String) -> Result<Value, ApiError> {
-    alone(&app, Box::pin(backup_alone(&app, name))).await
+    let turn = turn(&app).await?;
+    match turn.cover(Box::pin(backup_alone(&app, name))).await {
+        // ClickHouse may have begun to write it, and takes a name once.
+        Err(lost @ LeaseError::Lost(_)) => {
+            let hint = "make another one under another name; what lies under this one is not whole";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", lost.to_string(), hint))
+        }
+        outcome => outcome?,
+    }
 }
 
 async fn backup_alone(app: &App, name: String) -> Result<Value, ApiError> {

@@ -116,8 +116,10 @@ pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
     let database = &store.config().database;
     // Whose turn it is is nothing to bring back, and changes while the backup is made.
     let leases = leases::TABLE;
-    unbounded(store, &format!("BACKUP DATABASE `{database}` EXCEPT TABLES `{database}`.`{leases}` TO File('{name}')"))
-        .await?;
+    let running = Running::begin(store);
+    let sql = format!("BACKUP DATABASE `{database}` EXCEPT TABLES `{database}`.`{leases}` TO File('{name}')");
+    unbounded(store, &sql, &running.query_id).await?;
+    running.end();
     let counted = count_rows(store).await?;
     if let Some((table, before)) = rows.iter().find(|(table, before)| counted.get(*table) != Some(*before)) {
         let after = counted.get(table).copied().unwrap_or(0);
@@ -136,6 +138,7 @@ pub async fn restore(store: &Client, name: &str) -> Result<Saved, ArchiveError> 
     unbounded(
         store,
         &format!("RESTORE DATABASE `{database}` FROM File('{name}') SETTINGS allow_non_empty_tables = 1, create_database = 'if-not-exists'"),
+        &query_id(),
     )
     .await?;
     forget_mutations(store).await?;
@@ -230,9 +233,43 @@ async fn checksum(store: &Client, table: &Kept) -> Result<u64, StoreError> {
     Ok(store.raw().query_raw(&sql).fetch_one::<u64>().await?)
 }
 
+/// A name that no other statement has.
+fn query_id() -> String {
+    format!("gemba-archive-{:016x}", leases::chance())
+}
+
+/// A backup under way: ClickHouse stops it when this is dropped before its end, because rows may be stored from then on.
+struct Running {
+    store: Option<Client>,
+    query_id: String,
+}
+
+impl Running {
+    fn begin(store: &Client) -> Self {
+        Self { store: Some(store.clone()), query_id: query_id() }
+    }
+
+    fn end(mut self) {
+        self.store = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(store) = self.store.take() else { return };
+        let query_id = std::mem::take(&mut self.query_id);
+        tokio::spawn(async move {
+            if let Err(error) = store.kill_query_and_wait(&query_id).await {
+                tracing::warn!(%error, "a backup that was broken off could not be stopped; do not use what it leaves");
+            }
+        });
+    }
+}
+
 /// A statement that may take as long as the data is large.
-async fn unbounded(store: &Client, sql: &str) -> Result<(), StoreError> {
-    let statement = store.raw().query_raw(sql).with_setting("wait_end_of_query", "1");
+async fn unbounded(store: &Client, sql: &str, query_id: &str) -> Result<(), StoreError> {
+    let statement =
+        store.raw().query_raw(sql).with_setting("wait_end_of_query", "1").with_setting("query_id", query_id);
     // A restored table is created with its column types, which are ours to choose.
     Ok(statement.with_setting("allow_suspicious_low_cardinality_types", "1").execute().await?)
 }
