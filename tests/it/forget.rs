@@ -204,3 +204,67 @@ async fn a_removal_that_was_killed_is_counted_once() {
     assert_eq!(server.number("SELECT count() FROM removals FINAL WHERE state = 'void' AND records = 0").await, 1);
     check_ledger(&store, async || true, "settled").await;
 }
+
+/// Forgets somebody of the default project; the answer's status.
+async fn forget_user(server: &Server, user: &str) -> (u16, Value) {
+    let url = server.url("/api/v1/projects/default/forget");
+    let answer = send(post(&url, &server.keys.admin, "application/json", json!({"user": user}).to_string())).await;
+    (answer.status.as_u16(), answer.json())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_was_broken_off_is_settled_before_the_next_one() {
+    let server = Server::start().await;
+    let store = server.running.app().store.clone();
+    let at = now_ns();
+    let of = |user: &str| event(at, "pay", &[("user.id", user)]);
+    assert_eq!(server.send_logs(logs("claims", vec![of("ann"), of("bob"), of("eve")])).await.status, 200);
+    server.flush().await;
+    // As where a turn was lost: one statement was taken in by ClickHouse, the other was not, and replaced parts were to go at once.
+    let intend = "INSERT INTO removals (project, reason, pass, table_name, partition, received, records, rows, state) \
+                  VALUES (1, 'forgotten', 7, 'events', '', now64(3), 1, 1, 'intended'), \
+                  (1, 'forgotten', 8, 'events', '', now64(3), 1, 1, 'intended')";
+    store.execute(intend).await.unwrap();
+    let unit = "unit IN (SELECT unit FROM units WHERE project = 1 AND id = 'ann')";
+    store
+        .execute(&format!("ALTER TABLE events DELETE WHERE {unit} AND 7 = 7 SETTINGS mutations_sync = 2"))
+        .await
+        .unwrap();
+    store.execute("ALTER TABLE events MODIFY SETTING old_parts_lifetime = 0").await.unwrap();
+
+    let (status, answer) = forget_user(&server, "bob").await;
+    assert_eq!((status, number(&answer["deleted"], "events")), (200, 1), "{answer}");
+    let states = "SELECT groupArray(concat(toString(pass), ' ', toString(state), ' ', toString(records))) FROM \
+                  (SELECT pass, state, records FROM removals FINAL WHERE pass < 10 ORDER BY pass)";
+    let states: Vec<String> = store.raw().query_raw(states).fetch_one().await.unwrap();
+    assert_eq!(states, ["7 done 1", "8 void 0"]);
+    let kept =
+        server.number("SELECT count() FROM system.tables WHERE engine_full LIKE '%old_parts_lifetime = 0%'").await;
+    assert_eq!(kept, 0, "replaced parts are kept again");
+    let losses = Project::default_of(server.running.url(), &server.keys).ask("losses", &[]).await;
+    let term = |name: &str| losses.iter().find(|row| row["term"] == name).map(|row| row["records"].clone());
+    assert_eq!((term("forgotten"), term("unexplained")), (Some(json!(2)), Some(json!(0))), "{losses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_is_forgotten_whose_rows_a_node_with_a_clock_ahead_received_and_not_by_a_clock_that_is_wrong() {
+    let server = Server::start().await;
+    let store = server.running.app().store.clone();
+    let at = now_ns();
+    let of = |user: &str| event(at, "pay", &[("user.id", user)]);
+    assert_eq!(server.send_logs(logs("claims", vec![of("ann"), of("bob"), of("eve")])).await.status, 200);
+    server.flush().await;
+    // The same rows again, as another node would have written them.
+    for (user, seconds) in [("ann", 20), ("bob", 3_600)] {
+        let copied = format!(
+            "INSERT INTO events SELECT * REPLACE(received + toIntervalSecond({seconds}) AS received) FROM events \
+             WHERE unit IN (SELECT unit FROM units WHERE project = 1 AND id = '{user}')"
+        );
+        store.execute(&copied).await.unwrap();
+    }
+    let (status, answer) = forget_user(&server, "ann").await;
+    assert_eq!((status, number(&answer["deleted"], "events"), number(&answer, "remaining")), (200, 2, 0), "{answer}");
+    let (status, answer) = forget_user(&server, "bob").await;
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("clocks_differ")), "{answer}");
+    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 3, "bob's and eve's");
+}
