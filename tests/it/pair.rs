@@ -235,14 +235,12 @@ async fn forgetting_and_deleting_reach_what_the_other_node_has_acknowledged_and_
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let held = pending_at_the_second(&pair, &project.ingest_key, "ann").await;
+        let asked = "SELECT uniqExact(holder) FROM leases WHERE name = 'ask/stored' AND holder != 0";
+        let before = pair.number(asked).await;
         let removing = pair.admin(method, 0, path, body);
         let letting_go = async {
             // As soon as it was asked to store it.
-            pair.until(
-                "SELECT toUInt64(count() > 0) FROM leases WHERE name = 'ask/stored' AND holder != 0 AND at > now64(3) - 20",
-                1,
-            )
-            .await;
+            pair.until(asked, before + 1).await;
             drop(held);
         };
         let (removed, ()) = tokio::join!(removing, letting_go);

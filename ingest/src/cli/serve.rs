@@ -108,7 +108,7 @@ pub(super) struct ServeArgs {
     stale_after: Option<u64>,
     /// Post alerts to this address as to a Prometheus Alertmanager: data stale (by --stale-after) or refused, disk low, records
     /// set aside
-    #[arg(long, env = "GEMBA_ALERT_URL", value_name = "URL", value_parser = alert_url)]
+    #[arg(long, env = "GEMBA_ALERT_URL", hide_env_values = true, value_name = "URL", value_parser = alert_url)]
     alert_url: Option<String>,
     /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start
     #[arg(long, env = "GEMBA_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]

@@ -205,17 +205,17 @@ pub(super) async fn retain(app: Arc<App>, name: String, days: Option<u32>) -> Re
 /// [`LeaseError`]; running it again goes on.
 pub async fn expire(app: &App) -> Result<retention::Removed, LeaseError> {
     let turn = turn(app).await?;
-    Ok(turn.cover(Box::pin(expire_alone(app))).await??)
+    turn.cover(Box::pin(expire_alone(app))).await?
 }
 
-async fn expire_alone(app: &App) -> Result<retention::Removed, StoreError> {
+async fn expire_alone(app: &App) -> Result<retention::Removed, LeaseError> {
     let mut removed = retention::expire(&app.store, &app.control, clock::now_ms()).await?;
     // Without a pause of the inserts, on all nodes, the ids stay until something is too old next.
     if !removed.is_empty()
-        && let Ok(_asked) = nodes::still(app).await
+        && let Ok(asked) = nodes::still(app).await
         && let Ok(_held) = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await
     {
-        let ids = retention::remove_unused_ids(&app.store, &app.control).await?;
+        let ids = asked.cover(retention::remove_unused_ids(&app.store, &app.control)).await??;
         if ids > 0 {
             removed.insert("units".to_owned(), ids);
         }
@@ -227,22 +227,26 @@ async fn expire_alone(app: &App) -> Result<retention::Removed, StoreError> {
 /// acknowledged all the while.
 pub(super) async fn backup(app: Arc<App>, name: String) -> Result<Value, ApiError> {
     let turn = turn(&app).await?;
-    match turn.cover(Box::pin(backup_alone(&app, name))).await {
-        // ClickHouse may have begun to write it, and takes a name once.
-        Err(lost @ LeaseError::Lost(_)) => {
+    turn.cover(Box::pin(backup_alone(&app, name))).await.map_err(not_whole)?
+}
+
+/// A backup that was broken off: ClickHouse may have begun to write it, and takes a name once.
+fn not_whole(error: LeaseError) -> ApiError {
+    match error {
+        LeaseError::Lost(_) => {
             let hint = "make another one under another name; what lies under this one is not whole";
-            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", lost.to_string(), hint))
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", error.to_string(), hint)
         }
-        outcome => outcome?,
+        error => error.into(),
     }
 }
 
 async fn backup_alone(app: &App, name: String) -> Result<Value, ApiError> {
     flushed(app).await?;
-    let _asked = nodes::still(app).await?;
+    let asked = nodes::still(app).await?;
     let held = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await;
     let _held = held.map_err(|reason| not_held(app, reason))?;
-    let Saved { rows } = archive::backup(&app.store, &name).await?;
+    let Saved { rows } = asked.cover(archive::backup(&app.store, &name)).await.map_err(not_whole)??;
     Ok(json!({"backup": name, "rows": rows}))
 }
 

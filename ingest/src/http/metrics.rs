@@ -148,7 +148,9 @@ fn pipeline(out: &mut Exposition, app: &App) {
         status.oldest_pending.as_secs_f64(),
     );
     out.single("gemba_log_bytes", "gauge", "Bytes of the log on disk.", status.log_bytes);
-    out.single("gemba_log_disk_free_bytes", "gauge", "Bytes left on the disk of the log.", status.free_bytes);
+    if let Some(free) = status.free_bytes {
+        out.single("gemba_log_disk_free_bytes", "gauge", "Bytes left on the disk of the log.", free);
+    }
     out.single("gemba_log_syncs_total", "counter", "Syncs of the log.", syncs.count);
     out.single("gemba_log_sync_failures_total", "counter", "Syncs of the log that failed.", syncs.failed);
     out.single("gemba_log_sync_seconds_total", "counter", "Time spent in syncs of the log.", syncs.total.as_secs_f64());

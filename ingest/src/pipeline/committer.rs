@@ -433,7 +433,7 @@ impl Committer {
         figures.mode = if self.live.is_some() { Mode::Live } else { Mode::Behind };
         figures.durable = self.log.durable();
         figures.log_bytes = bytes;
-        figures.free_bytes = self.free;
+        figures.free_bytes = (self.free != u64::MAX).then_some(self.free);
         figures.damaged = self.log.damaged();
         figures.syncs = self.log.syncs();
     }

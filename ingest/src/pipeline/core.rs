@@ -51,7 +51,7 @@ pub(super) struct Figures {
     pub(super) mode: Mode,
     pub(super) pending: Pending,
     pub(super) log_bytes: u64,
-    pub(super) free_bytes: u64,
+    pub(super) free_bytes: Option<u64>,
     pub(super) damaged: u64,
     pub(super) durable: u64,
     /// Memory of rows between the committer and the end of their inserts.

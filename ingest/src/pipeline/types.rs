@@ -241,8 +241,8 @@ pub struct PipelineStatus {
     pub refused_records: u64,
     /// The stored problem cannot pass by itself: somebody must act.
     pub needs_attention: bool,
-    /// Bytes left on the disk of the log.
-    pub free_bytes: u64,
+    /// Bytes left on the disk of the log, where it says.
+    pub free_bytes: Option<u64>,
     /// Why new data are refused, if they are: `log_full`, `disk_full` or `disk_failed`.
     pub refusing: Option<&'static str>,
 }

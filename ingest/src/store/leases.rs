@@ -248,12 +248,16 @@ pub async fn note(store: &Client, name: &str, node: u64) -> Result<(), StoreErro
 
 /// Wants a term; true where this holder was first.
 async fn claim(store: &Client, name: &str, number: u64, holder: u64) -> Result<bool, StoreError> {
-    insert(store, name, number, holder).await?;
+    let inserted = insert(store, name, number, holder).await;
     let first = format!(
-        "SELECT argMin(holder, _block_number) FROM {TABLE} WHERE name = '{name}' AND term = {number} \
+        "SELECT count(), argMin(holder, _block_number) FROM {TABLE} WHERE name = '{name}' AND term = {number} \
          SETTINGS select_sequential_consistency = 1"
     );
-    Ok(bounded(store.number(&first)).await? == holder)
+    match bounded(store.rows::<(u64, u64)>(&first)).await?.first() {
+        // Also where the insert was not answered in time: the row says what became of it.
+        Some((rows, first)) if *rows > 0 => Ok(*first == holder),
+        _ => inserted.map(|()| false),
+    }
 }
 
 async fn insert(store: &Client, name: &str, number: u64, holder: u64) -> Result<(), StoreError> {
