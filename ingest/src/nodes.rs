@@ -257,11 +257,21 @@ async fn answer(app: &App, asked: &Term) -> Result<(), AnswerError> {
 
 /// Waits until what was asked is asked no more.
 async fn until_over(app: &App, asked: &Term) {
+    let (mut latest, mut since) = (asked.number, Instant::now());
     loop {
         sleep(LOOK_PAUSE).await;
         match leases::terms(&app.store, &asked.name).await {
-            Ok(terms) if terms.iter().any(|term| term.is_held() && term.holder == asked.holder) => {}
-            Ok(_) => return,
+            Ok(terms) => {
+                let Some(term) = terms.iter().find(|term| term.is_held() && term.holder == asked.holder) else {
+                    return;
+                };
+                if term.number != latest {
+                    (latest, since) = (term.number, Instant::now());
+                } else if since.elapsed() >= leases::LENGTH {
+                    // Who asked is gone, whatever the clock of the store says: it would have renewed it many times.
+                    return;
+                }
+            }
             // Who asked may have ClickHouse where this node has not. Waiting costs nothing: without it nothing is inserted.
             Err(error) => tracing::debug!(error = chain(&error), "cannot look whether inserts may go on"),
         }

@@ -178,9 +178,9 @@ pub fn stored(requests: &[Request]) -> Vec<LogRecord> {
         .collect()
 }
 
-/// Points of `gemba.sdk.dropped`, summed by reason.
-pub fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
-    let mut sums = BTreeMap::new();
+/// Points of `gemba.sdk.dropped`, each with its reason and count.
+pub fn drop_points(requests: &[Request]) -> Vec<(String, u64)> {
+    let mut points = Vec::new();
     let mut keys = BTreeSet::new();
     for request in
         requests.iter().filter(|request| request.path == "/v1/metrics" && keys.insert(request.key().to_owned()))
@@ -193,10 +193,18 @@ pub fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
             assert_eq!(sum.aggregation_temporality, 1, "delta");
             for point in sum.data_points {
                 let Some(number_data_point::Value::AsInt(count)) = point.value else { panic!("not an integer") };
-                *sums.entry(text(&point.attributes, "gemba.reason").to_owned()).or_default() +=
-                    u64::try_from(count).unwrap();
+                points.push((text(&point.attributes, "gemba.reason").to_owned(), u64::try_from(count).unwrap()));
             }
         }
+    }
+    points
+}
+
+/// The same, summed by reason.
+pub fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    for (reason, count) in drop_points(requests) {
+        *sums.entry(reason).or_default() += count;
     }
     sums
 }
