@@ -245,26 +245,3 @@ async fn a_removal_that_was_broken_off_is_settled_before_the_next_one() {
     let term = |name: &str| losses.iter().find(|row| row["term"] == name).map(|row| row["records"].clone());
     assert_eq!((term("forgotten"), term("unexplained")), (Some(json!(2)), Some(json!(0))), "{losses:?}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_person_is_forgotten_whose_rows_a_node_with_a_clock_ahead_received_and_not_by_a_clock_that_is_wrong() {
-    let server = Server::start().await;
-    let store = server.running.app().store.clone();
-    let at = now_ns();
-    let of = |user: &str| event(at, "pay", &[("user.id", user)]);
-    assert_eq!(server.send_logs(logs("claims", vec![of("ann"), of("bob"), of("eve")])).await.status, 200);
-    server.flush().await;
-    // The same rows again, as another node would have written them.
-    for (user, seconds) in [("ann", 20), ("bob", 3_600)] {
-        let copied = format!(
-            "INSERT INTO events SELECT * REPLACE(received + toIntervalSecond({seconds}) AS received) FROM events \
-             WHERE unit IN (SELECT unit FROM units WHERE project = 1 AND id = '{user}')"
-        );
-        store.execute(&copied).await.unwrap();
-    }
-    let (status, answer) = forget_user(&server, "ann").await;
-    assert_eq!((status, number(&answer["deleted"], "events"), number(&answer, "remaining")), (200, 2, 0), "{answer}");
-    let (status, answer) = forget_user(&server, "bob").await;
-    assert_eq!((status, &answer["error"]["code"]), (409, &json!("clocks_differ")), "{answer}");
-    assert_eq!(server.number("SELECT count() FROM events WHERE project = 1").await, 3, "bob's and eve's");
-}

@@ -48,28 +48,6 @@ pub async fn units_of(store: &Client, project: ProjectId, user: u64) -> Result<V
     Ok(units)
 }
 
-/// When the newest row of these units was received, milliseconds since the epoch; 0 where there is none.
-///
-/// # Errors
-/// Those of ClickHouse.
-pub async fn latest_receipt_ms(store: &Client, project: ProjectId, units: &[u64]) -> Result<i64, StoreError> {
-    let mut latest = 0;
-    for (table, columns) in columns_of_tables(store).await? {
-        if !["project", "unit", "received"].iter().all(|column| columns.contains(*column)) {
-            continue;
-        }
-        for some in units.chunks(IDS_AT_A_TIME) {
-            let sql = format!(
-                "SELECT toInt64(toUnixTimestamp64Milli(toDateTime64(max(received), 3))) FROM `{table}` \
-                 WHERE project = {project} AND unit IN ({})",
-                listed(some)
-            );
-            latest = latest.max(store.raw().query_raw(&sql).fetch_one::<i64>().await?);
-        }
-    }
-    Ok(latest)
-}
-
 /// Removes everything of the tombstone's units received up to its time, and waits for up to `patience` until the parts that
 /// held it are off the disk. May run again and finishes what a broken run began.
 ///

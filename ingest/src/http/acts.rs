@@ -110,10 +110,6 @@ fn still_on_disk(tables: impl IntoIterator<Item = String>, again: &str) -> Resul
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not_deleted_yet", message, hint))
 }
 
-/// How far a node's clock may be ahead of another's where a person is forgotten, in milliseconds. Chosen: far more than clocks
-/// that are kept differ, and what comes of the person so long after is removed with the rest.
-const MAX_CLOCK_LEAD_MS: i64 = 5 * 60 * 1_000;
-
 /// Removes what is kept of a person up to now and proves that nothing of it is left.
 pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<Value, ApiError> {
     alone(&app, Box::pin(forget_alone(&app, name, user))).await
@@ -121,23 +117,12 @@ pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<
 
 async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, ApiError> {
     let project = app.control.project_named(&name).ok_or_else(|| crate::control::ControlError::NoSuchProject(name))?;
-    let now_ms = clock::now_ms();
+    let until_ms = clock::now_ms();
     // What was acknowledged before is stored by then, whichever node did, links to anonymous ids among it.
     flushed(app).await?;
     drop(nodes::stored(app).await?);
     let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
     let units = person::units_of(&app.store, project.id, unit).await?;
-    // The times of receipt are those of the nodes, whose clocks may be ahead of this one's.
-    let latest_ms = person::latest_receipt_ms(&app.store, project.id, &units).await?;
-    if latest_ms > now_ms + MAX_CLOCK_LEAD_MS {
-        let message = format!(
-            "this person's newest rows were received {} s after now by this node's clock",
-            (latest_ms - now_ms) / 1_000
-        );
-        let hint = "set the clocks of all nodes, and forget the person again when that time is reached";
-        return Err(ApiError::new(StatusCode::CONFLICT, "clocks_differ", message, hint));
-    }
-    let until_ms = now_ms.max(latest_ms);
     let tombstone = Tombstone { project: project.id, units, until_ms };
     app.control.bury_person(&tombstone).await?;
     let patience = app.limits.erase_timeout;
