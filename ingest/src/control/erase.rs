@@ -104,7 +104,7 @@ pub(super) async fn drop_replaced_parts<'a>(
 /// Those of ClickHouse; running it again goes on.
 pub async fn settle(store: &Client) -> Result<(), StoreError> {
     let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' \
-               AND match(engine_full, '[ ,]old_parts_lifetime = 0\\b')";
+               AND engine_full LIKE '%old_parts_lifetime = 0%'";
     for table in store.raw().query_raw(sql).fetch_all::<String>().await? {
         restore_lifetime(store, &table).await?;
     }
