@@ -93,25 +93,21 @@ struct Alert {
     since_ms: i64,
 }
 
-/// What is known of the alerts of the store.
-#[derive(Debug, Clone)]
+/// What ClickHouse says of the alerts of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum OfStore {
     /// These there are.
     Found(Vec<Alert>),
-    /// ClickHouse does not say; these are known without it.
-    Unknown(Vec<Alert>),
+    /// Nothing.
+    Unknown,
     /// Another node tells of them.
     Elsewhere,
 }
 
 impl OfStore {
-    /// With what is known without ClickHouse.
-    fn and(mut self, more: impl FnOnce() -> Vec<Alert>) -> Self {
-        match &mut self {
-            Self::Found(alerts) | Self::Unknown(alerts) => alerts.extend(more()),
-            Self::Elsewhere => {}
-        }
-        self
+    /// The same after a look that ClickHouse did not answer: whoever told goes on, since nobody can take it over.
+    fn unanswered(&self) -> Self {
+        if let Self::Elsewhere = self { Self::Elsewhere } else { Self::Unknown }
     }
 }
 
@@ -130,18 +126,18 @@ struct Book {
 }
 
 impl Book {
-    /// Takes in what was found: what is new, what goes on, what ended.
-    fn look(&mut self, of_node: Vec<Alert>, of_store: OfStore, now_ms: i64) {
-        let is_known = !matches!(of_store, OfStore::Unknown(_));
-        if let OfStore::Elsewhere = of_store {
+    /// Takes in what was found: what is new, what goes on, what ended. `without_store` is known also when ClickHouse does not
+    /// answer: of this node, and of the store if it is this node's to tell.
+    fn look(&mut self, without_store: Vec<Alert>, of_store: OfStore, now_ms: i64) {
+        let is_known = of_store != OfStore::Unknown;
+        let is_elsewhere = of_store == OfStore::Elsewhere;
+        let of_store = if let OfStore::Found(alerts) = of_store { alerts } else { Vec::new() };
+        let mut found: BTreeMap<Labels, Alert> = BTreeMap::new();
+        found.extend(without_store.into_iter().chain(of_store).map(|alert| (alert.labels.clone(), alert)));
+        if is_elsewhere {
+            found.retain(|_, alert| alert.scope == Scope::Node);
             self.told.retain(|_, told| told.alert.scope == Scope::Node);
         }
-        let mut found: BTreeMap<Labels, Alert> = BTreeMap::new();
-        let of_store = match of_store {
-            OfStore::Found(alerts) | OfStore::Unknown(alerts) => alerts,
-            OfStore::Elsewhere => Vec::new(),
-        };
-        found.extend(of_node.into_iter().chain(of_store).map(|alert| (alert.labels.clone(), alert)));
         for (labels, told) in &mut self.told {
             let is_judged = told.alert.scope == Scope::Node || is_known;
             if told.ended_ms.is_none() && is_judged && !found.contains_key(labels) {
@@ -203,7 +199,7 @@ fn time(ms: i64) -> String {
 /// Looks and tells until the server ends.
 pub(crate) async fn watch(app: Arc<App>, config: AlertConfig, instance: String) {
     // Nobody is told of the store before it is known who tells of it.
-    let first = if app.pipeline.shares_store() { OfStore::Elsewhere } else { OfStore::Unknown(Vec::new()) };
+    let first = if app.pipeline.shares_store() { OfStore::Elsewhere } else { OfStore::Unknown };
     let (found, of_store) = watch::channel(first);
     // Apart: what a node knows of itself does not wait for a ClickHouse that hangs.
     tokio::join!(look_at_store(&app, &config, &found), tell(&app, &config, &instance, &of_store));
@@ -219,20 +215,11 @@ async fn look_at_store(app: &App, config: &AlertConfig, found: &watch::Sender<Of
             }
             aside.look(app).await.map(OfStore::Found)
         };
-        match looked.await {
-            Ok(of_store) => drop(found.send_replace(of_store)),
-            Err(error) => {
-                tracing::debug!(error = chain(&error), "cannot look what is wrong with the data");
-                // Whoever told of it goes on, since nobody can take it over.
-                found.send_if_modified(|of_store| {
-                    let is_ours = matches!(of_store, OfStore::Found(_));
-                    if is_ours {
-                        *of_store = OfStore::Unknown(Vec::new());
-                    }
-                    is_ours
-                });
-            }
-        }
+        let of_store = looked.await.unwrap_or_else(|error: StoreError| {
+            tracing::debug!(error = chain(&error), "cannot look what is wrong with the data");
+            found.borrow().unanswered()
+        });
+        found.send_replace(of_store);
         sleep(config.look_every).await;
     }
 }
@@ -245,10 +232,11 @@ async fn tell(app: &App, config: &AlertConfig, instance: &str, of_store: &watch:
     let (repeat_ms, started) = (whole_ms(config.repeat_after), Instant::now());
     let (mut book, mut is_failing) = (Book::default(), false);
     loop {
-        let of_store = of_store.borrow().clone().and(|| stale(app));
-        let of_node = of_node(app, config, instance, &book);
+        let of_store = of_store.borrow().clone();
+        let mut without_store = of_node(app, config, instance, &book);
+        without_store.extend(stale(app));
         let (now_ms, tick_ms) = (clock::now_ms(), whole_ms(started.elapsed()));
-        book.look(of_node, of_store, now_ms);
+        book.look(without_store, of_store, now_ms);
         let due = book.due(tick_ms, repeat_ms);
         if !due.is_empty() {
             let outcome = deliver(&agent, &config.url, book.body(&due, now_ms, repeat_ms)).await;
@@ -455,18 +443,18 @@ mod tests {
         book.look(low(), OfStore::Found(Vec::new()), 2_000);
         assert_eq!(told(&book, 2_000), [("low".to_owned(), time(242_000))]);
         // Not delivered: with the next look again.
-        book.look(low(), OfStore::Unknown(Vec::new()), 3_000);
+        book.look(low(), OfStore::Unknown, 3_000);
         let due = book.due(3_000, 60_000);
         assert_eq!(due.len(), 1);
         book.delivered(&due, 3_000);
-        book.look(low(), OfStore::Unknown(Vec::new()), 4_000);
+        book.look(low(), OfStore::Unknown, 4_000);
         assert_eq!((told(&book, 62_999).len(), told(&book, 63_000).len()), (0, 1));
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()), 5_000);
+        book.look(Vec::new(), OfStore::Unknown, 5_000);
         assert_eq!(told(&book, 6_000), [("low".to_owned(), time(5_000))]);
         book.delivered(&book.due(6_000, 60_000), 6_000);
         assert!(told(&book, 900_000).is_empty() && book.told.is_empty());
         // It comes back as a new one.
-        book.look(low(), OfStore::Unknown(Vec::new()), 7_000);
+        book.look(low(), OfStore::Unknown, 7_000);
         assert_eq!(told(&book, 7_000).len(), 1);
     }
 
@@ -475,7 +463,7 @@ mod tests {
         let mut book = Book::default();
         book.look(Vec::new(), OfStore::Found(vec![alert(Scope::Store, "stale")]), 2_000);
         book.delivered(&book.due(2_000, 60_000), 2_000);
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()), 3_000);
+        book.look(Vec::new(), OfStore::Unknown, 3_000);
         assert_eq!(told(&book, 70_000), [("stale".to_owned(), time(310_000))]);
         book.look(Vec::new(), OfStore::Elsewhere, 4_000);
         assert!(told(&book, 70_000).is_empty() && book.told.is_empty());
@@ -484,10 +472,10 @@ mod tests {
     #[test]
     fn an_end_that_cannot_be_delivered_is_kept_for_an_hour() {
         let mut book = Book::default();
-        book.look(vec![alert(Scope::Node, "low")], OfStore::Unknown(Vec::new()), 0);
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()), 1);
+        book.look(vec![alert(Scope::Node, "low")], OfStore::Unknown, 0);
+        book.look(Vec::new(), OfStore::Unknown, 1);
         assert_eq!(told(&book, 2), [("low".to_owned(), time(1))]);
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()), KEPT_MS + 1);
+        book.look(Vec::new(), OfStore::Unknown, KEPT_MS + 1);
         assert!(book.told.is_empty());
     }
 
@@ -495,15 +483,23 @@ mod tests {
     fn what_is_known_without_the_store_begins_while_it_is_away_unless_another_node_tells_of_it() {
         let stale = || vec![alert(Scope::Store, "stale")];
         let mut book = Book::default();
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()).and(stale), 2_000);
+        book.look(stale(), OfStore::Unknown, 2_000);
         assert_eq!(told(&book, 2_000).len(), 1);
         // Nothing of the store ends before it says so.
-        book.look(Vec::new(), OfStore::Unknown(Vec::new()), 3_000);
+        book.look(Vec::new(), OfStore::Unknown, 3_000);
         assert!(book.is_on(&stale()[0].labels));
-        book.look(Vec::new(), OfStore::Found(Vec::new()).and(Vec::new), 4_000);
+        book.look(Vec::new(), OfStore::Found(Vec::new()), 4_000);
         assert_eq!(told(&book, 70_000), [("stale".to_owned(), time(4_000))]);
-        book.look(Vec::new(), OfStore::Elsewhere.and(stale), 5_000);
+        book.look(stale(), OfStore::Elsewhere, 5_000);
         assert!(book.told.is_empty());
+    }
+
+    #[test]
+    fn who_told_goes_on_when_the_store_does_not_answer_and_who_did_not_tell_does_not_begin() {
+        let found = OfStore::Found(vec![alert(Scope::Store, "stale")]);
+        assert_eq!(found.unanswered(), OfStore::Unknown);
+        assert_eq!(OfStore::Unknown.unanswered(), OfStore::Unknown);
+        assert_eq!(OfStore::Elsewhere.unanswered(), OfStore::Elsewhere);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::pair::Pair;
 use gemba_ingest::alerts::AlertConfig;
+use gemba_ingest::serve::Running;
 use gemba_tests::client::{bare, send};
 use gemba_tests::export::{event, events, logs, now_ns};
 use gemba_tests::server::Server;
@@ -168,11 +169,24 @@ async fn of_two_nodes_one_tells_of_the_projects_and_the_other_when_that_one_is_g
                VALUES (1, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 30 MINUTE)";
     pair.store().execute(old).await.unwrap();
     receiver.until("GembaDataStale", "begins", lasts).await;
-    // Both look for rows every few seconds, and each would have told by then.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // Both know that it fell silent, and each would have told with its next look.
+    let knows = async |node: &Running| {
+        let metrics = send(bare("GET", &format!("{}/metrics", node.url()), None)).await;
+        String::from_utf8(metrics.body.to_vec()).unwrap().contains("gemba_stale_projects 1\n")
+    };
+    let started = Instant::now();
+    while !(knows(&pair.nodes[0]).await && knows(&pair.nodes[1]).await) {
+        assert!(started.elapsed() < PATIENCE, "one node does not see it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let before = receiver.of("GembaDataStale").len();
+    while receiver.of("GembaDataStale").len() < before + 5 {
+        assert!(started.elapsed() < PATIENCE, "it is told no more");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let told = receiver.of("GembaDataStale");
     let sender = told[0].0.clone();
-    assert!(told.len() > 5 && told.iter().all(|(path, _)| *path == sender), "{told:?}");
+    assert!(told.iter().all(|(path, _)| *path == sender), "{told:?}");
 
     let gone = usize::from(sender == "/second");
     let pair = pair.stop_one(gone).await;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// How long anything that must happen by itself may take.
@@ -112,6 +113,60 @@ impl Pair {
     }
 }
 
+/// Clients that send to both nodes of a pair until they are stopped.
+struct Senders {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Senders {
+    /// Each request holds events of these names; one without a name is rejected, and stands in the ledger.
+    fn start(pair: &Pair, names: &'static [&'static str]) -> Self {
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let taken = names.iter().filter(|name| !name.is_empty()).count() as u64;
+        let sender = |number: usize| {
+            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+            let (url, key) = (format!("{}/v1/logs", pair.nodes[number % 2].url()), pair.keys.ingest.clone());
+            tokio::spawn(async move {
+                for round in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let body = events(names, &format!("{number}-{round}"));
+                    assert_eq!(send(post(&url, &key, PROTOBUF, body)).await.status, 200);
+                    acknowledged.fetch_add(taken, Ordering::SeqCst);
+                }
+            })
+        };
+        let running = (0..4).map(sender).collect();
+        Self { stop, acknowledged, running }
+    }
+
+    /// Events acknowledged so far, without those that are rejected.
+    fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many more are acknowledged.
+    async fn more(&self, events: u64) {
+        let (target, started) = (self.acknowledged() + events, Instant::now());
+        while self.acknowledged() < target {
+            assert!(started.elapsed() < PATIENCE, "{} of {target}", self.acknowledged());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops them; how many events were acknowledged in all.
+    async fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for sender in self.running {
+            sender.await.unwrap();
+        }
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+}
+
 async fn leased() -> (Engine, Client) {
     let engine = Engine::start();
     let store = engine.database("leased").await;
@@ -132,7 +187,10 @@ async fn of_many_that_want_a_lease_at_once_one_has_it_and_the_next_when_it_is_gi
     let work = async || {
         let lease = leases::wait(&store, "work", PATIENCE).await.unwrap();
         most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        tokio::task::yield_now().await;
+        // As long as it holds the lease, all others ask for it again and again.
+        for _ in 0..20 {
+            assert!(leases::take(&store, "work").await.unwrap().is_none());
+        }
         done.fetch_add(1, Ordering::SeqCst);
         at_work.fetch_sub(1, Ordering::SeqCst);
         lease.give_up().await;
@@ -195,9 +253,18 @@ async fn what_one_node_removes_is_not_settled_by_the_other_meanwhile() {
         .unwrap();
     let second = serve::start(settings(folder.path(), &engine, "second")).await.unwrap();
     let state = || store.number("SELECT toUInt64(state) FROM removals FINAL WHERE pass = 1");
-    // It is up and at its work long before.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(state().await.unwrap(), 1, "intended");
+    // Who waits for the turn of all nodes has its own already.
+    let is_waiting = || second.app().upkeep.try_lock().is_err();
+    let started = Instant::now();
+    while !is_waiting() {
+        assert!(started.elapsed() < PATIENCE, "the other node never tries");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Through several of its tries.
+    for _ in 0..100 {
+        assert_eq!((state().await.unwrap(), is_waiting()), (1, true), "intended");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let refused = leases::wait(&store, "upkeep", Duration::ZERO).await.map(|lease| lease.holder());
     assert!(matches!(refused, Err(LeaseError::Held(_))), "{refused:?}");
     drop(turn);
@@ -279,45 +346,22 @@ async fn what_a_node_stores_that_nobody_could_ask_goes_when_it_learns_who_was_fo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_of_a_busy_pair_is_made_and_holds_what_both_had_acknowledged() {
-    let pair = Arc::new(Pair::start().await);
-    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let senders: Vec<_> = (0..4)
-        .map(|sender| {
-            let (pair, stop, acknowledged) = (Arc::clone(&pair), Arc::clone(&stop), Arc::clone(&acknowledged));
-            tokio::spawn(async move {
-                let url = format!("{}/v1/logs", pair.nodes[sender % 2].url());
-                for number in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let body = events(&["busy"; 5], &format!("{sender}-{number}"));
-                    assert_eq!(send(post(&url, &pair.keys.ingest, PROTOBUF, body)).await.status, 200);
-                    acknowledged.fetch_add(5, Ordering::SeqCst);
-                }
-            })
-        })
-        .collect();
+    let pair = Pair::start().await;
+    let senders = Senders::start(&pair, &["busy"; 5]);
     for round in 0..2 {
-        let target = acknowledged.load(Ordering::SeqCst) + 100;
-        while acknowledged.load(Ordering::SeqCst) < target {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let before = acknowledged.load(Ordering::SeqCst);
+        senders.more(100).await;
+        let before = senders.acknowledged();
         let saved = pair.admin("POST", round, "backups", &format!(r#"{{"name":"busy{round}"}}"#)).await;
         assert_eq!(saved.status, 201, "{saved:?}");
         let kept = saved.json()["rows"]["events"].as_u64().unwrap();
         assert!(kept >= before, "{kept} of {before} acknowledged before");
-        assert!(acknowledged.load(Ordering::SeqCst) > before, "requests were acknowledged meanwhile");
+        assert!(senders.acknowledged() > before, "requests were acknowledged meanwhile");
     }
-    stop.store(true, Ordering::Relaxed);
-    for sender in senders {
-        sender.await.unwrap();
-    }
+    let acknowledged = senders.stop().await;
     // Both store again, and all of it.
     pair.flush().await;
-    let stored = pair.number("SELECT count() FROM events WHERE name = 'busy'").await;
-    assert_eq!(stored, acknowledged.load(Ordering::SeqCst));
-    Arc::try_unwrap(pair).ok().unwrap().stop().await;
+    assert_eq!(pair.number("SELECT count() FROM events WHERE name = 'busy'").await, acknowledged);
+    pair.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,42 +402,16 @@ async fn note(store: &Client, state: &str, version: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_of_the_build_before_go_on_storing_when_another_has_migrated_and_start_again_as_the_new_one_only() {
-    let pair = Arc::new(Pair::start().await);
-    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let senders: Vec<_> = (0..4)
-        .map(|sender| {
-            let (pair, stop, acknowledged) = (Arc::clone(&pair), Arc::clone(&stop), Arc::clone(&acknowledged));
-            tokio::spawn(async move {
-                let url = format!("{}/v1/logs", pair.nodes[sender % 2].url());
-                for number in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    // The one without a name is rejected, and stands in the ledger.
-                    let body = events(&["rolled", "rolled", ""], &format!("{sender}-{number}"));
-                    assert_eq!(send(post(&url, &pair.keys.ingest, PROTOBUF, body)).await.status, 200);
-                    acknowledged.fetch_add(2, Ordering::SeqCst);
-                }
-            })
-        })
-        .collect();
-    let more = async || {
-        let target = acknowledged.load(Ordering::SeqCst) + 200;
-        while acknowledged.load(Ordering::SeqCst) < target {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    more().await;
+    let mut pair = Pair::start().await;
+    let senders = Senders::start(&pair, &["rolled", "rolled", ""]);
+    senders.more(200).await;
     migrate_beyond(pair.store()).await;
     // Written with the schema from before, beside each other and beside what had come.
-    more().await;
+    senders.more(200).await;
     let forgotten = pair.admin("POST", 1, "projects/default/forget", r#"{"user":"ann"}"#).await;
     assert_eq!(forgotten.status, 200, "{forgotten:?}");
-    more().await;
-    stop.store(true, Ordering::Relaxed);
-    for sender in senders {
-        sender.await.unwrap();
-    }
+    senders.more(200).await;
+    let sent = senders.stop().await;
     pair.flush().await;
     let losses = send(bare("GET", &format!("{}/api/v1/queries/losses", pair.nodes[0].url()), Some(&pair.keys.read)))
         .await
@@ -402,16 +420,16 @@ async fn nodes_of_the_build_before_go_on_storing_when_another_has_migrated_and_s
         let rows = losses["rows"].as_array().unwrap();
         rows.iter().filter(|row| row[0] == name).map(|row| row[3].as_u64().unwrap()).sum::<u64>()
     };
-    let sent = acknowledged.load(Ordering::SeqCst);
     assert_eq!((term("received"), term("rejected"), term("unexplained")), (sent / 2 * 3, sent / 2, 0), "{losses}");
     assert_eq!(term("stored") + term("forgotten"), sent, "{losses}");
 
     // A node that goes down between with something in its log is started again as the newer build.
-    let mut pair = Arc::try_unwrap(pair).ok().unwrap();
     let held = pending_at_the_second(&pair, &pair.keys.ingest, "bea").await;
     let second = pair.nodes.remove(1);
-    drop(held);
+    // As by a kill: before its inserts may go on.
     drop(second);
+    drop(held);
+    assert_eq!(pair.number("SELECT count() FROM events WHERE name = 'late'").await, 0, "it lies in the log");
     let settings = || settings(pair.folder.path(), &pair.engine, "second");
     let refused = serve::start(settings()).await.map(drop).unwrap_err();
     assert!(

@@ -59,8 +59,9 @@ pub(super) struct Committer {
     is_cut_wanted: bool,
     next_look: Instant,
     next_give_back: Instant,
-    /// Free bytes of the disk at the last look.
-    free: u64,
+    /// Free bytes of the disk at the last look, where it said. Where it does not, whether it takes anything shows with the next
+    /// group.
+    free: Option<u64>,
     /// Why the last group was not made durable: new data are refused until the disk takes something again.
     failed: Option<&'static str>,
 }
@@ -401,14 +402,14 @@ impl Committer {
         }
         let reason = if self.log.bytes() > config.max_log_bytes {
             Some("log_full")
-        } else if free < config.min_free_bytes {
+        } else if free.is_some_and(|free| free < config.min_free_bytes) {
             Some("disk_full")
         } else {
             self.failed
         };
         if self.core.queue.refusing() != reason {
             if let Some(reason) = reason {
-                tracing::error!(reason, log_bytes = self.log.bytes(), free, "new data are refused");
+                tracing::error!(reason, log_bytes = self.log.bytes(), ?free, "new data are refused");
             } else {
                 tracing::info!("new data are taken again");
             }
@@ -427,13 +428,14 @@ impl Committer {
         let bytes = self.log.bytes();
         let config = &self.core.config;
         // What the log may come to: by its own limit, or by what the disk has left.
-        let room = bytes.saturating_add(self.free.saturating_sub(config.min_free_bytes));
+        let left = self.free.map_or(u64::MAX, |free| free.saturating_sub(config.min_free_bytes));
+        let room = bytes.saturating_add(left);
         let mut figures = self.core.figures();
         figures.is_log_pressed = bytes > config.max_log_bytes.min(room) / 2;
         figures.mode = if self.live.is_some() { Mode::Live } else { Mode::Behind };
         figures.durable = self.log.durable();
         figures.log_bytes = bytes;
-        figures.free_bytes = (self.free != u64::MAX).then_some(self.free);
+        figures.free_bytes = self.free;
         figures.damaged = self.log.damaged();
         figures.syncs = self.log.syncs();
     }
@@ -454,7 +456,7 @@ fn reason_of(error: &LogError) -> &'static str {
     if error.is_full() { "disk_full" } else { "disk_failed" }
 }
 
-/// Bytes left on the disk of the log. Where it does not say, whether it takes anything shows with the next group.
-fn free_bytes(core: &Core) -> u64 {
-    core.config.disk.free_bytes(&core.config.dir).unwrap_or(u64::MAX)
+/// Bytes left on the disk of the log, where it says.
+fn free_bytes(core: &Core) -> Option<u64> {
+    core.config.disk.free_bytes(&core.config.dir).ok()
 }
