@@ -8,7 +8,9 @@ mod counts;
 use crate::privacy;
 use counts::Counts;
 use gemba_conventions::DropReason;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Every call site of the build, in no particular order.
 ///
@@ -16,6 +18,43 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// time is not either (its records are still taken).
 #[linkme::distributed_slice]
 pub static CALLSITES: [&'static Callsite];
+
+/// Of [`identify`](crate::identify).
+pub(crate) static IDENTIFY: Callsite = Callsite::new(CallsiteKind::Identity, "identify", None, &[], (file!(), line!()));
+/// Of the requests that [`web::Layer`](crate::web::Layer) serves.
+#[cfg(feature = "tower")]
+pub(crate) static SERVED: Callsite = Callsite::new(CallsiteKind::Identity, "request", None, &[], (file!(), line!()));
+
+/// Names of features that only tickets bring. Bounded, because tickets come from outside.
+static UNDECLARED: Mutex<BTreeMap<&'static str, &'static Callsite>> = Mutex::new(BTreeMap::new());
+
+/// The call site for resumed attempts at a feature that this build does not declare; None beyond 1,000 such features.
+pub(crate) fn undeclared(feature: &str) -> Option<&'static Callsite> {
+    const MAX_UNDECLARED: usize = 1000;
+    let mut undeclared = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(callsite) = undeclared.get(feature) {
+        return Some(callsite);
+    }
+    if undeclared.len() >= MAX_UNDECLARED {
+        return None;
+    }
+    let name: &'static str = Box::leak(feature.to_owned().into_boxed_str());
+    let callsite: &'static Callsite =
+        Box::leak(Box::new(Callsite::new(CallsiteKind::Attempt, name, None, &[], ("", 0))));
+    undeclared.insert(name, callsite);
+    Some(callsite)
+}
+
+/// Every call site whose counts are this process's to tell: those of the build, the SDK's own, and those that tickets brought.
+pub(crate) fn counting() -> impl Iterator<Item = &'static Callsite> {
+    let brought: Vec<_> = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+    let own = [
+        &IDENTIFY,
+        #[cfg(feature = "tower")]
+        &SERVED,
+    ];
+    CALLSITES.iter().copied().chain(own).chain(brought)
+}
 
 /// The steps of every funnel of the build, one entry a funnel.
 #[linkme::distributed_slice]

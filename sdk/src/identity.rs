@@ -2,14 +2,12 @@
 //!
 //! In: ids and properties from the application. Out: records of their own kinds. Rare calls: they may allocate.
 
-use crate::callsite::{Callsite, CallsiteKind};
+use crate::callsite::{Callsite, IDENTIFY};
 use crate::context::Part;
 use crate::local::{self, RecordKind};
 use crate::value::Values;
 use crate::{clock, event, privacy};
 use std::fmt;
-
-static IDENTIFY: Callsite = Callsite::new(CallsiteKind::Identity, "", None, &[], (file!(), line!()));
 
 /// What somebody was known by before signing in.
 ///

@@ -3,12 +3,10 @@
 //! In: a detached attempt. Out: text that anybody may hold and send back, and the call site it stands for. What is sent back is
 //! not trusted: it names a feature and a number, and can do no more than end an attempt.
 
-use crate::callsite::{CALLSITES, Callsite, CallsiteKind};
+use crate::callsite::{self, CALLSITES, Callsite, CallsiteKind};
 use gemba_conventions::is_valid_name;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 /// A detached attempt as text: put it in a session store, a hidden field or a queue message, and
 /// [resume](crate::Attempt::resume) it from there. It holds no secret; who forges one forges a statistic.
@@ -65,25 +63,11 @@ impl FromStr for Ticket {
 
 /// The call site for an attempt of this name: a declared one, else one made for it.
 pub(crate) fn callsite_of(feature: &str) -> Result<&'static Callsite, TicketError> {
-    /// Names from tickets that this build does not declare; bounded, because tickets come from outside.
-    const MAX_UNDECLARED: usize = 1000;
-    static UNDECLARED: Mutex<BTreeMap<&'static str, &'static Callsite>> = Mutex::new(BTreeMap::new());
     let declared = CALLSITES.iter().find(|site| site.kind() == CallsiteKind::Attempt && site.name() == feature);
     if let Some(callsite) = declared {
         return Ok(callsite);
     }
-    let mut undeclared = UNDECLARED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(callsite) = undeclared.get(feature) {
-        return Ok(callsite);
-    }
-    if undeclared.len() >= MAX_UNDECLARED {
-        return Err(TicketError::UnknownFeature);
-    }
-    let name: &'static str = Box::leak(feature.to_owned().into_boxed_str());
-    let callsite: &'static Callsite =
-        Box::leak(Box::new(Callsite::new(CallsiteKind::Attempt, name, None, &[], ("", 0))));
-    undeclared.insert(name, callsite);
-    Ok(callsite)
+    callsite::undeclared(feature).ok_or(TicketError::UnknownFeature)
 }
 
 #[cfg(test)]

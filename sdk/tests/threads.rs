@@ -172,3 +172,38 @@ fn rings_and_query_tables_of_eight_threads_stay_within_six_mebibytes() {
     assert!(rings <= 4 * 1024 * KIB, "{rings} bytes for rings");
     assert!(tables <= 2 * 1024 * KIB, "{tables} bytes for the tables of {QUERIES} queries on each thread");
 }
+
+#[test]
+fn who_somebody_is_a_request_and_an_attempt_from_elsewhere_are_counted_when_there_is_no_room() {
+    use tower_layer::Layer as _;
+    use tower_service::Service as _;
+    let _alone = started();
+    flush();
+    let before = gemba::stats();
+    let refused = dropped(DropReason::NoRing);
+    let wait = Barrier::new(MAX_RINGS + 1);
+    std::thread::scope(|scope| {
+        for _ in 0..MAX_RINGS {
+            scope.spawn(|| {
+                gemba::feature!("threads.holds_a_ring");
+                wait.wait();
+                wait.wait();
+            });
+        }
+        wait.wait();
+        let without_room = scope.spawn(|| {
+            gemba::identify("u-7", gemba::Known::Session("s-1"));
+            let ticket = "1-00000000000000ff-0000000000000001-threads.from_elsewhere".parse().unwrap();
+            gemba::Attempt::resume(&ticket).unwrap().complete();
+            let mut service = gemba::web::Layer::new().layer(axum::Router::<()>::new());
+            drop(service.call(http::Request::new(axum::body::Body::empty())));
+        });
+        without_room.join().unwrap();
+        wait.wait();
+    });
+    assert_eq!(dropped(DropReason::NoRing) - refused, 3);
+    flush();
+    let stats = gemba::stats();
+    assert!(stats.recorded - before.recorded >= MAX_RINGS as u64 + 3, "{stats:?}");
+    assert_eq!(stats.delivered + stats.dropped_total(), stats.recorded, "{stats:?}");
+}

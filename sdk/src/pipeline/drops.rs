@@ -70,7 +70,7 @@ impl DropReports {
             }
             new > 0 && known.is_none()
         };
-        for site in crate::callsite::CALLSITES {
+        for site in crate::callsite::counting() {
             for (reason, total) in site.counts() {
                 let is_first = add((site.file(), site.line(), site.name()), reason, total);
                 if is_first && reason == DropReason::GuardIgnored {

@@ -3,7 +3,7 @@
 //! In: one call per change of place. Out: [`Stats`]. Records dropped on the caller's thread are counted at their call
 //! site and added here when asked.
 
-use crate::callsite::CALLSITES;
+use crate::callsite;
 use gemba_conventions::DropReason;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -105,8 +105,9 @@ impl Ledger {
         let mut dropped = Vec::new();
         let mut at_callers = 0;
         let mut ignored_guards = 0;
+        let sites: Vec<_> = callsite::counting().collect();
         for reason in DropReason::ALL {
-            let of_callers: u64 = CALLSITES
+            let of_callers: u64 = sites
                 .iter()
                 .flat_map(|site| site.counts())
                 .filter(|(of, _)| of == reason)

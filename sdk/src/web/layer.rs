@@ -6,7 +6,7 @@
 use super::begun::{Sampled, new_span_id, new_trace_id};
 use super::parent::{Current, Parent};
 use super::{TRACEPARENT, TRACESTATE, member, parse_traceparent};
-use crate::callsite::{Callsite, CallsiteKind};
+use crate::callsite::SERVED;
 use crate::context::{ContextRef, Part, Trace};
 use crate::local::{self, RecordKind};
 use crate::pipeline::drain::Record;
@@ -24,8 +24,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-
-static SERVED: Callsite = Callsite::new(CallsiteKind::Identity, "", None, &[], (file!(), line!()));
 
 type Question<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 type Identify = Arc<dyn Fn(&Parts, Scope) -> Scope + Send + Sync>;
