@@ -25,6 +25,10 @@ pub(crate) const MAX_CONTEXTS: u32 = CHUNKS * CHUNK_SLOTS;
 const CHUNKS: u32 = 64;
 const CHUNK_SLOTS: u32 = 1024;
 
+/// Longest chain of contexts that keep each other alive. Chosen: deeper than code nests; a task that begins the next one inside
+/// its own scope, again and again, would else fill the slab for everybody.
+const MAX_DEPTH: u32 = 64;
+
 /// Longest id of a user, session, tenant or route that a context keeps, in bytes; longer ones are cut at a character.
 const MAX_ID_BYTES: usize = 1024;
 
@@ -60,12 +64,12 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// The span that is current on this thread.
+    /// The span that is current on this thread; none once the thread is ending.
     pub(crate) fn current() -> Self {
         #[cfg(feature = "opentelemetry")]
         {
             use opentelemetry::trace::TraceContextExt as _;
-            opentelemetry::Context::map_current(|context| {
+            map_current(|context| {
                 if !context.has_active_span() {
                     return Self::default();
                 }
@@ -90,7 +94,7 @@ impl Trace {
         #[cfg(feature = "opentelemetry")]
         {
             use opentelemetry::trace::TraceContextExt as _;
-            opentelemetry::Context::map_current(|context| context.span().span_context().trace_state().header())
+            map_current(|context| context.span().span_context().trace_state().header())
         }
         #[cfg(not(feature = "opentelemetry"))]
         {
@@ -103,10 +107,34 @@ impl Trace {
     }
 }
 
+/// What is made of OpenTelemetry's current context; the default once the thread is ending, where asking OpenTelemetry would
+/// panic, and a panic in a destructor of the thread ends the process.
+#[cfg(feature = "opentelemetry")]
+fn map_current<T: Default>(make: impl FnOnce(&opentelemetry::Context) -> T) -> T {
+    /// Goes before OpenTelemetry's own, because it comes after it: a thread's values go in reverse order.
+    struct Alive;
+    impl Drop for Alive {
+        fn drop(&mut self) {}
+    }
+    thread_local! {
+        static ALIVE: Option<Alive> = {
+            // A thread that asks for the first time while it is ending may come too late already.
+            let touch = || opentelemetry::Context::map_current(|_| ());
+            std::panic::catch_unwind(touch).ok().map(|()| Alive)
+        };
+    }
+    match ALIVE.try_with(Option::is_some) {
+        Ok(true) => opentelemetry::Context::map_current(make),
+        _ => T::default(),
+    }
+}
+
 /// What a context says; written once at entry.
 #[derive(Debug, Default)]
 struct Data {
     parent: ContextId,
+    /// How many contexts lie above it in the chain of parents.
+    depth: u32,
     /// The context whose `text` holds the ids: itself or an ancestor; 0 when nobody is known.
     identity: ContextId,
     feature: Option<&'static Callsite>,
@@ -205,10 +233,22 @@ impl ContextRef {
             data.capture = above.capture;
             data.is_left_out = above.is_left_out;
             inherited_step = step;
-            // The child keeps its parent alive: the step it reaches is told to the parent too.
-            data.parent = Self::share(parent).keep();
+            if above.depth < MAX_DEPTH {
+                // The child keeps its parent alive: the step it reaches is told to the parent too.
+                data.parent = Self::share(parent).keep();
+                data.depth = above.depth + 1;
+            } else {
+                data.parent = ContextId::NONE;
+                data.depth = 0;
+                if let Some((who, _)) = read(above.identity) {
+                    data.text.push_str(&who.text);
+                    data.parts = who.parts;
+                    data.identity = id;
+                }
+            }
         } else {
             data.parent = ContextId::NONE;
+            data.depth = 0;
             data.identity = ContextId::NONE;
             data.feature = None;
             data.attempt = 0;
@@ -478,5 +518,30 @@ fn of<'a>(id: ContextId) -> Resolved<'a> {
         attempt: data.attempt,
         trace: data.trace,
         capture: data.capture,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg_attr(miri, ignore = "as many contexts as there are slots")]
+    fn a_task_that_begins_the_next_one_inside_its_scope_for_ever_holds_few_contexts() {
+        let mut first = ContextRef::below(ContextId::NONE).unwrap();
+        first.set(Part::User, &"chained");
+        first.set(Part::Tenant, &"acme");
+        let mut current = first.publish();
+        let before = refused();
+        for round in 0..=MAX_CONTEXTS {
+            // The next one keeps what it needs of the one before, which ends.
+            current = ContextRef::below(current.id()).unwrap().publish();
+            if round % 1024 == 0 {
+                crate::pipeline::drain::pass();
+            }
+        }
+        assert_eq!(refused(), before);
+        let who = of(current.id());
+        assert_eq!((who.user, who.session, who.tenant), ("chained", "", "acme"));
     }
 }

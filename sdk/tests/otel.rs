@@ -64,6 +64,43 @@ fn a_scope_entered_in_a_span_of_the_host_belongs_to_its_trace_however_the_span_w
     }
 }
 
+/// Records while its thread is ending, when OpenTelemetry's own context is gone.
+struct Last;
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        gemba::scope().user("last").run(|| gemba::feature!("otel.last"));
+        gemba::attempt!("otel.last_tried").run(|| gemba::feature!("otel.last"));
+        let database = gemba::query::Database::new(gemba::query::Dialect::Sqlite);
+        let ran = database.run_text("SELECT otel FROM last", || Ok::<_, ()>(1));
+        gemba::web::propagate("localhost", &mut http::HeaderMap::new());
+        assert_eq!(ran, Ok(1));
+    }
+}
+
+#[test]
+fn a_thread_that_is_ending_may_still_record() {
+    thread_local! {
+        static LAST: Last = const { Last };
+    }
+    start();
+    // A panic in the destructor would end this process.
+    std::thread::spawn(|| {
+        // Destroyed in reverse order of their first use.
+        LAST.with(|_| ());
+        gemba::scope().user("first").run(|| gemba::feature!("otel.first"));
+    })
+    .join()
+    .unwrap();
+    // One that asks for the first time.
+    std::thread::spawn(|| LAST.with(|_| ())).join().unwrap();
+    flush();
+    // The first thread had given its ring back by then: its use and its attempt with another are counted as dropped.
+    let dropped = gemba::stats().dropped;
+    assert_eq!(dropped, [(gemba::DropReason::NoRing, 4)]);
+    assert_eq!((used("otel.first").len(), used("otel.last").len()), (1, 2));
+}
+
 /// The headers of a request made here.
 fn handed_on() -> http::HeaderMap {
     let mut headers = http::HeaderMap::new();
