@@ -44,8 +44,9 @@ pub(crate) fn configure(hosts: Vec<String>) {
 }
 
 /// Adds the current trace to the headers of a request to `host`, and if [`Config::baggage_to`](crate::Config::baggage_to) lists
-/// the host, the current user, session and tenant. A `traceparent` that is there already stays, and so does its `tracestate`.
-/// Never blocks.
+/// the host, the current user, session and tenant. A `traceparent` that is there already stays, and so does its `tracestate`;
+/// what `baggage` there says of user, session and tenant goes, because it may come from whoever sent the request that is being
+/// served. Never blocks.
 ///
 /// Whether the trace is sampled is handed on as its beginner said it: the host's own span, or a sender that is trusted. A trace that
 /// begins in Gemba's layer is sampled as the layer says. A `tracestate` is handed on with feature `opentelemetry`.
@@ -69,6 +70,7 @@ pub(crate) fn configure(hosts: Vec<String>) {
 ///
 /// With hyper's client, or any other tower service, [`ClientLayer`] does it for each request.
 pub fn propagate(host: &str, headers: &mut HeaderMap) {
+    let others = others_baggage(headers);
     if !crate::state::is_recording() {
         return;
     }
@@ -94,10 +96,47 @@ pub fn propagate(host: &str, headers: &mut HeaderMap) {
             [(attribute::USER_ID, here.user), (attribute::SESSION_ID, here.session), (attribute::TENANT, here.tenant)];
         let value = baggage(&parts);
         if let (false, Ok(value)) = (value.is_empty(), HeaderValue::from_str(&value)) {
-            // Beside what others carry: several headers make one list (RFC 9110, section 5.3).
-            headers.append(BAGGAGE, value);
+            // Beside what others carry, and before it, because readers may look at so many members and no more. Several headers
+            // make one list (RFC 9110, section 5.3).
+            headers.insert(BAGGAGE, value);
+            for value in others {
+                headers.append(BAGGAGE, value);
+            }
         }
     });
+}
+
+/// What identity travels as.
+const IDENTITY: [&str; 3] = [attribute::USER_ID, attribute::SESSION_ID, attribute::TENANT];
+
+/// Takes identity out of the baggage that is in the headers already, and gives what is left of it there. A service that hands a
+/// request's headers on would else let whoever sent them say who he is, to a service that trusts this one.
+fn others_baggage(headers: &mut HeaderMap) -> Vec<HeaderValue> {
+    let is_identity = |member: &str| {
+        let name = member.split(['=', ';']).next().unwrap_or_default();
+        IDENTITY.contains(&name.trim())
+    };
+    let mut others = Vec::new();
+    let mut has_identity = false;
+    for value in headers.get_all(BAGGAGE) {
+        match value.to_str() {
+            Ok(list) if list.split(',').any(is_identity) => {
+                has_identity = true;
+                let rest: Vec<_> = list.split(',').filter(|member| !is_identity(member)).collect();
+                // Made of a valid one.
+                others.extend(HeaderValue::from_str(&rest.join(",")).ok().filter(|rest| !rest.is_empty()));
+            }
+            // What is no text names nobody: readers pass over it.
+            _ => others.push(value.clone()),
+        }
+    }
+    if has_identity {
+        headers.remove(BAGGAGE);
+        for value in &others {
+            headers.append(BAGGAGE, value.clone());
+        }
+    }
+    others
 }
 
 /// Whether a host is listed: by its name, or by an entry beginning with a dot for all names below it.

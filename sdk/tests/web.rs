@@ -33,7 +33,7 @@ fn start() {
             }
         });
         let config = gemba::Config::new("web-test").endpoint(endpoint).without_environment();
-        config.baggage_to(["orders.internal", ".trusted.example", "localhost"]).start().unwrap()
+        config.baggage_to(["orders.internal", ".trusted.example", "localhost", "[::1]"]).start().unwrap()
     });
 }
 
@@ -226,6 +226,60 @@ fn one_service_hands_trace_and_identity_to_the_next_and_only_to_listed_hosts() {
     let own = attributes(records_of("evi", "gemba.feature.used").pop().unwrap().attributes);
     assert_ne!(text(&said, "session.id"), session);
     assert_eq!(text(&said, "session.id"), text(&own, "session.id"));
+}
+
+#[test]
+fn headers_that_a_service_hands_on_do_not_let_their_sender_say_who_he_is() {
+    start();
+    let theirs = ["user.id=admin;gemba, keep=1;x", "gemba.tenant=evil;gemba", "session.id = 7", "other=2"];
+    let handed_on = |user: &str, host: &str| {
+        let mut headers = http::HeaderMap::new();
+        for list in theirs {
+            headers.append("baggage", list.parse().unwrap());
+        }
+        gemba::scope().user(user).run(|| propagate(host, &mut headers));
+        headers.get_all("baggage").iter().map(|list| list.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // What is ours comes first, since a reader may look at so many members and no more.
+    assert_eq!(handed_on("eve", "orders.internal"), ["user.id=eve;gemba", " keep=1;x", "other=2"]);
+    assert_eq!(handed_on("", "orders.internal"), [" keep=1;x", "other=2"]);
+    assert_eq!(handed_on("eve", "example.com"), [" keep=1;x", "other=2"]);
+}
+
+/// Gives the headers of the request as those of the answer.
+struct Mirror;
+
+impl tower_service::Service<http::Request<()>> for Mirror {
+    type Response = http::HeaderMap;
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<http::HeaderMap, std::convert::Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<()>) -> Self::Future {
+        std::future::ready(Ok(request.headers().clone()))
+    }
+}
+
+#[test]
+fn a_clients_layer_knows_the_host_by_the_address_or_the_header() {
+    use tower_layer::Layer as _;
+    use tower_service::Service as _;
+    start();
+    let baggage = |address: &str, host: &str| {
+        let request = http::Request::get(address).header("host", host).body(()).unwrap();
+        let mut client = gemba::web::ClientLayer::new().layer(Mirror);
+        let headers = gemba::scope().user("eve").run(|| client.call(request).into_inner()).unwrap();
+        headers.contains_key("baggage")
+    };
+    assert!(baggage("http://orders.internal/", "example.com"));
+    assert!(baggage("/", "orders.internal"));
+    assert!(baggage("/", "orders.internal:8080"));
+    assert!(baggage("/", "[::1]:8080"));
+    assert!(!baggage("/", "example.com"));
+    assert!(!baggage("/", "orders.internal@example.com"));
 }
 
 /// What a handler behind the layer would hand on as `traceparent`.

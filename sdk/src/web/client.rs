@@ -3,6 +3,7 @@
 //! In: a request of the application. Out: the same with the headers its host may see. It opens no connection and records nothing.
 
 use super::propagate;
+use http::uri::Authority;
 use http::{Request, header};
 use std::task::{Context, Poll};
 
@@ -73,7 +74,8 @@ where
     fn call(&mut self, mut request: Request<Body>) -> S::Future {
         // A request that names no host in its address names it in a header (RFC 9112, section 3.2.1), with its port.
         let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = request.uri().host().or_else(|| named.and_then(|host| host.split(':').next()));
+        let named = named.and_then(|host| host.parse::<Authority>().ok());
+        let host = request.uri().host().or_else(|| named.as_ref().map(Authority::host));
         let host = host.unwrap_or_default().to_owned();
         propagate(&host, request.headers_mut());
         self.inner.call(request)
