@@ -25,8 +25,6 @@ use gemba_conventions::{HISTOGRAM_SCALE, attribute, event, metric};
 
 /// How often the histograms are sent. Chosen: fine enough to see a minute, a point costs 400 bytes before compression.
 const METRIC_INTERVAL: Duration = Duration::from_secs(10);
-/// Longest text that is declared, in bytes; longer ones are cut at a character.
-const MAX_TEXT_BYTES: usize = 16 * 1024;
 /// Calls a query needs before its own 99th percentile says anything: two beyond it.
 const MIN_TAIL_CALLS: u64 = 200;
 /// Calls after which the percentile is learnt anew, so that it follows the present.
@@ -199,7 +197,6 @@ impl Drain {
                 continue;
             }
             let text = query.text();
-            let text = text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or_default();
             encode::log_record(
                 &mut items,
                 wall_ns(last_ticks),

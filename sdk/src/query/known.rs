@@ -44,6 +44,18 @@ pub(crate) struct Known {
     pub(crate) is_text_new: AtomicBool,
 }
 
+/// Longest text of a query that is kept, declared and sent with samples, in bytes; longer ones are cut at a character. With
+/// [`max_fingerprints`] it bounds what the texts take: 32 MiB, and a small part of that with usual ones.
+const MAX_TEXT_BYTES: usize = 16 * 1024;
+
+/// Text and summary as they are kept.
+fn kept(fingerprint: Fingerprint) -> (String, String) {
+    let Fingerprint { mut text, summary, .. } = fingerprint;
+    text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+    text.shrink_to_fit();
+    (text, summary)
+}
+
 /// The query that stands for all beyond the limit.
 pub(crate) static OTHER: Known = Known::new(0, Dialect::Generic, "");
 
@@ -84,11 +96,9 @@ impl Known {
         test
     ))]
     pub(crate) fn learn_text(&self, dialect: Dialect, sql: &str) {
-        if self.fingerprint != 0 && self.text.get().is_none() {
-            let Fingerprint { text, summary, .. } = fingerprint(dialect, sql);
-            if self.text.set((text, summary)).is_ok() {
-                self.is_text_new.store(true, Ordering::Relaxed);
-            }
+        if self.fingerprint != 0 && self.text.get().is_none() && self.text.set(kept(fingerprint(dialect, sql))).is_ok()
+        {
+            self.is_text_new.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -143,8 +153,8 @@ pub(crate) fn by_name(dialect: Dialect, name: &'static str) -> &'static Known {
 /// The query with this text.
 pub(crate) fn by_text(dialect: Dialect, sql: &str) -> &'static Known {
     let compute = || {
-        let Fingerprint { hash, text, summary } = fingerprint(dialect, sql);
-        intern(hash, dialect, "", || Some((text, summary)))
+        let fingerprint = fingerprint(dialect, sql);
+        intern(fingerprint.hash, dialect, "", || Some(kept(fingerprint)))
     };
     if sql.len() > MAX_REMEMBERED_BYTES { compute() } else { remembered(text_hash(sql), dialect, compute) }
 }
@@ -206,6 +216,19 @@ mod tests {
         named.learn_text(Dialect::Sqlite, "SELECT 1 FROM a");
         named.learn_text(Dialect::Sqlite, "SELECT 2 FROM b");
         assert_eq!(named.summary(), "SELECT a");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "a text of a megabyte and no unsafe code")]
+    fn of_a_long_text_its_beginning_is_kept_and_the_whole_is_the_query() {
+        let long = |last: &str| format!("SELECT {} {last}", "ä + f(b), ".repeat(100_000));
+        let known = by_text(Dialect::Sqlite, &long("last"));
+        assert!(known.text().len() <= MAX_TEXT_BYTES && known.text().len() > MAX_TEXT_BYTES - 4);
+        assert!(long("last").starts_with(known.text()));
+        assert!(!std::ptr::eq(known, by_text(Dialect::Sqlite, &long("other"))));
+        let named = by_name(Dialect::Sqlite, "known.long");
+        named.learn_text(Dialect::Sqlite, &long("last"));
+        assert_eq!(named.text(), known.text());
     }
 
     #[test]
