@@ -418,7 +418,8 @@ impl Config {
     }
 
     /// Told of problems on the sending thread, at most once a minute for each kind; default: one line on stderr. For
-    /// observing only: what it records makes an outage worse.
+    /// observing only: what it records makes an outage worse, and if it ends the process or drops the guard, what has not been
+    /// delivered by then is not waited for.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").on_error(|problem| eprintln!("{problem}"));

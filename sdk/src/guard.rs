@@ -211,7 +211,7 @@ impl Drop for Guard {
 /// }
 /// ```
 pub fn flush(timeout: Duration) -> Result<(), FlushError> {
-    if crate::local::is_own_thread() || pipeline::drain::is_draining() {
+    if is_delivering() {
         return Err(FlushError::Timeout);
     }
     match PIPELINE.get() {
@@ -233,6 +233,11 @@ pub fn stats() -> pipeline::Stats {
     PIPELINE.get().map(Pipeline::stats).unwrap_or_default()
 }
 
+/// Whether this thread is delivering: the application's code runs on it only in a hook.
+fn is_delivering() -> bool {
+    crate::local::is_own_thread() || pipeline::drain::is_draining()
+}
+
 fn is_forked() -> bool {
     state::load() & state::FORKED != 0
 }
@@ -240,6 +245,10 @@ fn is_forked() -> bool {
 /// Stops once: by the guard or at exit, whichever comes first.
 fn stop() {
     static HAS_STOPPED: AtomicBool = AtomicBool::new(false);
+    // In a hook the delivery waits for the hook, which would wait for the delivery.
+    if is_delivering() {
+        return;
+    }
     if is_forked() || HAS_STOPPED.swap(true, Ordering::AcqRel) {
         return;
     }

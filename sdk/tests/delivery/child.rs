@@ -10,18 +10,19 @@ gemba::funnel! {
     enum Signup = "signup" { Form = "form", Mail = "mail" (was = "email") }
 }
 
-/// The process the other tests start; by itself it has no scenario and ends at once.
-#[test]
-fn child() {
-    let Ok(scenario) = std::env::var(SCENARIO) else { return };
-    let patience = if matches!(scenario.as_str(), "away" | "silent") { 300 } else { 10_000 };
+/// How the process of this scenario is set up.
+fn config_of(scenario: &str) -> gemba::Config {
+    let patience = if matches!(scenario, "away" | "silent") { 300 } else { 10_000 };
     let mut config = gemba::Config::new("delivery-test")
         .release("1.2.3")
         .send_interval(Duration::from_millis(20))
         .shutdown_timeout(Duration::from_millis(patience));
-    match scenario.as_str() {
+    match scenario {
         "slow" => config = config.request_timeout(Duration::from_secs(1)),
         "full" => config = config.max_queue_bytes(32 * 1024),
+        "hook_exits" => {
+            config = config.max_queue_bytes(32 * 1024).on_error(|_| std::process::exit(HOOK_EXIT));
+        }
         "hook" => config = config.on_error(misbehave),
         "chatty" => {
             log::set_logger(&RecordsLines).unwrap();
@@ -29,7 +30,14 @@ fn child() {
         }
         _ => {}
     }
-    let guard = config.start().unwrap();
+    config
+}
+
+/// The process the other tests start; by itself it has no scenario and ends at once.
+#[test]
+fn child() {
+    let Ok(scenario) = std::env::var(SCENARIO) else { return };
+    let guard = config_of(&scenario).start().unwrap();
     if scenario != "disabled" {
         assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
     }
@@ -80,7 +88,7 @@ fn child() {
                 std::thread::spawn(move || gemba::feature!("short.lived", number = number)).join().unwrap();
             }
         }
-        "full" => fill_the_queue(&guard),
+        "full" | "hook_exits" => fill_the_queue(&guard),
         "undeclared" => ask_until_declared_again(&guard),
         "few" => {
             for number in 0..5 {
@@ -116,6 +124,9 @@ fn child() {
     print_figures();
     println!("figure:hooked={} figure:lines={}", HOOKED.load(Ordering::Relaxed), LINES.load(Ordering::Relaxed));
 }
+
+/// What a process ends with that is ended by its hook.
+pub(crate) const HOOK_EXIT: i32 = 7;
 
 /// Calls of [`misbehave`].
 static HOOKED: AtomicU64 = AtomicU64::new(0);

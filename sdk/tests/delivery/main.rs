@@ -20,8 +20,8 @@ use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use prost::Message as _;
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use support::server::{Figures, Reply, Server, attribute, drop_points, named, ok, reported_drops, stored, text};
 
 const SCENARIO: &str = "DELIVERY_SCENARIO";
@@ -381,6 +381,25 @@ fn a_hook_that_records_waits_and_panics_does_no_harm() {
     };
     assert_eq!(records.iter().filter(of_hook).count(), 0);
     assert_eq!(named(&records, "gemba.feature.used").len() as u64, 2 * EVENTS, "what came beside and after the hook");
+}
+
+#[test]
+fn a_hook_that_ends_the_process_ends_it() {
+    // The hook is told of the full queue, by whoever drains, amid a pass.
+    let server = Server::start(vec![Reply::Slow(Duration::from_secs(2))], ok());
+    let mut child = child_of("hook_exits", server.address).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_mins(1);
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        if Instant::now() > patience {
+            child.kill().unwrap();
+            panic!("it waits for itself: {}", child.wait().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(ended.code(), Some(child::HOOK_EXIT));
 }
 
 #[test]
