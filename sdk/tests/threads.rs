@@ -2,45 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong here ends the test")]
 
+#[path = "../benches/support/live.rs"]
+mod live;
 #[path = "../benches/support/mod.rs"]
 mod sink;
 
 use gemba::DropReason;
 use gemba::query::{Database, Dialect};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-
-/// Bytes allocated and not freed.
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-struct Counting;
-
-#[expect(unsafe_code, reason = "an allocator is unsafe by nature")]
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: handed through.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: handed through.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Ordering::Relaxed);
-        // SAFETY: handed through.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 const KIB: isize = 1024;
 const MAX_RINGS: usize = 64;
@@ -91,7 +61,7 @@ fn short_lived(threads: usize, batch: usize) {
 fn kept() -> isize {
     let live = |_| {
         short_lived(200, 200);
-        LIVE.load(Ordering::Relaxed)
+        live::bytes()
     };
     (0..10).map(live).min().unwrap()
 }
@@ -116,7 +86,7 @@ fn threads_beyond_the_cap_cost_nothing_and_are_counted() {
     const EVENTS: u64 = 3;
     let _alone = started();
     flush();
-    let (before, refused) = (LIVE.load(Ordering::Relaxed), dropped(DropReason::NoRing));
+    let (before, refused) = (live::bytes(), dropped(DropReason::NoRing));
     let (recorded, measured) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
     let grown = std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -128,7 +98,7 @@ fn threads_beyond_the_cap_cost_nothing_and_are_counted() {
             drop(spawned.unwrap());
         }
         recorded.wait();
-        let grown = LIVE.load(Ordering::Relaxed) - before;
+        let grown = live::bytes() - before;
         measured.wait();
         grown
     });
@@ -145,7 +115,7 @@ fn rings_and_query_tables_of_eight_threads_stay_within_six_mebibytes() {
     const QUERIES: usize = 250;
     let _alone = started();
     flush();
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live::bytes();
     let wait = Barrier::new(THREADS + 1);
     let (rings, tables) = std::thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -162,10 +132,10 @@ fn rings_and_query_tables_of_eight_threads_stay_within_six_mebibytes() {
             });
         }
         wait.wait();
-        let rings = LIVE.load(Ordering::Relaxed) - before;
+        let rings = live::bytes() - before;
         wait.wait();
         wait.wait();
-        let tables = LIVE.load(Ordering::Relaxed) - before - rings;
+        let tables = live::bytes() - before - rings;
         wait.wait();
         (rings, tables)
     });
