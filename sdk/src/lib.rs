@@ -38,8 +38,9 @@
 //! - A library opened at run time (`dlopen`) is missing from the catalogue, and must not be closed while records of it may be
 //!   on their way. One that holds a copy of this crate, as a `cdylib` does, records nothing until it starts its own.
 //! - A forked child records nothing; start recording after the fork, in the process that works.
-//! - `kill -9` takes what has been neither sent nor spooled yet: a second of records, and while a server hangs what comes
-//!   during one request. The server sees the gap in the batch numbers. Attempts that were under way stay open, and
+//! - `kill -9`, and any signal that ends a process which does not handle it (SIGTERM, as containers are stopped, SIGINT), takes
+//!   what has been neither sent nor spooled yet: a second of records, and while a server hangs what comes during one request. A
+//!   handler that lets `main` return delivers it. The server sees the gap in the batch numbers. Attempts that were under way stay open, and
 //!   count as unfinished after 30 minutes.
 //! - `tokio::spawn` and threads begin without a scope: take it along as [`scope()`] shows. Without it a record is kept, of nobody.
 //! - What the host records on the SDK's own threads (in an [`on_error`](Config::on_error) hook, or for each line that the
