@@ -256,6 +256,23 @@ impl Attempt {
         Attempted { future, attempt: Some(self), inside, judge: Some(judge) }
     }
 
+    /// As [`run_async_with`](Self::run_async_with), with a future that `make` makes inside the attempt.
+    #[doc(hidden)]
+    pub fn run_making_with<F: Future, J: FnOnce(&F::Output) -> Verdict>(
+        mut self,
+        make: impl FnOnce() -> F,
+        judge: J,
+    ) -> Attempted<F, J> {
+        let inside = self.inside();
+        self.if_dropped = IfDropped::Panicked;
+        let future = {
+            let _entered = inside.as_ref().map(|inside| Entered::new(inside.id()));
+            make()
+        };
+        self.if_dropped = IfDropped::Cancelled;
+        Attempted { future, attempt: Some(self), inside, judge: Some(judge) }
+    }
+
     /// Lets the attempt go on beyond this process or request: the ticket resumes it.
     ///
     /// ```

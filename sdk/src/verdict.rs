@@ -22,8 +22,8 @@ pub enum Verdict {
 /// Results that say how an attempt ended.
 ///
 /// Implemented for `Result` (`Err` failed, by its type name), `Option` (`None` failed, kind `none`), `()` (completed), and with
-/// feature `http` for `http::Response` (status 500 and above failed). For other types use
-/// [`run_with`](crate::Attempt::run_with).
+/// feature `http` for `http::Response` (status 500 and above failed). What is inside does not matter: `Ok(None)` and an `Ok` with
+/// status 500 are completed. For other types, and to look inside, use [`run_with`](crate::Attempt::run_with).
 ///
 /// ```
 /// use gemba::{Outcome, Verdict};
@@ -78,10 +78,12 @@ impl<B> Outcome for http::Response<B> {
     }
 }
 
-/// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed.
+/// How `#[gemba::instrument]` judges any result: by [`Outcome`] where the type implements it, else as completed. A future that
+/// nobody awaits is no result and does not compile.
 #[doc(hidden)]
 pub mod judge {
     use super::{Outcome, Verdict};
+    use std::future::IntoFuture;
 
     /// Wraps a reference to a result; the method that fits best is found by the number of references before it.
     #[derive(Debug)]
@@ -93,11 +95,43 @@ pub mod judge {
         fn verdict(&self) -> Verdict;
     }
 
-    impl<T: Outcome> ByOutcome for Judged<'_, T> {
+    impl<T: Outcome> ByOutcome for &&Judged<'_, T> {
         fn verdict(&self) -> Verdict {
             self.0.verdict()
         }
     }
+
+    /// For futures that came back in place of what they come to: always refused, since nothing is an [`Answer`].
+    pub trait ByFuture<T> {
+        /// Never called.
+        fn verdict(&self) -> Verdict
+        where
+            Seen: Answer<T>;
+    }
+
+    impl<T: IntoFuture> ByFuture<T> for &Judged<'_, T> {
+        fn verdict(&self) -> Verdict
+        where
+            Seen: Answer<T>,
+        {
+            Verdict::Completed
+        }
+    }
+
+    /// Implemented by nothing: a requirement for the sake of its message.
+    #[diagnostic::on_unimplemented(
+        message = "`{T}` is a future: the attempt would end before its work begins",
+        label = "a future whose work `instrument` does not see",
+        note = "make it an `async fn`, end the body with `async move {{ .. }}` or `Box::pin(async move {{ .. }})`, or write the \
+                type as `impl Future`, `Pin<Box<dyn Future>>` or `BoxFuture`",
+        note = "or without the attribute: `gemba::attempt!(..).run_async(..)` around the future, or `run_with` where making it \
+                is the feature"
+    )]
+    pub trait Answer<T> {}
+
+    /// What `instrument` sees.
+    #[derive(Debug)]
+    pub enum Seen {}
 
     /// For all others: it came back, so it completed.
     pub trait ByReturn {
@@ -105,7 +139,7 @@ pub mod judge {
         fn verdict(&self) -> Verdict;
     }
 
-    impl<T> ByReturn for &Judged<'_, T> {
+    impl<T> ByReturn for Judged<'_, T> {
         fn verdict(&self) -> Verdict {
             Verdict::Completed
         }

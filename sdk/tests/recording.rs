@@ -7,6 +7,9 @@
     reason = "what goes wrong here ends the test"
 )]
 
+#[path = "recording/instrument.rs"]
+mod instrument;
+
 use gemba::testing::{Attribute, Event, EventKind, Outcome, captured, captured_async};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -40,7 +43,7 @@ impl Future for Later {
     }
 }
 
-fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 

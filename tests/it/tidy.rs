@@ -190,12 +190,15 @@ const SDK_MODULES: &[&str] = &[
 
 /// Public for the compiler, not for people: what macros expand to, sealed traits, and what a tower layer makes.
 const WITHOUT_EXAMPLE: &[&str] = &[
+    "Answer",
+    "ByFuture",
     "ByOutcome",
     "ByReturn",
     "ClientService",
     "Encode",
     "Judged",
     "ResponseFuture",
+    "Seen",
     "Service",
     "Text",
     "Values",

@@ -124,8 +124,8 @@ impl From<&'static Location<'static>> for Code {
     }
 }
 
-/// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it; a future that is
-/// dropped between two polls is cancelled, whoever panicked.
+/// A query under way. Dropped without an end it counts as cancelled, or as panicked while a panic unwinds past it; a future or stream
+/// that is dropped between two polls is cancelled, whoever panicked.
 ///
 /// # Examples
 /// ```
@@ -144,15 +144,25 @@ pub struct Running {
     paused_ticks: u64,
     /// The scope it began in; taken only when the query may end outside of it.
     context: Option<ContextRef>,
-    /// A future that lies between two polls: whatever panic goes past, it is not this query's.
-    is_waiting: bool,
+    if_dropped: IfDropped,
+}
+
+/// What a drop without an end means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IfDropped {
+    /// A guard cannot tell whose panic unwinds past it, and takes it for its own.
+    Guessed,
+    /// The poll under way did not return.
+    Panicked,
+    /// A future or stream lies between two polls: whatever panic goes past it, it is not this query's.
+    Cancelled,
 }
 
 impl Running {
     /// Counts nothing.
     #[inline]
     const fn nothing(code: Code) -> Self {
-        Self { query: None, code, start_ticks: 0, paused_ticks: 0, context: None, is_waiting: false }
+        Self { query: None, code, start_ticks: 0, paused_ticks: 0, context: None, if_dropped: IfDropped::Guessed }
     }
 
     /// Begins now, in the current scope.
@@ -168,11 +178,11 @@ impl Running {
             start_ticks: clock::read(state),
             paused_ticks: 0,
             context: None,
-            is_waiting: false,
+            if_dropped: IfDropped::Guessed,
         }
     }
 
-    #[cfg(any(feature = "rusqlite", feature = "sqlx", feature = "tokio-postgres"))]
+    #[cfg(feature = "rusqlite")]
     pub(crate) fn query(&self) -> Option<&'static Known> {
         self.query
     }
@@ -183,6 +193,29 @@ impl Running {
         if self.query.is_some() && self.context.is_none() {
             self.context = Some(ContextRef::share(scope::current()));
         }
+    }
+
+    /// One poll of the future or stream that is the query. Until it returns, the only way out is a panic of its own.
+    #[inline]
+    pub(crate) fn poll<T>(&mut self, poll: impl FnOnce() -> T) -> T {
+        self.if_dropped = IfDropped::Panicked;
+        let _inside = self.query.map(Inside::enter);
+        poll()
+    }
+
+    /// Lies between two polls from now on; the next may never come, and the drop may be outside of the scope.
+    #[inline]
+    pub(crate) fn wait(&mut self) {
+        self.keep_scope();
+        self.if_dropped = IfDropped::Cancelled;
+    }
+
+    /// Ends a stream that is dropped after its first rows came: its reader has seen enough, which is no failure, unless the
+    /// stream itself panicked.
+    #[cfg(any(feature = "sqlx", feature = "tokio-postgres"))]
+    pub(crate) fn end_read(&mut self, rows: u64) {
+        let error = (self.if_dropped == IfDropped::Panicked).then_some(PANICKED);
+        self.end(QueryEnd { rows: Some(rows), error, status: None });
     }
 
     /// Stops the clock: what follows is the caller's time, not the database's.
@@ -278,8 +311,13 @@ impl Drop for Running {
 impl Running {
     #[cold]
     fn end_dropped(&mut self) {
-        let error = if std::thread::panicking() && !self.is_waiting { PANICKED } else { CANCELLED };
-        self.end(QueryEnd::failed(error, None));
+        let has_panicked = match self.if_dropped {
+            IfDropped::Guessed => std::thread::panicking(),
+            // Asked of nobody: whoever polls may catch the panic, and drop the future later.
+            IfDropped::Panicked => true,
+            IfDropped::Cancelled => false,
+        };
+        self.end(QueryEnd::failed(if has_panicked { PANICKED } else { CANCELLED }, None));
     }
 }
 
@@ -392,17 +430,9 @@ impl<F: Future, J: FnOnce(&F::Output) -> QueryEnd> Future for TimedQuery<F, J> {
         let this = self.project();
         let judge = this.judge;
         let running = this.running.get_or_insert_with(|| this.begin.begin());
-        running.is_waiting = false;
-        let polled = {
-            let _inside = running.query.map(Inside::enter);
-            this.future.poll(cx)
-        };
+        let polled = running.poll(|| this.future.poll(cx));
         match &polled {
-            Poll::Pending => {
-                // Dropped later, it may be outside of its scope.
-                running.keep_scope();
-                running.is_waiting = true;
-            }
+            Poll::Pending => running.wait(),
             Poll::Ready(output) => {
                 if let Some(judge) = judge.take() {
                     running.end(judge(output));

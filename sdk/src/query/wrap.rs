@@ -39,7 +39,7 @@ mod stream {
     use futures_core::Stream;
     use pin_project_lite::pin_project;
 
-    use super::super::timing::{Begin, Inside, QueryEnd, Running};
+    use super::super::timing::{Begin, QueryEnd, Running};
 
     /// What a crate's items and errors mean.
     #[derive(Debug)]
@@ -59,7 +59,7 @@ mod stream {
 
     pin_project! {
         /// The rows of a query that count themselves. Dropped after the first came, the reader has seen enough, which is no
-        /// failure; dropped before, it counts as cancelled.
+        /// failure; dropped before, it counts as cancelled. Whenever its own poll does not return, it panicked.
         #[derive(Debug)]
         pub(crate) struct TimedStream<S, T, E> {
             #[pin]
@@ -76,7 +76,7 @@ mod stream {
             fn drop(this: Pin<&mut Self>) {
                 let this = this.project();
                 if let Some(running) = this.running && *this.has_yielded {
-                    running.end(QueryEnd::done(Some(*this.rows)));
+                    running.end_read(*this.rows);
                 }
             }
         }
@@ -103,12 +103,9 @@ mod stream {
             let this = self.project();
             let begin = *this.begin;
             let running = this.running.get_or_insert_with(|| begin.begin());
-            let polled = {
-                let _inside = running.query().map(Inside::enter);
-                this.stream.poll_next(cx)
-            };
+            let polled = running.poll(|| this.stream.poll_next(cx));
             match &polled {
-                Poll::Pending => running.keep_scope(),
+                Poll::Pending => running.wait(),
                 Poll::Ready(None) => running.end(QueryEnd::done(Some(*this.rows))),
                 Poll::Ready(Some(Err(error))) => {
                     running.end(QueryEnd { rows: Some(*this.rows), ..(this.reading.failure)(error) });
@@ -116,8 +113,7 @@ mod stream {
                 Poll::Ready(Some(Ok(item))) => {
                     *this.has_yielded = true;
                     *this.rows += (this.reading.rows)(item);
-                    // The next poll may never come.
-                    running.keep_scope();
+                    running.wait();
                 }
             }
             polled
@@ -135,11 +131,12 @@ mod stream {
         F: Future<Output = Result<S, E>>,
     {
         let mut running = begin.begin();
-        running.keep_scope();
         let mut future = std::pin::pin!(future);
         let answer = std::future::poll_fn(|cx| {
-            let _inside = running.query().map(Inside::enter);
-            future.as_mut().poll(cx)
+            let polled = running.poll(|| future.as_mut().poll(cx));
+            // Ready too: its rows are polled next, if ever.
+            running.wait();
+            polled
         })
         .await;
         match answer {

@@ -14,6 +14,7 @@ mod server;
 mod sqlx_mysql;
 mod sqlx_postgres;
 mod sqlx_sqlite;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod tokio_postgres;

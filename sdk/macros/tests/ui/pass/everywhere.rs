@@ -36,6 +36,17 @@ fn twice<T: ::core::clone::Clone>(value: &T) -> (T, T) {
     (value.clone(), value.clone())
 }
 
+#[::gemba::instrument("service.opaque", id = id)]
+fn opaque(id: u64) -> impl ::core::future::Future<Output = u64> {
+    async move { id }
+}
+
+#[::gemba::instrument("service.boxed")]
+fn boxed<'a>(text: &'a str) -> ::core::pin::Pin<::std::boxed::Box<dyn ::core::future::Future<Output = usize> + 'a>> {
+    let work = async move { text.len() };
+    ::std::boxed::Box::pin(work)
+}
+
 fn main() {
     let _ = Option;
     let recording = 1;
@@ -52,5 +63,5 @@ fn main() {
     let result: ::core::result::Result<(), ()> = ::gemba::attempt!("plain.attempt", n = 1).run(|| ::core::result::Result::Ok(()));
     ::core::assert!(result.is_ok());
     ::core::assert!(twice(&1) == (1, 1));
-    ::core::mem::drop(call(1, "a"));
+    ::core::mem::drop((call(1, "a"), opaque(1), boxed("a")));
 }
