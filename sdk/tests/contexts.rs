@@ -10,7 +10,7 @@ use std::future::Future as _;
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
-use support::server::{Server, attribute, drop_points, named, ok, stored, text};
+use support::server::{DropPoint, Server, attribute, drop_points, named, ok, stored, text};
 
 /// Scopes known at the same time, as the SDK has it.
 const MOST: usize = 65_536;
@@ -48,7 +48,8 @@ fn a_scope_beyond_the_most_is_nobodys_its_records_are_kept_and_it_is_reported_on
     assert_eq!(users, expected.map(|(feature, user)| (feature.to_owned(), user.to_owned())));
     let nobodys = named(&records, "gemba.feature.used")[0];
     assert_eq!(attribute(&nobodys.attributes, "gemba.tenant"), None);
-    assert_eq!(drop_points(&server.requests()), [("no_context".to_owned(), 2)]);
+    let reported = DropPoint { reason: "no_context".to_owned(), callsite: String::new(), count: 2 };
+    assert_eq!(drop_points(&server.requests()), [reported]);
     let stats = gemba::stats();
     assert_eq!((stats.dropped_total(), stats.recorded), (0, stats.delivered), "no record is lost by it: {stats:?}");
 }

@@ -35,8 +35,16 @@ fn child() {
     }
     match scenario.as_str() {
         "flood" => {
+            println!("figure:line={}", line!() + 2);
             for number in 0..200_000_u32 {
                 gemba::feature!("flood.used", number = number);
+            }
+        }
+        "large" => {
+            println!("figure:line={}", line!() + 3);
+            // Half a ring of 64 KiB is the most that a record may take.
+            for length in [30_000, 40_000, 50_000] {
+                gemba::feature!("large.used", note = "x".repeat(length));
             }
         }
         "exit" => {
