@@ -34,19 +34,8 @@ fn child() {
         assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
     }
     match scenario.as_str() {
-        "flood" => {
-            println!("figure:line={}", line!() + 2);
-            for number in 0..200_000_u32 {
-                gemba::feature!("flood.used", number = number);
-            }
-        }
-        "large" => {
-            println!("figure:line={}", line!() + 3);
-            // Half a ring of 64 KiB is the most that a record may take.
-            for length in [30_000, 40_000, 50_000] {
-                gemba::feature!("large.used", note = "x".repeat(length));
-            }
-        }
+        "flood" => println!("figure:line={}", flood()),
+        "large" => println!("figure:line={}", record_large_ones()),
         "exit" => {
             record_all();
             std::mem::forget(guard);
@@ -123,6 +112,24 @@ fn child() {
     gemba::feature!("after.stop");
     print_figures();
     println!("figure:hooked={} figure:lines={}", HOOKED.load(Ordering::Relaxed), LINES.load(Ordering::Relaxed));
+}
+
+/// Faster than the drain; the line it records on.
+fn flood() -> u32 {
+    let line = line!() + 2;
+    for number in 0..200_000_u32 {
+        gemba::feature!("flood.used", number = number);
+    }
+    line
+}
+
+/// One record that a ring takes and two that are more than half of its 64 KiB; the line it records on.
+fn record_large_ones() -> u32 {
+    let line = line!() + 2;
+    for length in [30_000, 40_000, 50_000] {
+        gemba::feature!("large.used", note = "x".repeat(length));
+    }
+    line
 }
 
 /// Calls of [`misbehave`].
