@@ -43,9 +43,11 @@ pub enum Compression {
 /// sent as `gemba.given_instance_id` instead. The endpoint of the host's own OpenTelemetry is
 /// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), gemba::InitError> {
-/// let _gemba = gemba::Config::new("shop").endpoint("http://gemba:4318").key("gi_..").release("1.4.0").start()?;
+/// let config = gemba::Config::new("shop").endpoint("http://gemba:4318").key("gi_..").release("1.4.0");
+/// // Where there is no server, as here, it is switched off.
+/// let _gemba = config.disabled(true).start()?;
 /// # Ok(())
 /// # }
 /// ```
@@ -434,8 +436,11 @@ impl Config {
     /// # Errors
     /// [`InitError`]: a setting is wrong, recording has been started before, or a thread cannot be had.
     ///
-    /// ```no_run
-    /// let _gemba = gemba::Config::new("shop").start()?;
+    /// ```
+    /// let refused = gemba::Config::new("shop").without_environment().sample_rate(7.0).start();
+    /// assert!(matches!(refused, Err(gemba::InitError::InvalidSampleRate { .. })));
+    /// // Switched off, it checks the settings and records nothing.
+    /// let _gemba = gemba::Config::new("shop").disabled(true).start()?;
     /// # Ok::<(), gemba::InitError>(())
     /// ```
     pub fn start(self) -> Result<Guard, InitError> {

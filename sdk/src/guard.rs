@@ -159,9 +159,11 @@ pub fn consent(is_given: bool) {
 ///
 /// Bind it to a name such as `_gemba` in `main`: bound to `_` it is dropped at once.
 ///
-/// ```no_run
+/// ```
 /// fn main() -> Result<(), gemba::InitError> {
-///     let _gemba = gemba::init!("shop")?;
+///     // Or `gemba::init!("shop")?`. There is no server for this example, so it is switched off.
+///     let _gemba = gemba::Config::new("shop").disabled(true).start()?;
+///     gemba::feature!("search.filter");
 ///     Ok(()) // here what is left is delivered
 /// }
 /// ```
@@ -176,11 +178,14 @@ impl Guard {
     ///
     /// # Errors
     /// [`FlushError::Timeout`]: the server did not answer in time; nothing is lost by that, it goes on in the background.
+    /// [`FlushError::Closed`]: recording is switched off.
     ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let gemba = gemba::init!("shop")?;
-    /// gemba.flush(std::time::Duration::from_secs(2))?;
+    /// ```
+    /// use gemba::FlushError;
+    /// # fn main() -> Result<(), gemba::InitError> {
+    /// let gemba = gemba::Config::new("shop").disabled(true).start()?;
+    /// let flushed = gemba.flush(std::time::Duration::from_secs(2));
+    /// assert_eq!(flushed, Err(FlushError::Closed), "switched off, there is nothing to wait for");
     /// # Ok(())
     /// # }
     /// ```

@@ -86,6 +86,17 @@ pub mod web;
 pub use attempt::{Attempt, Attempted, shutting_down};
 pub use config::{Compression, Config};
 pub use funnel::Funnel;
+/// Why a record is not where it should be, as [`Stats::dropped`] counts it.
+///
+/// ```
+/// use gemba::DropReason;
+/// let of = |reason| gemba::stats().dropped.iter().find(|(of, _)| *of == reason).map_or(0, |(_, count)| *count);
+/// if of(DropReason::RingFull) > 0 {
+///     eprintln!("one thread records more at a time than a ring holds: see `Config::ring_bytes`");
+/// }
+/// assert_eq!(DropReason::RingFull.to_string(), "ring_full");
+/// ```
+#[doc(inline)]
 pub use gemba_conventions::DropReason;
 pub use gemba_macros::instrument;
 pub use guard::{FlushError, Guard, InitError, consent, flush, stats};

@@ -62,9 +62,10 @@ impl Drop for Entered {
 /// ```
 pub fn scope() -> Scope {
     if !state::is_recording() {
-        return Scope { context: None };
+        return Scope { context: None, is_nobodys: state::is_withheld() };
     }
-    Scope { context: ContextRef::below(current()) }
+    let context = ContextRef::below(current());
+    Scope { is_nobodys: context.is_none(), context }
 }
 
 /// Identity for everything that runs inside it; see [`scope`].
@@ -79,6 +80,9 @@ pub fn scope() -> Scope {
 pub struct Scope {
     /// None when nothing is recorded or the table of contexts is full (counted as `no_context`).
     pub(crate) context: Option<OwnedContext>,
+    /// Whoever it is for is not known, for want of room or of consent: inside nobody is, not even whoever is outside, who would
+    /// be the wrong one.
+    is_nobodys: bool,
 }
 
 impl Scope {
@@ -131,6 +135,12 @@ impl Scope {
         self.context.map_or(ContextRef::NONE, OwnedContext::publish)
     }
 
+    /// What becomes current inside; None leaves what is.
+    fn inside(self) -> Option<ContextRef> {
+        let nobody = self.is_nobodys.then_some(ContextRef::NONE);
+        self.context.map(OwnedContext::publish).or(nobody)
+    }
+
     pub(crate) fn capture(mut self, capture: u32) -> Self {
         if let Some(context) = &mut self.context {
             context.set_capture(capture);
@@ -145,7 +155,7 @@ impl Scope {
     /// assert_eq!(total, 42);
     /// ```
     pub fn run<R>(self, work: impl FnOnce() -> R) -> R {
-        let Some(context) = self.context.map(OwnedContext::publish) else { return work() };
+        let Some(context) = self.inside() else { return work() };
         let _entered = Entered::new(context.id());
         work()
     }
@@ -159,7 +169,7 @@ impl Scope {
     /// # drop(task);
     /// ```
     pub fn run_async<F: Future>(self, future: F) -> Scoped<F> {
-        Scoped { context: self.context.map(OwnedContext::publish), future }
+        Scoped { context: self.inside(), future }
     }
 }
 

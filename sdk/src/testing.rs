@@ -14,7 +14,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub use gemba_conventions::{EventKind, Outcome};
+/// What an [`Event`] is.
+///
+/// ```
+/// use gemba::testing::{EventKind, captured};
+/// let events = captured(|| gemba::attempt!("checkout").complete());
+/// let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+/// assert_eq!(kinds, [EventKind::Started, EventKind::Ended]);
+/// ```
+#[doc(inline)]
+pub use gemba_conventions::EventKind;
+
+/// How the attempt of an [`Event`] ended.
+///
+/// ```
+/// use gemba::testing::{Outcome, captured};
+/// let events = captured(|| drop(gemba::attempt!("checkout").run(|| "forty".parse::<u32>())));
+/// assert_eq!(events[1].outcome, Some(Outcome::Failed));
+/// ```
+#[doc(inline)]
+pub use gemba_conventions::Outcome;
 
 /// One thing that was recorded, as the server would see it.
 ///

@@ -61,11 +61,15 @@ pub(crate) fn configure(hosts: Vec<String>) {
 ///
 /// With reqwest, whose headers are these too:
 ///
-/// ```text
+/// ```
+/// # async fn orders(client: reqwest::Client, url: &str) -> Result<(), reqwest::Error> {
 /// let mut request = client.get(url).build()?;
 /// let host = request.url().host_str().unwrap_or_default().to_owned();
 /// gemba::web::propagate(&host, request.headers_mut());
 /// let answer = client.execute(request).await?;
+/// # drop(answer);
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// With hyper's client, or any other tower service, [`ClientLayer`] does it for each request.

@@ -112,6 +112,14 @@ fn change_minds(config: gemba::Config) {
     gemba::consent(true);
     gemba::feature!("consent.given");
     gemba::flush(PATIENCE).unwrap();
+    gemba::scope().user("around").run(|| {
+        gemba::consent(false);
+        gemba::scope().user("withheld").run(|| {
+            gemba::consent(true);
+            gemba::feature!("consent.nobody");
+        });
+    });
+    gemba::flush(PATIENCE).unwrap();
     let delivered = gemba::stats().delivered;
     assert!(delivered > 0);
     gemba::feature!("consent.unsent");
@@ -250,11 +258,11 @@ fn without_consent_nothing_is_recorded_or_sent_and_what_waited_is_dropped() {
     let server = Server::start(Vec::new(), ok());
     let figures = figures_of(&child_of("consent", server.address).output().unwrap());
     let records = stored(&server.requests());
-    let used: Vec<_> = named(&records, "gemba.feature.used")
-        .iter()
-        .map(|record| text(&record.attributes, "gemba.feature.name").to_owned())
-        .collect();
-    assert_eq!(used, ["consent.given"]);
+    let used = named(&records, "gemba.feature.used");
+    let names: Vec<_> = used.iter().map(|record| text(&record.attributes, "gemba.feature.name")).collect();
+    assert_eq!(names, ["consent.given", "consent.nobody"]);
+    let user = attribute(&used[1].attributes, "user.id");
+    assert_eq!(user, None, "a scope entered while consent is withheld knows nobody, not even who is around it");
     assert_eq!(named(&records, "gemba.sdk.stopped").len(), 0, "no goodbye without consent");
     assert_eq!(figures.get("consent"), 1, "{figures:?}");
     assert_eq!(figures.get("recorded"), figures.get("delivered") + figures.get("consent"));

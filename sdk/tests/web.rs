@@ -63,6 +63,10 @@ fn serve(entered: &Arc<Notify>) -> SocketAddr {
                 headers["traceparent"].to_str().unwrap().to_owned()
             }),
         )
+        .route(
+            "/forward",
+            get(|headers: http::HeaderMap| async move { ask_by_reqwest(headers["x-next"].to_str().unwrap()).await }),
+        )
         .route("/broken", get(|| async { http::StatusCode::SERVICE_UNAVAILABLE }))
         .route("/panics", get(|| async { assert!(std::hint::black_box(false), "on purpose") }))
         .route(
@@ -88,6 +92,16 @@ fn serve(entered: &Arc<Notify>) -> SocketAddr {
         });
     });
     address
+}
+
+/// Asks the next service for `url`, as the documentation of [`propagate`] says for reqwest.
+async fn ask_by_reqwest(url: &str) -> String {
+    // Whatever proxy the environment of the test names, the server is here.
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut request = client.get(url).header(SECRET, "1").build().unwrap();
+    let host = request.url().host_str().unwrap_or_default().to_owned();
+    propagate(&host, request.headers_mut());
+    client.execute(request).await.unwrap().text().await.unwrap()
 }
 
 /// Sends a request and leaves the connection open.
@@ -389,4 +403,26 @@ fn hyper_alone_serves_inside_the_layer_and_its_client_hands_the_scope_on() {
     let used = records_of("hal", "gemba.feature.used");
     assert_eq!(used.len(), 1, "the next service knows who it was");
     assert_eq!(used[0].span_id, span.span_id);
+}
+
+#[test]
+fn what_reqwest_sends_by_the_documented_recipe_goes_on_in_the_same_trace_and_with_the_same_person() {
+    start();
+    let (first, second) = (serve(&Arc::default()), serve(&Arc::default()));
+    // By its name the second is listed, by its number it is a stranger.
+    for next in [format!("localhost:{}", second.port()), second.to_string()] {
+        let headers = format!("x-user: rex\r\nx-next: http://{next}/orders/7\r\n");
+        assert_eq!(get_status(first, "/forward", &headers), 200);
+    }
+    flush();
+    let spans = spans_of("rex");
+    let names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
+    assert_eq!(names, ["GET /forward", "GET /orders/{id}", "GET /forward"]);
+    assert_eq!((&spans[1].trace_id, &spans[1].parent_span_id), (&spans[0].trace_id, &spans[0].span_id));
+    let used = records_of("rex", "gemba.feature.used");
+    assert_eq!(used.len(), 1, "the next service knows who it was, when it may");
+    assert_eq!((&used[0].trace_id, &used[0].span_id), (&spans[1].trace_id, &spans[1].span_id));
+    let nobodys: Vec<_> =
+        spans_of("").into_iter().filter(|span| span.parent_span_id == spans[2].span_id).map(|span| span.name).collect();
+    assert_eq!(nobodys, ["GET /orders/{id}"], "a trace names nobody and goes to every host");
 }

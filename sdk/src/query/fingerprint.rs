@@ -37,9 +37,25 @@ use normalise::Normaliser;
 use super::summary;
 
 /// Version of the rules. It travels with every fingerprint; a rule that changes any hash raises it.
+///
+/// # Examples
+/// ```
+/// use gemba::query::{Dialect, FINGERPRINT_VERSION, fingerprint};
+/// // What is kept for long is kept with the version that it was made by.
+/// let key = (FINGERPRINT_VERSION, fingerprint(Dialect::Sqlite, "SELECT 1").hash);
+/// assert_eq!(key.0, 1);
+/// ```
 pub const FINGERPRINT_VERSION: u16 = 1;
 
 /// The kind of SQL a text is written in.
+///
+/// # Examples
+/// ```
+/// use gemba::query::{Dialect, fingerprint};
+/// let sql = "SELECT \"name\" FROM users";
+/// assert_eq!(fingerprint(Dialect::Postgres, sql).text, sql, "a column");
+/// assert_eq!(fingerprint(Dialect::MySql, sql).text, "SELECT ? FROM users", "a string");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Dialect {
@@ -60,10 +76,23 @@ pub enum Dialect {
 
 impl Dialect {
     /// All dialects, in the order of their codes.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::query::Dialect;
+    /// assert!(Dialect::ALL.iter().all(|dialect| Dialect::from_system(dialect.system()) == *dialect));
+    /// ```
     pub const ALL: &'static [Self] =
         &[Self::Generic, Self::Postgres, Self::MySql, Self::Sqlite, Self::ClickHouse, Self::SqlServer];
 
     /// The dialect of a `db.system.name` or of the older `db.system`; [`Dialect::Generic`] for every other word.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::query::Dialect;
+    /// assert_eq!(Dialect::from_system("mariadb"), Dialect::MySql);
+    /// assert_eq!(Dialect::from_system("cobol"), Dialect::Generic);
+    /// ```
     pub fn from_system(system: &str) -> Self {
         match system {
             "postgresql" | "postgres" | "redshift" | "aws.redshift" | "cockroachdb" | "edb" | "greenplum"
@@ -77,6 +106,11 @@ impl Dialect {
     }
 
     /// The word for it in `db.system.name`.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(gemba::query::Dialect::Postgres.system(), "postgresql");
+    /// ```
     pub const fn system(self) -> &'static str {
         match self {
             Self::Generic => "other_sql",
@@ -90,6 +124,13 @@ impl Dialect {
 }
 
 /// What a query is, whatever its values.
+///
+/// # Examples
+/// ```
+/// use gemba::query::{Dialect, Fingerprint, fingerprint};
+/// let Fingerprint { text, summary, .. } = fingerprint(Dialect::Sqlite, "DELETE FROM card WHERE id = 7");
+/// assert_eq!((text.as_str(), summary.as_str()), ("DELETE FROM card WHERE id = ?", "DELETE card"));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint {
     /// Equal for queries that differ in values, comments, white space and case only. Never 0: 0 stands for "other".
@@ -102,6 +143,12 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The hash as it is written on the wire: 16 lower-case hexadecimal digits.
+    ///
+    /// # Examples
+    /// ```
+    /// use gemba::query::Fingerprint;
+    /// assert_eq!(Fingerprint { hash: 0xcafe, ..Fingerprint::default() }.hex(), "000000000000cafe");
+    /// ```
     pub fn hex(&self) -> String {
         format!("{:016x}", self.hash)
     }

@@ -257,6 +257,9 @@ impl<'a> Summary<'a> {
             ";" => {
                 if is_outer {
                     *frame = Frame::OUTER;
+                } else {
+                    // In a parenthesis that was never closed: no table is due behind it, and a string is a value.
+                    frame.wants = false;
                 }
             }
             "," => {

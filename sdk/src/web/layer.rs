@@ -200,6 +200,30 @@ where
 
 pin_project! {
     /// The answer of a [`Service`].
+    ///
+    /// ```
+    /// use gemba::web::{Layer, ResponseFuture};
+    /// use tower_layer::Layer as _;
+    /// use tower_service::Service as _;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), std::convert::Infallible> {
+    /// # type Answer = std::future::Ready<Result<http::Response<&'static str>, std::convert::Infallible>>;
+    /// # struct Shop;
+    /// # impl tower_service::Service<http::Request<()>> for Shop {
+    /// #     type Response = http::Response<&'static str>;
+    /// #     type Error = std::convert::Infallible;
+    /// #     type Future = Answer;
+    /// #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+    /// #         std::task::Poll::Ready(Ok(()))
+    /// #     }
+    /// #     fn call(&mut self, _: http::Request<()>) -> Answer { std::future::ready(Ok(http::Response::new("done"))) }
+    /// # }
+    /// let mut service = Layer::new().layer(Shop);
+    /// let answer: ResponseFuture<_> = service.call(http::Request::new(()));
+    /// assert_eq!(*answer.await?.body(), "done");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F> {

@@ -42,11 +42,8 @@ fn child() {
         assert!(matches!(gemba::init!("again"), Err(gemba::InitError::AlreadyStarted)));
     }
     match scenario.as_str() {
-        "flood" => {
-            for number in 0..200_000_u32 {
-                gemba::feature!("flood.used", number = number);
-            }
-        }
+        "flood" => println!("figure:line={}", flood()),
+        "large" => println!("figure:line={}", record_large_ones()),
         "exit" => {
             record_all();
             std::mem::forget(guard);
@@ -127,6 +124,24 @@ fn child() {
 
 /// What a process ends with that is ended by its hook.
 pub(crate) const HOOK_EXIT: i32 = 7;
+
+/// Faster than the drain; the line it records on.
+fn flood() -> u32 {
+    let line = line!() + 2;
+    for number in 0..200_000_u32 {
+        gemba::feature!("flood.used", number = number);
+    }
+    line
+}
+
+/// One record that a ring takes and two that are more than half of its 64 KiB; the line it records on.
+fn record_large_ones() -> u32 {
+    let line = line!() + 2;
+    for length in [30_000, 40_000, 50_000] {
+        gemba::feature!("large.used", note = "x".repeat(length));
+    }
+    line
+}
 
 /// Calls of [`misbehave`].
 static HOOKED: AtomicU64 = AtomicU64::new(0);

@@ -22,7 +22,9 @@ use prost::Message as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use support::server::{Figures, Reply, Server, attribute, drop_points, named, ok, reported_drops, stored, text};
+use support::server::{
+    Figures, Reply, Request, Server, attribute, drop_points, named, ok, reported_drops, stored, text,
+};
 
 const SCENARIO: &str = "DELIVERY_SCENARIO";
 const EVENTS: u64 = 300;
@@ -228,15 +230,38 @@ fn a_server_that_never_answers_leaves_batches_unconfirmed() {
     assert_eq!(figures.get("recorded"), figures.get("unconfirmed") + figures.get("shutdown"));
 }
 
+/// The reports of drops at the line that the child has named, and nothing else; how many were dropped.
+fn dropped_there(requests: &[Request], figures: &Figures, reason: &str, feature: &str) -> u64 {
+    let callsite = format!("sdk/tests/delivery/child.rs:{} {feature}", figures.get("line"));
+    let points = drop_points(requests);
+    assert!(points.iter().all(|point| point.reason == reason && point.callsite == callsite), "{callsite}: {points:?}");
+    points.iter().map(|point| point.count).sum()
+}
+
 #[test]
-fn what_a_full_ring_drops_is_counted_and_reported_by_reason() {
+fn what_a_full_ring_drops_is_counted_and_reported_by_reason_and_line_of_code() {
     let server = Server::start(Vec::new(), ok());
     let figures = run_child("flood", server.address);
     let requests = server.requests();
     let arrived = named(&stored(&requests), "gemba.feature.used").len() as u64;
-    assert_eq!(arrived + figures.get("ring_full"), 200_000, "{figures:?}");
-    let reported = reported_drops(&requests);
-    assert_eq!(reported.get("ring_full").copied().unwrap_or(0), figures.get("ring_full"), "{reported:?}");
+    let dropped = figures.get("ring_full");
+    assert!(dropped > 0, "a loop is faster than the drain");
+    assert_eq!(arrived + dropped, 200_000, "{figures:?}");
+    assert_eq!(dropped_there(&requests, &figures, "ring_full", "flood.used"), dropped);
+}
+
+#[test]
+fn a_record_larger_than_half_a_ring_is_counted_and_reported_and_the_others_arrive() {
+    let server = Server::start(Vec::new(), ok());
+    let figures = run_child("large", server.address);
+    let requests = server.requests();
+    let records = stored(&requests);
+    let notes: Vec<_> =
+        named(&records, "gemba.feature.used").iter().map(|record| text(&record.attributes, "note").len()).collect();
+    assert_eq!(notes, [30_000]);
+    assert_eq!(figures.get("too_large"), 2, "{figures:?}");
+    assert_eq!(dropped_there(&requests, &figures, "too_large", "large.used"), 2);
+    assert_eq!(figures.get("recorded"), figures.get("delivered") + 2);
 }
 
 #[test]
@@ -340,9 +365,7 @@ fn what_is_too_large_record_by_record_is_refused_and_counted() {
     let server = Server::start(Vec::new(), Reply::Status(413, "", Vec::new()));
     let figures = run_child("few", server.address);
     assert_eq!(figures.get("recorded"), figures.get("refused"), "{figures:?}");
-    let single = |request: &support::server::Request| {
-        request.path == "/v1/logs" && stored(std::slice::from_ref(request)).len() == 1
-    };
+    let single = |request: &Request| request.path == "/v1/logs" && stored(std::slice::from_ref(request)).len() == 1;
     assert!(server.requests().iter().filter(|request| single(request)).count() >= 5);
 }
 

@@ -10,6 +10,7 @@ mod diesel_postgres;
 mod rusqlite;
 mod sampling;
 mod sea_orm;
+mod sea_orm_servers;
 mod server;
 mod sqlx_mysql;
 mod sqlx_postgres;

@@ -1,6 +1,6 @@
 //! Which single calls are kept beside the counts: slow, failed and ordinary ones.
 
-use gemba::query::{Database, Dialect, fingerprint};
+use gemba::query::{Database, Dialect, Limits, fingerprint, set_limits};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -63,4 +63,39 @@ fn a_call_above_the_querys_own_tail_is_kept_as_slow() {
     SQLITE.run_text(sql, slow).unwrap();
     flush();
     assert_eq!(kinds(sql).get("slow").copied().unwrap_or(0), before + 1, "{:?}", kinds(sql));
+}
+
+/// The bounds of the process as they are by default again, however the claim ends.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        set_limits(Limits::default());
+    }
+}
+
+#[test]
+fn a_call_longer_than_the_threshold_is_kept_as_slow_and_the_threshold_is_what_it_is_set_to() {
+    let _turn = blocking_turn();
+    start();
+    let _restored = Restored;
+    let long = Limits::default().slow * 5 / 4;
+    // Of each query it is the first call, so its own tail is not known; the call lasts as long as it is said to, or longer.
+    let kept = |slow: Option<Duration>, lasts: Duration, sql: &str| {
+        if let Some(slow) = slow {
+            set_limits(Limits { slow, ..Limits::default() });
+        }
+        let work = || {
+            std::thread::sleep(lasts);
+            Ok::<_, ()>(())
+        };
+        SQLITE.run_text(sql, work).unwrap();
+        flush();
+        kinds(sql)
+    };
+    let one = |kind: &str| BTreeMap::from([(kind.to_owned(), 1)]);
+    assert_eq!(kept(None, long, "SELECT threshold_by_default FROM t"), one("slow"));
+    assert_eq!(kept(Some(Duration::from_hours(1)), long, "SELECT threshold_raised FROM t"), one("ordinary"));
+    let short = Duration::from_millis(2);
+    assert_eq!(kept(Some(short), short * 5 / 4, "SELECT threshold_lowered FROM t"), one("slow"));
 }

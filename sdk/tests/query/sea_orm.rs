@@ -11,12 +11,13 @@ use std::time::Duration;
 use crate::support::{flush, start, usage_of};
 use crate::{assert_never_sent, counted, errors, one, turn};
 
-mod book {
+/// The table of the claims, on whatever database.
+pub(crate) mod book {
     use sea_orm::entity::prelude::*;
 
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "book")]
-    pub(super) struct Model {
+    pub(crate) struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: i64,
         #[sea_orm(unique)]
@@ -24,7 +25,7 @@ mod book {
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-    pub(super) enum Relation {}
+    pub(crate) enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
 }
@@ -40,7 +41,7 @@ async fn database(folder: &tempfile::TempDir) -> Timed<DatabaseConnection> {
     Timed::new(connection)
 }
 
-fn new(id: i64, title: &str) -> book::ActiveModel {
+pub(crate) fn new(id: i64, title: &str) -> book::ActiveModel {
     book::ActiveModel { id: ActiveValue::Set(id), title: ActiveValue::Set(title.to_owned()) }
 }
 
@@ -101,7 +102,8 @@ async fn transactions_streams_and_dropped_futures_of_sea_orm_are_counted() {
             .transaction(|transaction| {
                 Box::pin(async move {
                     new(2, "two").insert(transaction).await?;
-                    new(1, "one").insert(transaction).await.map(|_| ())
+                    // Refused for its title, as in the claim above: both see the errors of the one query.
+                    new(4, "one").insert(transaction).await.map(|_| ())
                 })
             })
             .await;

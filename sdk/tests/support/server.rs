@@ -178,8 +178,16 @@ pub fn stored(requests: &[Request]) -> Vec<LogRecord> {
         .collect()
 }
 
-/// Points of `gemba.sdk.dropped`, each with its reason and count.
-pub fn drop_points(requests: &[Request]) -> Vec<(String, u64)> {
+/// A point of `gemba.sdk.dropped`.
+#[derive(Debug, PartialEq)]
+pub struct DropPoint {
+    pub reason: String,
+    /// File, line and name of the call site; empty for what was dropped behind the rings.
+    pub callsite: String,
+    pub count: u64,
+}
+
+pub fn drop_points(requests: &[Request]) -> Vec<DropPoint> {
     let mut points = Vec::new();
     let mut keys = BTreeSet::new();
     for request in
@@ -193,18 +201,23 @@ pub fn drop_points(requests: &[Request]) -> Vec<(String, u64)> {
             assert_eq!(sum.aggregation_temporality, 1, "delta");
             for point in sum.data_points {
                 let Some(number_data_point::Value::AsInt(count)) = point.value else { panic!("not an integer") };
-                points.push((text(&point.attributes, "gemba.reason").to_owned(), u64::try_from(count).unwrap()));
+                let callsite = attribute(&point.attributes, "gemba.callsite");
+                points.push(DropPoint {
+                    reason: text(&point.attributes, "gemba.reason").to_owned(),
+                    callsite: callsite.map_or("", |_| text(&point.attributes, "gemba.callsite")).to_owned(),
+                    count: u64::try_from(count).unwrap(),
+                });
             }
         }
     }
     points
 }
 
-/// The same, summed by reason.
+/// Their counts, summed by reason.
 pub fn reported_drops(requests: &[Request]) -> BTreeMap<String, u64> {
     let mut sums = BTreeMap::new();
-    for (reason, count) in drop_points(requests) {
-        *sums.entry(reason).or_default() += count;
+    for point in drop_points(requests) {
+        *sums.entry(point.reason).or_default() += point.count;
     }
     sums
 }

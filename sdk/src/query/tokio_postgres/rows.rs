@@ -16,7 +16,21 @@ use super::failure;
 pub(super) const READING: Reading<Row, Error> = Reading { rows: |_| 1, failure };
 
 pin_project! {
-    /// The rows of a query as they come; made by [`Timed::query_raw`](super::Timed::query_raw), which shows how to read them.
+    /// The rows of a query as they come; made by [`Timed::query_raw`](super::Timed::query_raw).
+    ///
+    /// # Examples
+    /// ```
+    /// use futures_core::Stream as _;
+    /// use gemba::tokio_postgres::RowStream;
+    /// use std::pin::Pin;
+    /// async fn titles(mut rows: Pin<&mut RowStream>) -> Result<Vec<String>, tokio_postgres::Error> {
+    ///     let mut titles = Vec::new();
+    ///     while let Some(row) = std::future::poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+    ///         titles.push(row?.try_get(0)?);
+    ///     }
+    ///     Ok(titles)
+    /// }
+    /// ```
     pub struct RowStream {
         #[pin]
         rows: TimedStream<postgres::RowStream, Row, Error>,
