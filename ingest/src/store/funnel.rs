@@ -4,8 +4,8 @@
 //! reads the rows; here is only the connection between the two: pieces of an answer go through a short queue to a thread
 //! of their own, so that reading and ClickHouse work at the same time and no thread that serves connections is held up.
 //!
-//! Where rows are cheap they are fetched without the order of events inside a millisecond, which few units need; those are
-//! fetched once more with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
+//! Where rows are cheap they are fetched without the order of events inside a millisecond, which few units need; what lies in those
+//! milliseconds is fetched once more with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
 
 use super::select::{self, Limits, SelectedColumn, Selection};
 use super::{Client, StoreError};
@@ -26,8 +26,9 @@ use tokio::sync::mpsc;
 /// one read of the connection gave, at most some hundred kilobytes.
 const QUEUED_PIECES: usize = 16;
 
-/// Most units that are asked for by number: they travel in the address line of a request to ClickHouse, 20 digits each.
-const MAX_UNITS_BY_NUMBER: usize = 20_000;
+/// Most units, and most instants, that are asked for again: they travel in the address line of a request to ClickHouse, 23 and 16
+/// bytes each, which takes a mebibyte.
+const MAX_ASKED_AGAIN: usize = 20_000;
 /// By how much the number of parts grows when one does not fit.
 const PARTS_FACTOR: u32 = 4;
 /// Most parts. Chosen: then the units are too few and too large for parts to help.
@@ -107,7 +108,7 @@ async fn scanned(
         let mut scan = Some(FunnelScan::new(funnel.clone()));
         for part in 0..parts {
             let Some(before) = scan.take() else { break };
-            let fetch = Fetch { has_links, order, part: (part, parts), units: &[] };
+            let fetch = Fetch { has_links, order, part: (part, parts), ..Fetch::default() };
             scan = run(client, funnel.plan_part(project, &fetch), limits, population, before).await?;
         }
         let Some(mut scan) = scan else {
@@ -117,13 +118,13 @@ async fn scanned(
             parts *= PARTS_FACTOR;
             continue;
         };
-        let unordered = scan.take_unordered();
-        if unordered.len() > MAX_UNITS_BY_NUMBER {
+        let Some(again) = scan.unordered(MAX_ASKED_AGAIN) else {
             order = true;
             continue;
-        }
-        if !unordered.is_empty() {
-            let fetch = Fetch { has_links, order: true, part: (0, 1), units: &unordered };
+        };
+        if !again.units.is_empty() {
+            let (units, times_ms) = (&again.units[..], &again.times_ms[..]);
+            let fetch = Fetch { has_links, order: true, part: (0, 1), units, times_ms };
             let ordered = run(client, funnel.plan_part(project, &fetch), limits, population, scan).await?;
             let Some(whole) = ordered else {
                 order = true;

@@ -66,6 +66,7 @@ pub mod saved;
 pub mod scan;
 pub mod sql;
 mod unit;
+mod unordered;
 pub mod validate;
 mod values;
 
@@ -82,4 +83,5 @@ pub use request::{
 pub use scan::FunnelScan;
 pub use sql::{Columns, Fetch, FunnelPlan};
 pub use unit::Event;
+pub use unordered::Again;
 pub use validate::{CountBy, Dropped, Funnel, MAX_STEPS, MIN_STEPS};

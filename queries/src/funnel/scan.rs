@@ -20,6 +20,7 @@ use super::linear;
 use super::outcome::{Chain, UnitOutcome};
 use super::sql::Columns;
 use super::unit::{Event, Timeline, index_u32};
+use super::unordered::{Again, Unordered};
 use super::validate::{Funnel, Order};
 use super::values::Values;
 use std::cmp::Ordering;
@@ -38,7 +39,7 @@ pub struct FunnelScan {
     values: Values,
     layout: Layout,
     shelf: Shelf,
-    unordered: Vec<u64>,
+    unordered: Unordered,
 }
 
 impl FunnelScan {
@@ -51,14 +52,20 @@ impl FunnelScan {
             shelf: Shelf::new(&layout),
             layout,
             funnel,
-            unordered: Vec::new(),
+            unordered: Unordered::default(),
         }
     }
 
     /// Says which columns the rows that follow have. To be called before the first row or after [`Self::settle`].
+    ///
+    /// With the order inside a millisecond, the rows that follow are all of the funnel's, or those asked for
+    /// [once more](Self::unordered).
     pub fn expect(&mut self, columns: Columns) {
         self.layout = Layout::new(&self.funnel, columns);
         self.shelf = Shelf::new(&self.layout);
+        if self.layout.has_order() {
+            self.shelf.put(std::mem::take(&mut self.unordered).settled());
+        }
     }
 
     /// The number of a breakdown value, to be put into [`Event::value`].
@@ -76,9 +83,9 @@ impl FunnelScan {
         });
     }
 
-    /// Memory of the rows held, in bytes. It is free again after [`Self::settle`].
+    /// Memory of the rows held, in bytes. It is free again after [`Self::settle`], but for the rows of units whose order is missing.
     pub fn bytes(&self) -> usize {
-        self.shelf.bytes()
+        self.shelf.bytes() + self.unordered.bytes()
     }
 
     /// Memory of the breakdown's values and of what is counted for each, in bytes, by reckoning. It stays until the end.
@@ -94,15 +101,13 @@ impl FunnelScan {
         with_buckets!(shelf, buckets => self.look_at(buckets.into_filled(), is_small));
     }
 
-    /// Units that have not been counted because the rows did not tell the order of their events inside a millisecond, and
-    /// it matters: their rows are to be pushed once more, with `seq` and `instance_id`.
-    pub fn unordered(&self) -> &[u64] {
-        &self.unordered
-    }
-
-    /// The units of [`Self::unordered`], which then are nobody's any more.
-    pub fn take_unordered(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.unordered)
+    /// What has not been counted because the rows did not tell the order of events inside a millisecond, and it matters: rows of
+    /// these units at these instants are to be pushed once more, after [`Self::expect`], with `seq` and `instance_id`.
+    ///
+    /// `None` where these are more than `max` units or instants, or have more rows than are kept: a scan of all rows with their
+    /// order is to begin anew.
+    pub fn unordered(&mut self, max: usize) -> Option<Again> {
+        self.unordered.again(max)
     }
 
     /// The answer over all rows taken.
@@ -132,7 +137,7 @@ impl FunnelScan {
                 match other.join() {
                     Ok((their_tally, their_unordered)) => {
                         tally.merge(their_tally, funnel);
-                        unordered.extend(their_unordered);
+                        unordered.merge(their_unordered);
                     }
                     // A bug; the caller's thread carries it on.
                     Err(panic) => std::panic::resume_unwind(panic),
@@ -141,7 +146,7 @@ impl FunnelScan {
             (tally, unordered)
         });
         self.tally.merge(tally, &self.funnel);
-        self.unordered.extend(unordered);
+        self.unordered.merge(unordered);
     }
 }
 
@@ -152,7 +157,7 @@ struct Looker<'a> {
     layout: &'a Layout,
     is_plain: bool,
     tally: Tally,
-    unordered: Vec<u64>,
+    unordered: Unordered,
     outcome: UnitOutcome,
     other_outcome: UnitOutcome,
     events: Vec<Event>,
@@ -167,7 +172,7 @@ impl<'a> Looker<'a> {
             layout,
             is_plain: linear::is_plain(funnel),
             tally: Tally::new(funnel),
-            unordered: Vec::new(),
+            unordered: Unordered::default(),
             outcome: UnitOutcome::default(),
             other_outcome: UnitOutcome::default(),
             events: Vec::new(),
@@ -202,7 +207,7 @@ impl<'a> Looker<'a> {
             match is_told.then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found)).flatten() {
                 Some(true) => self.tally.add(unit, &self.outcome, self.funnel),
                 Some(false) => {}
-                None => self.unordered.push(unit),
+                None => self.unordered.keep(self.layout, rows),
             }
         } else if self.is_plain && !has_ties {
             if linear::evaluate(self.funnel, self.layout, rows, &mut self.outcome) {

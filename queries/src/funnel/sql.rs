@@ -89,12 +89,14 @@ pub struct Fetch<'a> {
     pub part: (u32, u32),
     /// Only these units; all when empty.
     pub units: &'a [u64],
+    /// Only what lies at these instants, milliseconds since the Unix epoch; all when empty.
+    pub times_ms: &'a [i64],
 }
 
 impl Default for Fetch<'_> {
     /// Everything at once.
     fn default() -> Self {
-        Self { has_links: true, order: true, part: (0, 1), units: &[] }
+        Self { has_links: true, order: true, part: (0, 1), units: &[], times_ms: &[] }
     }
 }
 
@@ -119,7 +121,7 @@ impl Funnel {
         let mut params = Params::default();
         params.add("project", project.to_string());
         params.look_near((self.from_ms, self.until_ms()));
-        let inner = self.fitting_rows(columns, &mut params);
+        let inner = self.fitting_rows(columns, fetch, &mut params);
         let sql = self.resolved_rows(&inner, columns, fetch, &mut params);
         let range_ms = Some((self.from_ms, self.to_ms));
         FunnelPlan { bound: BoundQuery { sql, params: params.into_sorted(), range_ms }, columns }
@@ -144,7 +146,7 @@ impl Funnel {
     }
 
     /// The inner statement: rows of the table `events` with their masks, units not yet resolved.
-    fn fitting_rows(&self, columns: Columns, params: &mut Params) -> String {
+    fn fitting_rows(&self, columns: Columns, fetch: &Fetch<'_>, params: &mut Params) -> String {
         let mut sql = String::from(
             "SELECT unit, session, tenant, toUnixTimestamp64Milli(time) AS time_ms, seq, \
              CAST(instance AS UInt64) AS instance_id",
@@ -189,6 +191,12 @@ impl Funnel {
             write_names(&mut sql, &steps, &exclusions, params);
         }
         self.write_range(&mut sql, fillers, params);
+        if !fetch.times_ms.is_empty() {
+            let times: Vec<String> = fetch.times_ms.iter().map(i64::to_string).collect();
+            params.add("times", format!("[{}]", times.join(",")));
+            // As a set of what the column holds, so that ClickHouse finds them by the sorting key.
+            sql.push_str(" AND time IN (SELECT fromUnixTimestamp64Milli(arrayJoin({times:Array(Int64)}), 'UTC'))");
+        }
         if let (Some(seen), false) = (&seen, fillers) {
             let _infallible = write!(sql, " AND {seen}");
         }

@@ -491,6 +491,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "thousands of queries and no unsafe code")]
     fn what_finds_no_room_is_counted_as_other() {
         static ENOUGH: Room = Room::new(usize::MAX / 2);
         let mut table = Table::within(&ENOUGH);

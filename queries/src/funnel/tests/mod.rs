@@ -115,9 +115,9 @@ fn scanned_twice(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) ->
     let rows = rows(funnel, events, links);
     feed(&mut scan, Columns::of(funnel, false), &rows.iter().collect::<Vec<_>>());
     scan.settle();
-    let unordered = scan.take_unordered();
-    let again = |row: &&Row| row.unit != 0 && unordered.contains(&row.unit);
-    feed(&mut scan, Columns::of(funnel, true), &rows.iter().filter(again).collect::<Vec<_>>());
+    let again = scan.unordered(usize::MAX).expect("few rows are kept");
+    let is_asked = |row: &&Row| again.units.contains(&row.unit) && again.times_ms.contains(&row.event.time_ms);
+    feed(&mut scan, Columns::of(funnel, true), &rows.iter().filter(is_asked).collect::<Vec<_>>());
     scan.finish()
 }
 
