@@ -214,7 +214,7 @@ impl<'a> Summary<'a> {
                 at + 1
             }
             Kind::Number | Kind::Text | Kind::Placeholder => {
-                self.take_value(token, text);
+                self.take_value(at, token, text);
                 at + 1
             }
             Kind::Quoted => self.take_name(at),
@@ -257,9 +257,6 @@ impl<'a> Summary<'a> {
             ";" => {
                 if is_outer {
                     *frame = Frame::OUTER;
-                } else {
-                    // In a parenthesis that was never closed: no table is due behind it, and a string is a value.
-                    frame.wants = false;
                 }
             }
             "," => {
@@ -275,10 +272,18 @@ impl<'a> Summary<'a> {
     }
 
     /// A string where a table is due is a name (`FROM "song list", 'artists'` of the conventions' examples), if it
-    /// looks like one and the dialect takes it for one: SQLite does, and MySQL in its ANSI mode.
-    fn take_value(&mut self, token: &Token, text: &str) {
+    /// looks like one, follows at once, since it is a value in broken SQL, and the dialect takes it for one: SQLite does, and
+    /// MySQL in its ANSI mode.
+    fn take_value(&mut self, at: usize, token: &Token, text: &str) {
+        let before = at.checked_sub(1).and_then(|before| self.tokens.get(before));
+        let follows = before.is_some_and(|before| match before.kind {
+            Kind::Word => is_one_of(slice(self.sql, before), &["from", "join"]),
+            Kind::Symbol => slice(self.sql, before) == ",",
+            _ => false,
+        });
         let Some(frame) = self.frames.last_mut() else { return };
-        let is_due = self.has_string_names && frame.wants && frame.place == Place::From && token.kind == Kind::Text;
+        let is_due =
+            self.has_string_names && follows && frame.wants && frame.place == Place::From && token.kind == Kind::Text;
         if frame.place != Place::Call {
             frame.wants = false;
         }
