@@ -122,14 +122,15 @@ impl<'a> Lexer<'a> {
     }
 
     /// A string with backslash escapes, `E'..'`. PostgreSQL glues a string on a later line to it, which then has
-    /// backslash escapes too.
+    /// backslash escapes too; white space and comments of a line may lie between, other comments may not.
     fn lex_escape_string(&mut self) -> Kind {
         self.at += 1;
         while self.skip_quotation(b'\'', true) {
             let end = self.at;
-            self.skip_blank();
+            self.skip_lines();
             let between = self.bytes.get(end..self.at).unwrap_or_default();
-            if self.peek(0) != b'\'' || !between.contains(&b'\n') {
+            let has_line = between.iter().any(|byte| matches!(byte, b'\n' | b'\r'));
+            if self.peek(0) != b'\'' || !has_line {
                 self.at = end;
                 break;
             }

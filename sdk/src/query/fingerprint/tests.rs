@@ -86,6 +86,10 @@ fn strings_end_where_their_dialect_ends_them() {
     text(ClickHouse, r"SELECT 'a\', b', c", "SELECT ?, c");
     text(Postgres, r"SELECT E'a\', b', c", "SELECT ?, c");
     text(Postgres, "SELECT E'a'\n 'b\\' c', d", "SELECT ?, d");
+    text(Postgres, "SELECT E'a' -- it's\n 'b\\' c', d", "SELECT ?, d");
+    // Another comment ends it: the next string is one of its own, without escapes.
+    text(Postgres, "SELECT E'a'\n /* c */ 'b\\', c", "SELECT ?, c");
+    text(Postgres, "SELECT 1 -- it's\r, 'a\nb', c", "SELECT ? , ?, c");
     text(Sqlite, r"SELECT 'it''s', b", "SELECT ?, b");
     text(Postgres, "SELECT 'a' 'b', 'c'\n'd'", "SELECT ?, ?");
     text(Postgres, r#"SELECT "a b", U&"d\0061", U&'x' UESCAPE '!'"#, r#"SELECT "a b", U&"d\0061", ? UESCAPE ?"#);

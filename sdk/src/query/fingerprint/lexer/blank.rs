@@ -11,12 +11,29 @@ impl Lexer<'_> {
             match self.peek(0) {
                 b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
                 0 if !self.is_at_end() => self.at += 1,
-                b'-' if self.peek(1) == b'-' && self.is_dash_comment() => self.skip_until(|byte| byte == b'\n'),
+                b'-' if self.peek(1) == b'-' && self.is_dash_comment() => self.skip_dash_comment(),
                 b'#' if self.is_hash_comment() => self.skip_until(|byte| byte == b'\n'),
                 b'/' if self.peek(1) == b'*' => self.skip_block_comment(),
                 _ => return self.at > start,
             }
         }
+    }
+
+    /// Passes white space and comments that begin with two dashes.
+    pub(super) fn skip_lines(&mut self) {
+        loop {
+            match self.peek(0) {
+                b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => self.at += 1,
+                b'-' if self.peek(1) == b'-' => self.skip_dash_comment(),
+                _ => return,
+            }
+        }
+    }
+
+    /// To the end of the line, which a carriage return is to PostgreSQL.
+    fn skip_dash_comment(&mut self) {
+        let is_postgres = self.dialect == Dialect::Postgres;
+        self.skip_until(|byte| byte == b'\n' || is_postgres && byte == b'\r');
     }
 
     /// MySQL wants white space (or the end) after `--`; everywhere else two dashes are enough.
