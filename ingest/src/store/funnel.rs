@@ -5,7 +5,8 @@
 //! of their own, so that reading and ClickHouse work at the same time and no thread that serves connections is held up.
 //!
 //! Where rows are cheap they are fetched without the order of events inside a millisecond, which few units need; what lies in those
-//! milliseconds is fetched once more with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each some of the units.
+//! milliseconds is fetched once more with it. Memory is bounded: when the rows do not fit, they are fetched in several parts, each
+//! some of the units.
 
 use super::select::{self, Limits, SelectedColumn, Selection};
 use super::{Client, StoreError};

@@ -5,7 +5,7 @@
 
 use super::buckets::Layout;
 
-/// Rows that are kept by a thread at most. Chosen: 32 MiB of plain ones, far more than the units take that one may ask for by
+/// Rows that are kept at most, by a thread and in all. Chosen: 32 MiB of plain ones, far more than the units take that one may ask for by
 /// number.
 const MAX_ROWS: usize = 1 << 21;
 
@@ -46,11 +46,13 @@ impl Unordered {
 
     /// Takes in what another thread, or another part of the units, kept.
     pub(super) fn merge(&mut self, other: Self) {
-        if self.is_too_much || other.is_too_much {
+        let width = self.words.max(other.words).max(1);
+        let rows = (self.rows.len() + other.rows.len()) / width;
+        if self.is_too_much || other.is_too_much || rows > MAX_ROWS {
             *self = Self { is_too_much: true, ..Self::default() };
             return;
         }
-        self.words = self.words.max(other.words);
+        self.words = width;
         self.units.extend(other.units);
         self.times_ms.extend(other.times_ms);
         self.rows.extend(other.rows);
@@ -58,16 +60,21 @@ impl Unordered {
 
     /// What is to be asked for; `None` where that is more than `max` units or instants, or more rows than were kept.
     pub(super) fn again(&mut self, max: usize) -> Option<Again> {
-        self.times_ms.sort_unstable();
-        self.times_ms.dedup();
+        self.sort_times();
         let fits = !self.is_too_much && self.units.len().max(self.times_ms.len()) <= max;
         fits.then(|| Again { units: self.units.clone(), times_ms: self.times_ms.clone() })
     }
 
     /// The rows at instants that are not asked for again, words in their old order.
-    pub(super) fn settled(&self) -> impl Iterator<Item = &[u64]> {
+    pub(super) fn settled(&mut self) -> impl Iterator<Item = &[u64]> {
+        self.sort_times();
         let is_settled = |row: &&[u64]| self.times_ms.binary_search(&Layout::time_of(row[1])).is_err();
         self.rows.chunks_exact(self.words.max(1)).filter(is_settled)
+    }
+
+    fn sort_times(&mut self) {
+        self.times_ms.sort_unstable();
+        self.times_ms.dedup();
     }
 
     /// Memory of the rows, in bytes.
