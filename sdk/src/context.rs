@@ -10,6 +10,7 @@
 //! 3. The slab never grows beyond [`MAX_CONTEXTS`]; without a free slot the context is 0 and the loss is counted.
 
 mod slots;
+mod trace;
 
 use crate::callsite::{Callsite, StepDeclaration};
 use slots::{Link, Slots};
@@ -18,6 +19,8 @@ use std::fmt;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+pub(crate) use trace::Trace;
 
 /// Contexts alive or waiting for the drain thread at the same time; 64 chunks of 1,024, each allocated at need. Chosen:
 /// 10,000 requests a second times the drain interval, with room for slow ones.
@@ -51,82 +54,6 @@ pub(crate) enum Part {
     Session,
     Tenant,
     Route,
-}
-
-/// Ids of the current OpenTelemetry span; zeros when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_field_names, reason = "the names of OpenTelemetry and of W3C Trace Context")]
-pub(crate) struct Trace {
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
-    /// Whether whoever began the trace keeps its spans; to be handed on, since Gemba itself keeps each of its own.
-    pub(crate) is_sampled: bool,
-}
-
-impl Trace {
-    /// The span that is current on this thread; none once the thread is ending.
-    pub(crate) fn current() -> Self {
-        #[cfg(feature = "opentelemetry")]
-        {
-            use opentelemetry::trace::TraceContextExt as _;
-            map_current(|context| {
-                if !context.has_active_span() {
-                    return Self::default();
-                }
-                let span = context.span();
-                let span_context = span.span_context();
-                Self {
-                    trace_id: span_context.trace_id().to_bytes(),
-                    span_id: span_context.span_id().to_bytes(),
-                    is_sampled: span_context.is_sampled(),
-                }
-            })
-        }
-        #[cfg(not(feature = "opentelemetry"))]
-        {
-            Self::default()
-        }
-    }
-
-    /// `tracestate` of the span that is current on this thread; empty without one.
-    #[cfg(feature = "http")]
-    pub(crate) fn current_state() -> String {
-        #[cfg(feature = "opentelemetry")]
-        {
-            use opentelemetry::trace::TraceContextExt as _;
-            map_current(|context| context.span().span_context().trace_state().header())
-        }
-        #[cfg(not(feature = "opentelemetry"))]
-        {
-            String::new()
-        }
-    }
-
-    fn is_some(self) -> bool {
-        self.trace_id != [0; 16]
-    }
-}
-
-/// What is made of OpenTelemetry's current context; the default once the thread is ending, where asking OpenTelemetry would
-/// panic, and a panic in a destructor of the thread ends the process.
-#[cfg(feature = "opentelemetry")]
-fn map_current<T: Default>(make: impl FnOnce(&opentelemetry::Context) -> T) -> T {
-    /// Goes before OpenTelemetry's own, because it comes after it: a thread's values go in reverse order.
-    struct Alive;
-    impl Drop for Alive {
-        fn drop(&mut self) {}
-    }
-    thread_local! {
-        static ALIVE: Option<Alive> = {
-            // A thread that asks for the first time while it is ending may come too late already.
-            let touch = || opentelemetry::Context::map_current(|_| ());
-            std::panic::catch_unwind(touch).ok().map(|()| Alive)
-        };
-    }
-    match ALIVE.try_with(Option::is_some) {
-        Ok(true) => opentelemetry::Context::map_current(make),
-        _ => T::default(),
-    }
 }
 
 /// What a context says; written once at entry.
