@@ -133,11 +133,10 @@ impl Funnel {
         self.count_by != CountBy::Session
     }
 
-    /// Whether the order of events inside a millisecond is fetched at once: where a row is dear to fetch, or so many rows
-    /// take part that some unit will need it, asking a second time costs more than the two columns.
+    /// Whether the order of events inside a millisecond is fetched at once, since it cannot be asked for again. It doubles what a
+    /// row costs to fetch and to hold, and few units need it: others are asked for without.
     pub fn fetches_order_at_once(&self) -> bool {
-        let takes_all = self.order == Order::Strict || self.steps.iter().any(|step| step.matcher.event.is_none());
-        !self.tells_units_by_number() || takes_all || self.breakdown.is_some() || !self.hold.is_empty()
+        !self.tells_units_by_number()
     }
 
     /// Last instant that can belong to a chain.
