@@ -171,7 +171,8 @@ fn configuration(data: &Path, max_memory_bytes: Option<u64>) -> String {
         )
     });
     // Two merges at once: more only compete with inserts for the cores of a small machine. What is inserted counts as a
-    // part of size 0 and gets the default, LZ4; what is merged gets ZSTD (columns of codec `Default`).
+    // part of size 0 and gets the default, LZ4; what is merged gets ZSTD (columns of codec `Default`), at the level that is cheapest to
+    // write and to read (see the crate's DESIGN.md).
     format!(
         "<clickhouse>\n\
          \x20 <logger><level>fatal</level></logger>\n\
@@ -180,7 +181,7 @@ fn configuration(data: &Path, max_memory_bytes: Option<u64>) -> String {
          \x20 <background_merges_mutations_concurrency_ratio>1</background_merges_mutations_concurrency_ratio>\n\
          \x20 <background_schedule_pool_size>4</background_schedule_pool_size>\n\
          \x20 <compression><case><min_part_size>1</min_part_size><min_part_size_ratio>0</min_part_size_ratio>\
-         <method>zstd</method><level>1</level></case></compression>\n\
+         <method>zstd</method><level>3</level></case></compression>\n\
          \x20 <backups><allowed_path>{folder}/backups</allowed_path></backups>\n\
          \x20 <user_files_path>{folder}/user_files/</user_files_path>\n\
          </clickhouse>\n"

@@ -82,6 +82,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0008_string_lengths.up.sql"),
         down: include_str!("../../schema/0008_string_lengths.down.sql"),
     },
+    Migration {
+        number: 9,
+        name: "codecs",
+        up: include_str!("../../schema/0009_codecs.up.sql"),
+        down: include_str!("../../schema/0009_codecs.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.

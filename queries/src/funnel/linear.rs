@@ -102,7 +102,8 @@ enum Within {
 /// depends on that order what is reported.
 ///
 /// Why it is exact. The chains of any order lie between the two sets of [`Within`]. What is reported is the best of a set by a total
-/// order; where the best of the larger set is in the smaller one, it is the best of every set between.
+/// order; where the best of the larger set is in the smaller one, it is the best of every set between. Of its breakdown values the one
+/// at a step is told where all events that can be meant have it: those that fit the step at its time.
 pub(super) fn evaluate_without_order<const N: usize>(
     funnel: &Funnel,
     layout: &Layout,
@@ -115,7 +116,22 @@ pub(super) fn evaluate_without_order<const N: usize>(
         return Some(false);
     }
     evaluate_milliseconds(funnel, layout, rows, Within::One, other);
-    (outcome == other).then_some(true)
+    if outcome != other {
+        return None;
+    }
+    if funnel.breakdown.is_some() {
+        for (step, &time) in outcome.times.iter().enumerate() {
+            let from = rows.partition_point(|row| Layout::time_ms(row) < time);
+            let together = rows[from..].iter().take_while(|row| Layout::time_ms(row) == time);
+            let mut values = together.filter(|row| layout.steps(row) >> step & 1 == 1).map(|row| layout.value(row));
+            let value = values.next()?;
+            if values.any(|other| other != value) {
+                return None;
+            }
+            outcome.values.push(value);
+        }
+    }
+    Some(true)
 }
 
 /// As [`evaluate`], a millisecond at a time.

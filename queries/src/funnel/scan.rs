@@ -203,8 +203,8 @@ impl<'a> Looker<'a> {
         let has_ties = self.layout.has_ties(rows);
         if has_ties && !self.layout.has_order() {
             let found = (&mut self.outcome, &mut self.other_outcome);
-            let is_told = self.is_plain && self.funnel.breakdown.is_none();
-            match is_told.then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found)).flatten() {
+            match self.is_plain.then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found)).flatten()
+            {
                 Some(true) => self.tally.add(unit, &self.outcome, self.funnel),
                 Some(false) => {}
                 None => self.unordered.keep(self.layout, rows),

@@ -179,28 +179,56 @@ impl Funnel {
         if columns.hold {
             write_column(&mut sql, &hold_key(&self.hold, params), "hold_key");
         }
-        if let Some(key) = self.breakdown.as_ref().filter(|key| !property::is_joined(key)) {
-            write_column(&mut sql, &value_text(key, params), "value");
-        }
         if fillers {
             wanted.push("(session = 0 AND unit != 0)".to_owned());
         }
-        sql.push_str(&read_of_events(with_ends));
+        let mut rows = read_of_events(with_ends);
         if !fillers && !columns.visible {
-            write_names(&mut sql, &steps, &exclusions, params);
+            write_names(&mut rows, &steps, &exclusions, params);
         }
-        self.write_range(&mut sql, fillers, params);
+        self.write_range(&mut rows, fillers, params);
         if !fetch.times_ms.is_empty() {
             let times: Vec<String> = fetch.times_ms.iter().map(i64::to_string).collect();
             params.add("times", format!("[{}]", times.join(",")));
             // As a set of what the column holds, so that ClickHouse finds them by the sorting key.
-            sql.push_str(" AND time IN (SELECT fromUnixTimestamp64Milli(arrayJoin({times:Array(Int64)}), 'UTC'))");
+            rows.push_str(" AND time IN (SELECT fromUnixTimestamp64Milli(arrayJoin({times:Array(Int64)}), 'UTC'))");
         }
         if let (Some(seen), false) = (&seen, fillers) {
-            let _infallible = write!(sql, " AND {seen}");
+            let _infallible = write!(rows, " AND {seen}");
         }
-        let _infallible = write!(sql, " AND ({})", wanted.join(" OR "));
-        sql
+        let _infallible = write!(rows, " AND ({})", wanted.join(" OR "));
+        match self.breakdown.as_ref().filter(|key| !property::is_joined(key)) {
+            None => sql + &rows,
+            Some(key) => self.valued_rows(&sql, key, &rows, params),
+        }
+    }
+
+    /// The inner statement with the breakdown's value, which is read where it can count only: reading and sending the value of a row
+    /// costs more than all the rest of it.
+    fn valued_rows(&self, columns: &str, key: &str, rows: &str, params: &mut Params) -> String {
+        let value = value_text(key, params);
+        let Some(valued) = self.valued_steps() else { return format!("{columns}, {value} AS value{rows}") };
+        let steps: Vec<&Matcher> = self.steps[..valued].iter().map(|step| &step.matcher).collect();
+        let mut named = String::new();
+        write_names(&mut named, &steps, &[], params);
+        let bits = (1_u64 << valued) - 1;
+        format!(
+            "{columns}, {value} AS value{rows}{named} AND bitAnd(step_mask, {bits}) != 0 \
+             UNION ALL {columns}, '' AS value{rows} AND bitAnd(step_mask, {bits}) = 0"
+        )
+    }
+
+    /// How many of the first steps have values that can count: those up to the one whose value stands for the chain. `None`: all.
+    ///
+    /// Of chains that differ by their values alone the one with the least counts, step by step; so values behind that step
+    /// decide nothing. Where steps come in any order it is not known beforehand which event is the first.
+    pub(crate) fn valued_steps(&self) -> Option<usize> {
+        let steps = match self.attribution {
+            Attribution::First => 1,
+            Attribution::Step(step) => step + 1,
+            Attribution::Last => return None,
+        };
+        (self.order != Order::Any && steps < self.steps.len()).then_some(steps)
     }
 
     /// Restricts the rows to the time of the funnel. The sorting key holds the minute, so ClickHouse skips the rest.

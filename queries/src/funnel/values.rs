@@ -10,14 +10,24 @@ use std::collections::HashMap;
 /// its tally by step on some threads.
 const BYTES_A_VALUE: usize = 512;
 
+/// Places for short values that came lately. Chosen: few values make most of a breakdown, and 4 KiB stay in the nearest cache.
+const LATELY: usize = 256;
+
 /// The values seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Values {
     numbers: HashMap<Box<[u8]>, u32, RandomState>,
     texts: Vec<Box<[u8]>>,
-    /// The value asked for last: neighbours are often equal.
-    last: Option<u32>,
+    /// Short values in one word each, with their numbers: most are found here, without hashing their bytes. 0 is no value.
+    lately: Box<[(u64, u32); LATELY]>,
     text_bytes: usize,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        let lately = Box::new([(0, 0); LATELY]);
+        Self { numbers: HashMap::default(), texts: Vec::new(), lately, text_bytes: 0 }
+    }
 }
 
 impl Values {
@@ -26,18 +36,26 @@ impl Values {
         if bytes.is_empty() {
             return 0;
         }
-        if let Some(last) = self.last.filter(|&last| self.bytes(last) == bytes) {
-            return last;
+        let Some(word) = short(bytes) else { return self.find(bytes) };
+        // Knuth's multiplicative hash, its upper bits.
+        let place = usize::try_from(word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56).unwrap_or(0) % LATELY;
+        let (known, number) = self.lately[place];
+        if known == word {
+            return number;
         }
-        let known = self.numbers.get(bytes).copied();
-        let number = known.unwrap_or_else(|| {
-            self.texts.push(bytes.into());
-            self.text_bytes += bytes.len();
-            let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
-            self.numbers.insert(bytes.into(), number);
-            number
-        });
-        self.last = Some(number);
+        let number = self.find(bytes);
+        self.lately[place] = (word, number);
+        number
+    }
+
+    fn find(&mut self, bytes: &[u8]) -> u32 {
+        if let Some(known) = self.numbers.get(bytes) {
+            return *known;
+        }
+        self.texts.push(bytes.into());
+        self.text_bytes += bytes.len();
+        let number = u32::try_from(self.texts.len()).unwrap_or(u32::MAX);
+        self.numbers.insert(bytes.into(), number);
         number
     }
 
@@ -63,5 +81,39 @@ impl Values {
     pub(super) fn compare_all(&self, a: &[u32], b: &[u32]) -> Ordering {
         let different = a.iter().zip(b).map(|(&a, &b)| self.compare(a, b)).find(|ordering| ordering.is_ne());
         different.unwrap_or_else(|| a.len().cmp(&b.len()))
+    }
+}
+
+/// Up to seven bytes and how many they are as one word, never 0; `None` where there are more, or none.
+#[inline]
+fn short(bytes: &[u8]) -> Option<u64> {
+    let length = u8::try_from(bytes.len()).ok().filter(|length| (1..=7).contains(length))?;
+    let word = bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+    Some(word << 8 | u64::from(length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Values;
+
+    #[test]
+    fn every_value_has_a_number_of_its_own_and_keeps_it() {
+        let mut values = Values::default();
+        let texts: Vec<Vec<u8>> = (0..3_000_u32)
+            .flat_map(|number| {
+                [
+                    format!("s{number}"),
+                    format!("n{number}\0"),
+                    "\0".repeat(number as usize % 12),
+                    format!("s{number} and more"),
+                ]
+            })
+            .map(String::into_bytes)
+            .collect();
+        let numbers: Vec<u32> = texts.iter().map(|text| values.number(text)).collect();
+        for (text, number) in texts.iter().zip(&numbers) {
+            assert_eq!(values.bytes(*number), text);
+            assert_eq!(values.number(text), *number);
+        }
     }
 }

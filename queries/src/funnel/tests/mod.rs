@@ -85,7 +85,9 @@ fn rows(funnel: &Funnel, events: &[PlainEvent], links: &[PlainLink]) -> Vec<Row>
             index as u64 + 1
         };
         let (seq, instance) = event.seq.unwrap_or((0, 0));
-        let value = funnel.breakdown.as_ref().map_or_else(String::new, text);
+        let valued = funnel.valued_steps().map_or(u32::MAX, |steps| (1 << steps) - 1);
+        let value = funnel.breakdown.as_ref().filter(|_| steps & valued != 0 || valued == u32::MAX);
+        let value = value.map_or_else(String::new, text);
         let event = Event { time_ms: event.time_ms, seq, instance, steps, exclusions, hold, value: 0, visible };
         rows.push(Row { unit, derived: derived && unit != 0, event, value });
     }
