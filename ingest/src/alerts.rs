@@ -16,7 +16,7 @@ use crate::http::App;
 use crate::http::error::chain;
 use crate::identity::ProjectId;
 use crate::store::StoreError;
-use crate::store::leases::{self, Lease};
+use crate::store::leases::{self, Lease, Watched};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -206,10 +206,10 @@ pub(crate) async fn watch(app: Arc<App>, config: AlertConfig, instance: String) 
 }
 
 async fn look_at_store(app: &App, config: &AlertConfig, found: &watch::Sender<OfStore>) {
-    let (mut lease, mut aside) = (None, SetAside::default());
+    let (mut lease, mut watched, mut aside) = (None, Watched::default(), SetAside::default());
     loop {
         let looked = async {
-            if !has_turn(app, &mut lease).await? {
+            if !has_turn(app, &mut lease, &mut watched).await? {
                 aside = SetAside::default();
                 return Ok(OfStore::Elsewhere);
             }
@@ -273,14 +273,14 @@ async fn deliver(agent: &ureq::Agent, url: &str, body: Value) -> Result<(), Stri
 }
 
 /// Whether this node is the one that tells of the store.
-async fn has_turn(app: &App, lease: &mut Option<Lease>) -> Result<bool, StoreError> {
+async fn has_turn(app: &App, lease: &mut Option<Lease>, watched: &mut Watched) -> Result<bool, StoreError> {
     if !app.pipeline.shares_store() {
         return Ok(true);
     }
     if lease.as_ref().is_none_or(|lease| !lease.is_sure()) {
         *lease = None;
         leases::prepare(&app.store).await?;
-        *lease = leases::take(&app.store, "alerts").await?;
+        *lease = leases::take_watched(&app.store, "alerts", watched).await?;
     }
     Ok(lease.is_some())
 }

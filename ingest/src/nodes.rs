@@ -248,7 +248,7 @@ async fn answer(app: &App, asked: &Term) -> Result<(), AnswerError> {
         _ => None,
     };
     let name = format!("{}{}", answers_to(asked.holder), name_of(app));
-    leases::note(&app.store, &name, app.node).await?;
+    leases::note(&app.store, &name, 1, app.node).await?;
     if held.is_some() {
         until_over(app, asked).await;
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Forwards bytes to the engine. When told to, it loses the answers of inserts (the request arrives, the connection
-/// breaks) or holds the next insert of events until it is let go.
+/// breaks), holds the next insert of events until it is let go, or lets nothing through.
 #[derive(Default)]
 pub(crate) struct Proxy {
     loses: AtomicBool,
@@ -19,6 +19,10 @@ pub(crate) struct Proxy {
     pub(crate) held: Notify,
     /// Lets it go.
     pub(crate) let_go: Notify,
+    /// How often it was looked whose turn upkeep is.
+    pub(crate) looks: AtomicU64,
+    /// Lets nothing through.
+    pub(crate) is_cut: watch::Sender<bool>,
 }
 
 impl Proxy {
@@ -40,15 +44,20 @@ impl Proxy {
 
     /// Ends when either side does, or when an answer is to be lost.
     async fn forward(&self, mut client: TcpStream, to: &str) -> Option<()> {
+        let mut is_cut = self.is_cut.subscribe();
         let mut engine = TcpStream::connect(to).await.ok()?;
         let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
         let mut is_insert = false;
         loop {
             tokio::select! {
+                () = async { drop(is_cut.wait_for(|is_cut| *is_cut).await) } => return None,
                 read = client.read(&mut up) => {
                     let sent = &up[..read.ok().filter(|read| *read > 0)?];
                     let has = |text: &[u8]| sent.windows(text.len()).any(|bytes| bytes == text);
                     is_insert |= has(b"FORMAT+Native");
+                    if has(b"startsWith(name, 'upkeep')") {
+                        self.looks.fetch_add(1, Ordering::SeqCst);
+                    }
                     if has(b"INTO+events+") && self.holds.swap(false, Ordering::SeqCst) {
                         self.held.notify_one();
                         self.let_go.notified().await;

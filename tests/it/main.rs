@@ -34,6 +34,7 @@ mod operations;
 mod otel_clients;
 mod pages;
 mod pair;
+mod pair_leases;
 mod people;
 mod power_cut;
 mod protocol;

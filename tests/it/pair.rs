@@ -2,6 +2,7 @@
 //!
 //! Both run in this process on an engine of their own, so that a claim can keep one of them from storing.
 
+use crate::durability_proxy::Proxy;
 use gemba_ingest::config::{ClickHouseTarget, ServeConfig};
 use gemba_ingest::engine::Supervisor;
 use gemba_ingest::nodes;
@@ -25,20 +26,36 @@ use tokio::task::JoinHandle;
 
 const PROTOBUF: &str = "application/x-protobuf";
 /// How long anything that must happen by itself may take.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// An engine and two nodes on it.
+/// An engine and two nodes on it, the second behind a proxy.
 pub(crate) struct Pair {
     pub(crate) engine: Supervisor,
     pub(crate) nodes: Vec<Running>,
     pub(crate) keys: Keys,
+    proxy: Arc<Proxy>,
     folder: TempDir,
 }
 
-fn settings(folder: &Path, engine: &Supervisor, name: &str) -> ServeConfig {
-    let (url, user, password) = (engine.url(), engine.user().to_owned(), engine.password().to_owned());
+fn settings(folder: &Path, engine: &Supervisor, url: &str, name: &str) -> ServeConfig {
+    let (url, user, password) = (url.to_owned(), engine.user().to_owned(), engine.password().to_owned());
     let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned() });
     ServeConfig { clickhouse, ..config(&folder.join(name)) }
+}
+
+/// Something in front of the engine that can be cut; also its address.
+async fn proxy(engine: &Supervisor) -> (Arc<Proxy>, String) {
+    let (proxy, address) = Proxy::start(engine.url().trim_start_matches("http://")).await;
+    (proxy, format!("http://{address}"))
+}
+
+/// Waits until something is so that nobody tells of.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so().await {
+        assert!(started.elapsed() < PATIENCE, "never {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 impl Pair {
@@ -49,14 +66,15 @@ impl Pair {
     pub(crate) async fn start_with(change: impl Fn(&mut ServeConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = engine::start(&folder.path().join("engine"));
-        let start = async |name: &str| {
-            let mut config = settings(folder.path(), &engine, name);
+        let (proxy, proxied) = proxy(&engine).await;
+        let start = async |url: &str, name: &str| {
+            let mut config = settings(folder.path(), &engine, url, name);
             change(&mut config);
             serve::start(config).await.unwrap()
         };
-        let nodes = vec![start("first").await, start("second").await];
+        let nodes = vec![start(&engine.url(), "first").await, start(&proxied, "second").await];
         let keys = Keys::of(&folder.path().join("first"));
-        let pair = Self { engine, nodes, keys, folder };
+        let pair = Self { engine, nodes, keys, proxy, folder };
         // Each knows of the other.
         pair.until("SELECT uniqExact(name) FROM leases WHERE startsWith(name, 'node/')", 2).await;
         pair
@@ -83,13 +101,13 @@ impl Pair {
         }
     }
 
-    async fn admin(&self, method: &str, node: usize, path: &str, body: &str) -> Answer {
+    pub(crate) async fn admin(&self, method: &str, node: usize, path: &str, body: &str) -> Answer {
         let mut request = bare(method, &format!("{}/api/v1/{path}", self.nodes[node].url()), Some(&self.keys.admin));
         *request.body_mut() = body.to_owned().into();
         send(request).await
     }
 
-    async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         for node in &self.nodes {
             assert_eq!(
                 send(bare("POST", &format!("{}/api/v1/flush", node.url()), Some(&self.keys.ingest))).await.status,
@@ -105,7 +123,7 @@ impl Pair {
     }
 
     pub(crate) async fn stop(self) {
-        let Self { engine, nodes, keys: _, folder: _folder } = self;
+        let Self { engine, nodes, keys: _, proxy: _, folder: _folder } = self;
         for node in nodes {
             assert!(node.stop().await);
         }
@@ -167,81 +185,12 @@ impl Senders {
     }
 }
 
-async fn leased() -> (Engine, Client) {
-    let engine = Engine::start();
-    let store = engine.database("leased").await;
-    leases::prepare(&store).await.unwrap();
-    (engine, store)
-}
-
-/// Puts a row of another holder into the table.
-async fn of_another(store: &Client, term: u64, age_s: u64) {
-    let sql = format!("INSERT INTO leases (name, term, holder, at) VALUES ('work', {term}, 7, now64(3) - {age_s})");
-    store.execute(&sql).await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_many_that_want_a_lease_at_once_one_has_it_and_the_next_when_it_is_given_up() {
-    let (engine, store) = leased().await;
-    let (at_work, most, done) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let work = async || {
-        let lease = leases::wait(&store, "work", PATIENCE).await.unwrap();
-        most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        // As long as it holds the lease, all others ask for it again and again.
-        for _ in 0..20 {
-            assert!(leases::take(&store, "work").await.unwrap().is_none());
-        }
-        done.fetch_add(1, Ordering::SeqCst);
-        at_work.fetch_sub(1, Ordering::SeqCst);
-        lease.give_up().await;
-    };
-    tokio::join!(work(), work(), work(), work(), work());
-    assert_eq!((most.into_inner(), done.into_inner()), (1, 5));
-    // It is one lease for each name.
-    let (one, other) = (leases::take(&store, "one").await.unwrap(), leases::take(&store, "other").await.unwrap());
-    assert!(one.is_some() && other.is_some());
-    engine.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_holder_that_died_is_followed_once_its_term_is_over_by_the_clock_of_the_store() {
-    let (engine, store) = leased().await;
-    let length = leases::LENGTH.as_secs();
-    of_another(&store, 1, length - 15).await;
-    assert!(leases::take(&store, "work").await.unwrap().is_none());
-    of_another(&store, 2, length + 1).await;
-    let lease = leases::take(&store, "work").await.unwrap().unwrap();
-    assert!(lease.is_sure());
-    assert!(leases::take(&store, "work").await.unwrap().is_none());
-    engine.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn work_is_broken_off_when_its_lease_was_lost() {
-    let (engine, store) = leased().await;
-    let lease = leases::take(&store, "work").await.unwrap().unwrap();
-    // Another one was first with the next term.
-    of_another(&store, 2, 0).await;
-    let covered = tokio::time::timeout(PATIENCE, lease.cover(std::future::pending::<()>())).await.unwrap();
-    assert!(matches!(covered, Err(LeaseError::Lost(_))), "{covered:?}");
-    assert!(!lease.is_sure());
-    engine.stop().await;
-
-    // Nobody answers any more.
-    let (engine, store) = leased().await;
-    let lease = leases::take(&store, "work").await.unwrap().unwrap();
-    engine.stop().await;
-    let started = Instant::now();
-    let covered = tokio::time::timeout(PATIENCE, lease.cover(std::future::pending::<()>())).await.unwrap();
-    assert!(matches!(covered, Err(LeaseError::Lost(_))), "{covered:?}");
-    assert!(started.elapsed() < leases::LENGTH, "{:?}", started.elapsed());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_removes_is_not_settled_by_the_other_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let engine = engine::start(&folder.path().join("engine"));
-    let first = serve::start(settings(folder.path(), &engine, "first")).await.unwrap();
+    let (proxy, proxied) = proxy(&engine).await;
+    let first = serve::start(settings(folder.path(), &engine, &engine.url(), "first")).await.unwrap();
     let store = first.app().store.clone();
     let turn = nodes::turn(first.app()).await.unwrap();
     store
@@ -251,28 +200,16 @@ async fn what_one_node_removes_is_not_settled_by_the_other_meanwhile() {
         )
         .await
         .unwrap();
-    let second = serve::start(settings(folder.path(), &engine, "second")).await.unwrap();
+    let second = serve::start(settings(folder.path(), &engine, &proxied, "second")).await.unwrap();
     let state = || store.number("SELECT toUInt64(state) FROM removals FINAL WHERE pass = 1");
-    // Who waits for the turn of all nodes has its own already.
-    let is_waiting = || second.app().upkeep.try_lock().is_err();
-    let started = Instant::now();
-    while !is_waiting() {
-        assert!(started.elapsed() < PATIENCE, "the other node never tries");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
     // Through several of its tries.
-    for _ in 0..100 {
-        assert_eq!((state().await.unwrap(), is_waiting()), (1, true), "intended");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let looks = || proxy.looks.load(Ordering::SeqCst);
+    until("waiting for its turn", async || looks() >= 5).await;
+    assert_eq!(state().await.unwrap(), 1, "intended");
     let refused = leases::wait(&store, "upkeep", Duration::ZERO).await.map(|lease| lease.holder());
     assert!(matches!(refused, Err(LeaseError::Held(_))), "{refused:?}");
     drop(turn);
-    let started = Instant::now();
-    while state().await.unwrap() != 3 {
-        assert!(started.elapsed() < PATIENCE, "the other node never settles");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until("settled by the other node", async || state().await.unwrap() == 3).await;
     for node in [first, second] {
         assert!(node.stop().await);
     }
@@ -298,9 +235,7 @@ async fn forgetting_and_deleting_reach_what_the_other_node_has_acknowledged_and_
         let (method, path, body) = acts;
         let url = format!("{}/v1/logs", pair.nodes[1].url());
         let known = async || send(post(&url, &project.ingest_key, PROTOBUF, "")).await.status == 200;
-        while !known().await {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        until("known at the second", known).await;
         let held = pending_at_the_second(&pair, &project.ingest_key, "ann").await;
         let asked = "SELECT uniqExact(holder) FROM leases WHERE name = 'ask/stored' AND holder != 0";
         let before = pair.number(asked).await;
@@ -330,6 +265,7 @@ async fn what_a_node_stores_that_nobody_could_ask_goes_when_it_learns_who_was_fo
     let pair = Pair::start().await;
     let held = pending_at_the_second(&pair, &pair.keys.ingest, "ann").await;
     // To the first node the second is gone, as if it had been out of reach for long.
+    pair.proxy.is_cut.send_replace(true);
     let name = format!("node/{:016x}", pair.nodes[1].app().node);
     let gone = format!(
         "INSERT INTO leases (name, term, holder) SELECT name, max(term) + 1000, 0 FROM leases WHERE name = '{name}' GROUP BY name"
@@ -337,6 +273,7 @@ async fn what_a_node_stores_that_nobody_could_ask_goes_when_it_learns_who_was_fo
     pair.store().execute(&gone).await.unwrap();
     let forgotten = pair.admin("POST", 0, "projects/default/forget", r#"{"user":"ann"}"#).await;
     assert_eq!((forgotten.status.as_u16(), &forgotten.json()["deleted"]["events"]), (200, &serde_json::Value::Null));
+    pair.proxy.is_cut.send_replace(false);
     drop(held);
     pair.flush().await;
     pair.until("SELECT count() FROM events WHERE project = 1", 0).await;
@@ -426,11 +363,13 @@ async fn nodes_of_the_build_before_go_on_storing_when_another_has_migrated_and_s
     // A node that goes down between with something in its log is started again as the newer build.
     let held = pending_at_the_second(&pair, &pair.keys.ingest, "bea").await;
     let second = pair.nodes.remove(1);
-    // As by a kill: before its inserts may go on.
+    // As by a kill: it is gone with all its tasks before its inserts may go on.
+    let pipeline = Arc::downgrade(&second.app().pipeline);
     drop(second);
+    until("gone", async || pipeline.strong_count() == 0).await;
     drop(held);
     assert_eq!(pair.number("SELECT count() FROM events WHERE name = 'late'").await, 0, "it lies in the log");
-    let settings = || settings(pair.folder.path(), &pair.engine, "second");
+    let settings = || settings(pair.folder.path(), &pair.engine, &pair.engine.url(), "second");
     let refused = serve::start(settings()).await.map(drop).unwrap_err();
     assert!(
         matches!(refused, ServeError::Migration(MigrationError::Newer { database, .. }) if database == LATEST + 1),

@@ -11,11 +11,18 @@
 //! 1. A holder counts [`SURE`] from before it sent the row that won, which is less than `LENGTH` from when the store dated that
 //!    row. So it stops by itself before anybody else can have the next term, whatever became of its renewals. What may come
 //!    between is a clock that runs at another speed, and a statement on its way: the difference of the two is for them.
-//! 2. An insert whose outcome is unknown does no harm: a row that comes late is not the first of its term, or begins a term that
-//!    nobody uses and that runs out.
+//! 2. An insert whose outcome is unknown does no harm, however late its row comes. It may be the second of its term, or that of a
+//!    renewal which is asked for again until its outcome is known. Or it begins a term that nobody uses: whoever tries again wants
+//!    that same number until it is there, so of all late rows one holds up others, until its term runs out.
 //! 3. A holder that dies is followed after `LENGTH`; one that ends in order, at once.
+//! 4. Who has a term and not the latest has lost. Rows go after a day, numbers begin at 1 then, and a holder that slept that long
+//!    wakes up with a high one: without this it and the one that followed would both renew for ever.
+//! 5. A clock of the store that is set back makes no term longer for whoever watches it ([`Watched`]). One that is set forward by more
+//!    than the difference of 1, and a holder whose own clock stood still (a suspended machine), are beyond what 1 can tell: two may
+//!    be at work until the first renews, which is [`RENEWAL`] and a statement later.
 
 use super::{Client, StoreError};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -76,6 +83,28 @@ impl Term {
     }
 }
 
+/// Terms that are looked at again and again: one that was not renewed for [`LENGTH`] by the clock of this node is over, whatever that
+/// of the store says.
+#[derive(Debug, Default)]
+pub struct Watched(HashMap<String, (u64, Instant)>);
+
+impl Watched {
+    /// Whether the term was given up, or not renewed for [`LENGTH`] since it was seen first. Does not ask the clock of the store.
+    pub fn is_abandoned(&mut self, term: &Term) -> bool {
+        let now = Instant::now();
+        let (number, since) = self.0.entry(term.name.clone()).or_insert((term.number, now));
+        if *number != term.number {
+            (*number, *since) = (term.number, now);
+        }
+        term.holder == 0 || since.elapsed() >= LENGTH
+    }
+
+    /// Whether somebody has the lease now, by either clock.
+    pub fn is_held(&mut self, term: &Term) -> bool {
+        !self.is_abandoned(term) && term.is_held()
+    }
+}
+
 /// The sole right to what its name says, until it is dropped or cannot be renewed.
 #[derive(Debug)]
 pub struct Lease {
@@ -119,8 +148,16 @@ pub async fn terms(store: &Client, prefix: &str) -> Result<Vec<Term>, StoreError
 /// # Errors
 /// Those of ClickHouse.
 pub async fn take(store: &Client, name: &str) -> Result<Option<Lease>, StoreError> {
+    take_watched(store, name, &mut Watched::default()).await
+}
+
+/// The same for whoever tries again and again, and watches meanwhile.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn take_watched(store: &Client, name: &str, watched: &mut Watched) -> Result<Option<Lease>, StoreError> {
     let found = terms(store, name).await?.into_iter().find(|term| term.name == name);
-    if found.as_ref().is_some_and(Term::is_held) {
+    if found.as_ref().is_some_and(|term| watched.is_held(term)) {
         return Ok(None);
     }
     let (number, holder) = (found.map_or(0, |term| term.number) + 1, chance());
@@ -141,8 +178,9 @@ pub async fn take(store: &Client, name: &str) -> Result<Option<Lease>, StoreErro
 /// [`LeaseError::Held`], and those of ClickHouse.
 pub async fn wait(store: &Client, name: &str, patience: Duration) -> Result<Lease, LeaseError> {
     let deadline = Instant::now() + patience;
+    let mut watched = Watched::default();
     loop {
-        if let Some(lease) = take(store, name).await? {
+        if let Some(lease) = take_watched(store, name, &mut watched).await? {
             return Ok(lease);
         }
         if Instant::now() + PAUSE >= deadline {
@@ -238,24 +276,25 @@ impl Keeper {
     }
 }
 
-/// Writes down that a node did something of this name. The table must exist.
+/// Writes down that a node did something of this name, and a number that it has to tell. The table must exist.
 ///
 /// # Errors
-/// Those of ClickHouse; noting it again changes nothing.
-pub async fn note(store: &Client, name: &str, node: u64) -> Result<(), StoreError> {
-    insert(store, name, 1, node).await
+/// Those of ClickHouse; the note may be there all the same, and noting it again changes nothing.
+pub async fn note(store: &Client, name: &str, number: u64, node: u64) -> Result<(), StoreError> {
+    insert(store, name, number, node).await
 }
 
-/// Wants a term; true where this holder was first.
+/// Wants a term; true where this holder was first and nobody has a later one.
 async fn claim(store: &Client, name: &str, number: u64, holder: u64) -> Result<bool, StoreError> {
     let inserted = insert(store, name, number, holder).await;
-    let first = format!(
-        "SELECT count(), argMin(holder, _block_number) FROM {TABLE} WHERE name = '{name}' AND term = {number} \
-         SETTINGS select_sequential_consistency = 1"
+    let latest = format!(
+        "SELECT countIf(term = {number}), \
+         argMax((term, holder), (toInt64(term), -toInt64(_block_number))) = ({number}, {holder}) \
+         FROM {TABLE} WHERE name = '{name}' SETTINGS select_sequential_consistency = 1"
     );
-    match bounded(store.rows::<(u64, u64)>(&first)).await?.first() {
+    match bounded(store.rows::<(u64, u8)>(&latest)).await?.first() {
         // Also where the insert was not answered in time: the row says what became of it.
-        Some((rows, first)) if *rows > 0 => Ok(*first == holder),
+        Some((rows, is_ours)) if *rows > 0 => Ok(*is_ours != 0),
         _ => inserted.map(|()| false),
     }
 }
@@ -281,4 +320,25 @@ pub(crate) fn chance() -> u64 {
         return (now << 22 | u64::from(std::process::id())).max(1);
     }
     u64::from_le_bytes(bytes).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_that_is_watched_and_not_renewed_is_over_though_the_clock_of_the_store_was_set_back() {
+        let mut watched = Watched::default();
+        // By the clock of the store it lasts for as long as that was set back.
+        let term = Term { name: "work".to_owned(), number: 1, holder: 7, is_over: false };
+        assert!(watched.is_held(&term));
+        for (_, since) in watched.0.values_mut() {
+            *since -= LENGTH;
+        }
+        assert!(!watched.is_held(&term) && watched.is_abandoned(&term));
+        assert!(watched.is_held(&Term { number: 2, ..term.clone() }), "it was renewed");
+        let over = Term { number: 3, is_over: true, ..term.clone() };
+        assert!(!watched.is_held(&over) && !watched.is_abandoned(&over), "by the clock of the store alone");
+        assert!(watched.is_abandoned(&Term { number: 4, holder: 0, ..term }));
+    }
 }
