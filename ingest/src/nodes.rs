@@ -5,17 +5,21 @@
 //!
 //! Names of leases: `node/N` while node N runs; `upkeep`, `alerts` for turns; `ask/stored` and `ask/still` while the holder asks
 //! the others to store what they acknowledged and, for the second, to insert nothing from then on; `answer/H/N` once node N did
-//! what holder H asked.
+//! what holder H asked, with N's clock for a number.
+//!
+//! Invariant: a node inserts nothing before others know that it is there and it knows that nobody asks for stillness. Whoever asks
+//! does so first and then looks who is there, so of the two at least one sees the other.
 
+use crate::clock;
 use crate::control::ControlError;
 use crate::http::error::chain;
 use crate::http::{App, Phase};
 use crate::pipeline::{Held, HoldFor, NotHeld};
-use crate::store::leases::{self, Lease, LeaseError, Term};
+use crate::store::leases::{self, Lease, LeaseError, Term, Watched};
 use crate::store::{Client, StoreError};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{MutexGuard, watch};
+use tokio::sync::{MutexGuard, Notify, watch};
 use tokio::time::{Instant, sleep};
 
 /// Pause between two looks for what others ask, or have answered.
@@ -84,9 +88,16 @@ pub async fn turn(app: &App) -> Result<Turn<'_>, LeaseError> {
 #[derive(Debug)]
 pub struct Asked {
     lease: Option<Lease>,
+    latest_ms: i64,
 }
 
 impl Asked {
+    /// The latest that any of the others' clocks told when it began to store, milliseconds since the epoch; 0 where there are none.
+    /// What they had acknowledged by then was not received later, by their clocks.
+    pub fn latest_ms(&self) -> i64 {
+        self.latest_ms
+    }
+
     /// Does something while the others keep to it; broken off where that cannot be relied on any more.
     ///
     /// # Errors
@@ -122,16 +133,17 @@ pub async fn still(app: &App) -> Result<Asked, NodesError> {
 
 async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
     if !app.pipeline.shares_store() {
-        return Ok(Asked { lease: None });
+        return Ok(Asked { lease: None, latest_ms: 0 });
     }
     let deadline = Instant::now() + ASK_PATIENCE;
     let lease = leases::wait(&app.store, what, TURN_PATIENCE).await?;
     app.asking.store(lease.holder(), Ordering::Relaxed);
     let waiting = async {
+        let mut watched = Watched::default();
         loop {
-            let silent = silent(app, lease.holder()).await?;
+            let (silent, latest_ms) = others(app, lease.holder(), &mut watched).await?;
             if silent == 0 {
-                return Ok(());
+                return Ok(latest_ms);
             }
             if Instant::now() >= deadline {
                 return Err(NodesError::Silent(silent));
@@ -139,19 +151,21 @@ async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
             sleep(LOOK_PAUSE).await;
         }
     };
-    lease.cover(waiting).await??;
-    Ok(Asked { lease: Some(lease) })
+    let latest_ms = lease.cover(waiting).await??;
+    Ok(Asked { lease: Some(lease), latest_ms })
 }
 
-/// How many other nodes are there and have not answered.
-async fn silent(app: &App, holder: u64) -> Result<usize, StoreError> {
+/// How many other nodes are there and have not answered, and the latest time that the others answered with.
+async fn others(app: &App, holder: u64, watched: &mut Watched) -> Result<(usize, i64), StoreError> {
     let answered = leases::terms(&app.store, &answers_to(holder)).await?;
     let others = leases::terms(&app.store, "node/").await?;
     let is_silent = |other: &&Term| {
         let node = other.name.trim_start_matches("node/");
-        other.is_held() && node != name_of(app) && !answered.iter().any(|answer| answer.name.ends_with(node))
+        watched.is_held(other) && node != name_of(app) && !answered.iter().any(|answer| answer.name.ends_with(node))
     };
-    Ok(others.iter().filter(is_silent).count())
+    let silent = others.iter().filter(is_silent).count();
+    let latest_ms = answered.iter().map(|answer| answer.number.cast_signed()).max();
+    Ok((silent, latest_ms.unwrap_or(0)))
 }
 
 fn answers_to(holder: u64) -> String {
@@ -163,64 +177,88 @@ fn name_of(app: &App) -> String {
 }
 
 /// Has the others know of this node, and does what they ask, until the server is stopping: everything is stored by then, or
-/// waits for the next start.
-pub(crate) async fn take_part(app: &App, phases: watch::Receiver<Phase>) {
+/// waits for the next start. `still` keeps the inserts from beginning.
+pub(crate) async fn take_part(app: &App, still: Option<Held>, mut phases: watch::Receiver<Phase>) {
+    let (mut presence, known) = (None, Notify::new());
     tokio::select! {
-        () = be_present(app, phases) => {}
-        () = answer_others(app) => {}
+        // Nobody tells of a phase any more once the server is gone.
+        _ = phases.wait_for(|phase| *phase == Phase::Stopping) => {}
+        () = be_present(app, &mut presence, &known) => {}
+        () = answer_others(app, still, &known) => {}
+    }
+    if let Some(lease) = presence {
+        lease.give_up().await;
     }
 }
 
-async fn be_present(app: &App, mut phases: watch::Receiver<Phase>) {
+/// Keeps the lease of this node's name, and takes it again when it was lost. Tells when others know of the node.
+async fn be_present(app: &App, presence: &mut Option<Lease>, known: &Notify) {
     let name = format!("node/{}", name_of(app));
     loop {
-        let lease = present(&app.store, &name).await;
-        if let Err(error) = &lease {
-            tracing::debug!(error = chain(error), "other nodes do not know of this one yet");
-        }
-        let gone = async {
-            match &lease {
-                Ok(lease) => lease.lost().await,
-                Err(_) => sleep(LOOK_PAUSE).await,
+        match present(&app.store, &name).await {
+            Ok(Some(lease)) => {
+                known.notify_one();
+                presence.insert(lease).lost().await;
+                *presence = None;
+                tracing::debug!("other nodes take this one for gone, because ClickHouse did not answer in time");
+                continue;
             }
-        };
-        let is_stopping = tokio::select! {
-            () = gone => false,
-            // Nobody tells of a phase any more once the server is gone.
-            _ = phases.wait_for(|phase| *phase == Phase::Stopping) => true,
-        };
-        if is_stopping {
-            if let Ok(lease) = lease {
-                lease.give_up().await;
-            }
-            return;
+            // Nobody else takes the name: a row that came late is there, by which the others know of it just as well.
+            Ok(None) => known.notify_one(),
+            Err(error) => tracing::debug!(error = chain(&error), "other nodes do not know of this one yet"),
         }
+        sleep(LOOK_PAUSE).await;
     }
 }
 
-async fn present(store: &Client, name: &str) -> Result<Lease, LeaseError> {
+async fn present(store: &Client, name: &str) -> Result<Option<Lease>, StoreError> {
     leases::prepare(store).await?;
-    leases::wait(store, name, TURN_PATIENCE).await
+    leases::take(store, name).await
 }
 
-async fn answer_others(app: &App) {
+async fn answer_others(app: &App, still: Option<Held>, known: &Notify) {
+    known.notified().await;
+    until_nobody_asks_for_stillness(app).await;
+    drop(still);
     // One asks at a time, since it has the turn.
     let mut done = 0;
     loop {
-        let own = app.asking.load(Ordering::Relaxed);
-        let is_new = |term: &Term| term.is_held() && term.holder != done && term.holder != own;
-        match leases::terms(&app.store, "ask/").await {
-            Ok(terms) => {
-                if let Some(term) = terms.into_iter().find(is_new) {
-                    match answer(app, &term).await {
-                        Ok(()) => done = term.holder,
-                        Err(error) => tracing::debug!(error = chain(&error), "another node waits for this one"),
-                    }
-                }
-            }
+        match find_asked(app, "ask/", done).await {
+            Ok(Some(term)) => match answer(app, &term).await {
+                Ok(()) => done = term.holder,
+                Err(error) => tracing::debug!(error = chain(&error), "another node waits for this one"),
+            },
+            Ok(None) => {}
             Err(error) => tracing::debug!(error = chain(&error), "cannot look what other nodes ask"),
         }
         sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// What another node asks now, of what begins with `prefix`; nothing that the holder `done` asks.
+async fn find_asked(app: &App, prefix: &str, done: u64) -> Result<Option<Term>, StoreError> {
+    let own = app.asking.load(Ordering::Relaxed);
+    let is_new = |term: &Term| term.is_held() && term.holder != done && term.holder != own;
+    Ok(leases::terms(&app.store, prefix).await?.into_iter().find(is_new))
+}
+
+/// At a start, before anything is inserted. What lies in the log since an earlier run is not stored for whoever asks: it may be past
+/// waiting for that, and at work by now.
+async fn until_nobody_asks_for_stillness(app: &App) {
+    let mut done = 0;
+    loop {
+        match find_asked(app, STILL, done).await {
+            Ok(Some(asked)) => {
+                tracing::info!("another node keeps inserts still, for a backup or the like: this one begins after it");
+                keep_still(app, &asked).await;
+                done = asked.holder;
+            }
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "cannot look whether inserts may begin");
+                sleep(LOOK_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -238,37 +276,44 @@ enum AnswerError {
 }
 
 async fn answer(app: &App, asked: &Term) -> Result<(), AnswerError> {
+    let now_ms = clock::now_ms();
     // What a revoked key still lets in is in the log before that is stored.
     app.control.refresh().await?;
     if !app.pipeline.flush(ANSWER_PATIENCE).await {
         return Err(AnswerError::Behind);
     }
-    let held: Option<Held> = match asked.name.as_str() {
-        STILL => Some(app.pipeline.hold_inserts(HoldFor::Upkeep, ANSWER_PATIENCE).await?),
-        _ => None,
-    };
-    let name = format!("{}{}", answers_to(asked.holder), name_of(app));
-    leases::note(&app.store, &name, 1, app.node).await?;
-    if held.is_some() {
-        until_over(app, asked).await;
+    if asked.name == STILL {
+        let _held = app.pipeline.hold_inserts(HoldFor::Upkeep, ANSWER_PATIENCE).await?;
+        keep_still(app, asked).await;
+    } else {
+        tell(app, asked, now_ms).await?;
     }
     Ok(())
 }
 
-/// Waits until what was asked is asked no more.
-async fn until_over(app: &App, asked: &Term) {
-    let (mut latest, mut since) = (asked.number, Instant::now());
+/// Writes down that this node did what was asked, having begun at a time.
+async fn tell(app: &App, asked: &Term, now_ms: i64) -> Result<(), StoreError> {
+    let name = format!("{}{}", answers_to(asked.holder), name_of(app));
+    leases::note(&app.store, &name, now_ms.cast_unsigned(), app.node).await
+}
+
+/// Says that nothing is inserted, and waits until that is asked no more.
+async fn keep_still(app: &App, asked: &Term) {
+    let (mut is_told, mut watched) = (false, Watched::default());
     loop {
+        if !is_told {
+            match tell(app, asked, clock::now_ms()).await {
+                Ok(()) => is_told = true,
+                // It may be there all the same, or come late, so it is kept to either way.
+                Err(error) => tracing::debug!(error = chain(&error), "another node waits for this one"),
+            }
+        }
         sleep(LOOK_PAUSE).await;
         match leases::terms(&app.store, &asked.name).await {
             Ok(terms) => {
-                let Some(term) = terms.iter().find(|term| term.is_held() && term.holder == asked.holder) else {
-                    return;
-                };
-                if term.number != latest {
-                    (latest, since) = (term.number, Instant::now());
-                } else if since.elapsed() >= leases::LENGTH {
-                    // Who asked is gone, whatever the clock of the store says: it would have renewed it many times.
+                // Not by the clock of the store: whoever asks goes on as long as it can renew.
+                let is_kept = |term: &Term| term.holder == asked.holder && !watched.is_abandoned(term);
+                if !terms.iter().any(is_kept) {
                     return;
                 }
             }

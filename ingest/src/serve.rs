@@ -237,9 +237,9 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let (store, engine) = connect(&config).await?;
     let control = Arc::new(prepare(&config.data, &store).await?);
     own::check(&store, &catalog, clock::now_ms()).await.map_err(ServeError::Queries)?;
-    let pipeline = Pipeline::start(pipeline_config(&config), store.clone(), control.id_hasher().clone());
-    let pipeline = Arc::new(pipeline.map_err(ServeError::Pipeline)?);
-    let app = Arc::new(App::new(&config, control, pipeline, store, engine, catalog));
+    let pipeline = Pipeline::start_still(pipeline_config(&config), store.clone(), control.id_hasher().clone());
+    let (pipeline, still) = pipeline.map_err(ServeError::Pipeline)?;
+    let app = Arc::new(App::new(&config, control, Arc::new(pipeline), store, engine, catalog));
 
     let address_of = |listener: &Listener| {
         listener.tcp.local_addr().map_err(|source| ServeError::Listen { address: config.listen, source })
@@ -261,7 +261,9 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     let mut part = JoinSet::new();
     if app.pipeline.shares_store() {
         let (app, phases) = (Arc::clone(&app), phase.subscribe());
-        part.spawn(async move { nodes::take_part(&app, phases).await });
+        part.spawn(async move { nodes::take_part(&app, still, phases).await });
+    } else {
+        drop(still);
     }
     if let Some(certificate) = certificate {
         background.spawn(keep_certificate(certificate, config.tls_refresh));
@@ -316,6 +318,13 @@ impl Running {
         let deadline = Instant::now() + self.drain_timeout;
         // No receiver means that the servers are gone already, here and below.
         self.phase.send_replace(Phase::Leaving);
+        if self.app.pipeline.is_kept_still() {
+            let wait_s = self.drain_timeout.as_secs();
+            tracing::warn!(
+                wait_s,
+                "inserts are kept still, for a backup or the like: what is acknowledged waits so long for its end"
+            );
+        }
         // What is refused may be lost, since not every client sends it again; the log takes it as long as it is open.
         tokio::join!(self.app.connections_done(LEAVE_GRACE), self.app.pipeline.flush(self.drain_timeout));
         self.app.close_intake();
@@ -326,6 +335,7 @@ impl Running {
         // What was taken meanwhile has its share where storing works at all.
         let left = deadline.saturating_duration_since(Instant::now()).max(LAST_DRAIN.min(self.drain_timeout));
         let is_drained = self.app.pipeline.drain(left).await;
+        let is_kept_still = self.app.pipeline.is_kept_still();
         self.phase.send_replace(Phase::Stopping);
         while self.servers.join_next().await.is_some() {}
         // It says that it leaves. Where ClickHouse does not answer, the others find out by themselves.
@@ -344,6 +354,7 @@ impl Running {
             tracing::warn!(
                 took_ms,
                 pending_records,
+                is_kept_still,
                 "stopped; the rest is safe in the log and is stored at the next start"
             );
         }

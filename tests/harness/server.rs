@@ -121,8 +121,13 @@ pub struct Process {
 impl Process {
     /// Starts `gemba serve` on `data` with further arguments, and waits for its line.
     pub fn start(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_logged(data, arguments, Stdio::inherit())
+    }
+
+    /// The same, with what it logs written there.
+    pub fn start_logged(data: &Path, arguments: &[&str], log: Stdio) -> Self {
         let mut command = serve_command(data, arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.strip_prefix("gemba serves on ").and_then(|rest| rest.split([',', '\n']).next());

@@ -35,6 +35,7 @@ mod otel_clients;
 mod pages;
 mod pair;
 mod pair_leases;
+mod pair_still;
 mod people;
 mod power_cut;
 mod protocol;

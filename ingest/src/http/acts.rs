@@ -117,10 +117,11 @@ pub(super) async fn forget(app: Arc<App>, name: String, user: String) -> Result<
 
 async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, ApiError> {
     let project = app.control.project_named(&name).ok_or_else(|| crate::control::ControlError::NoSuchProject(name))?;
-    let until_ms = clock::now_ms();
+    let now_ms = clock::now_ms();
     // What was acknowledged before is stored by then, whichever node did, links to anonymous ids among it.
     flushed(app).await?;
-    drop(nodes::stored(app).await?);
+    // A node whose clock is ahead dated it by that.
+    let until_ms = now_ms.max(nodes::stored(app).await?.latest_ms());
     let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
     let units = person::units_of(&app.store, project.id, unit).await?;
     let tombstone = Tombstone { project: project.id, units, until_ms };

@@ -225,11 +225,32 @@ impl Holds {
         if let Some(held) = self.join(why) {
             return Ok(held);
         }
-        let hold = Arc::new(self.take(deadline).await?);
+        Ok(self.begin(self.take(deadline).await?, why))
+    }
+
+    /// A hold for upkeep where nothing is being inserted; `None` where something is.
+    pub(super) fn hold_at_once(&self) -> Option<Held> {
+        let mending = Arc::clone(&self.mending).try_acquire_owned().ok()?;
+        let slots = Arc::clone(&self.inserts).try_acquire_many_owned(self.max_inserts).ok()?;
+        Some(self.begin(self.made(slots, mending, Instant::now()), HoldFor::Upkeep))
+    }
+
+    /// Whether a hold lasts that is not for questions alone.
+    pub(super) fn is_for_upkeep(&self) -> bool {
+        self.current().upgrade().is_some_and(|hold| hold.joined().upkeep > 0)
+    }
+
+    fn begin(&self, hold: Hold, why: HoldFor) -> Held {
         // It is new, so whoever made it is let in.
         hold.joined().enter(why, Instant::now());
+        let hold = Arc::new(hold);
         *self.current() = Arc::downgrade(&hold);
-        Ok(Held { hold, why })
+        Held { hold, why }
+    }
+
+    fn made(&self, slots: OwnedSemaphorePermit, mending: OwnedSemaphorePermit, began: Instant) -> Hold {
+        let (joined, last) = (Mutex::default(), Arc::clone(&self.last));
+        Hold { _slots: slots, _mending: mending, began, since: Instant::now(), joined, last }
     }
 
     async fn take(&self, deadline: Instant) -> Result<Hold, NotHeld> {
@@ -255,8 +276,7 @@ impl Holds {
             let began = Instant::now();
             let slots = Arc::clone(&self.inserts).acquire_many_owned(self.max_inserts);
             if let Ok(Ok(slots)) = timeout_at(deadline.min(began + longest), slots).await {
-                let (joined, last) = (Mutex::default(), Arc::clone(&self.last));
-                return Ok(Hold { _slots: slots, _mending: mending, began, since: Instant::now(), joined, last });
+                return Ok(self.made(slots, mending, began));
             }
             // Nobody could begin an insert for so long.
             Last::note(&self.last, began.elapsed().min(LONGEST_REST), true);

@@ -77,6 +77,18 @@ impl Pipeline {
     /// # Errors
     /// [`PipelineError`]; the folder is as before.
     pub fn start(config: PipelineConfig, store: store::Client, ids: IdHasher) -> Result<Self, PipelineError> {
+        Self::start_still(config, store, ids).map(|(pipeline, _let_go)| pipeline)
+    }
+
+    /// The same, with the first insert kept from beginning for as long as the other half of the answer is held.
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_still(
+        config: PipelineConfig,
+        store: store::Client,
+        ids: IdHasher,
+    ) -> Result<(Self, Option<Held>), PipelineError> {
         let disk = Arc::clone(&config.disk);
         let book = CutBook::open(Arc::clone(&disk), &config.dir)?;
         let saved = Repeats::load(disk.as_ref(), &config.dir)?;
@@ -115,11 +127,13 @@ impl Pipeline {
         let slots = Arc::new(Semaphore::new(max_inserts));
         let mending = Arc::new(Semaphore::new(1));
         let holds = Holds::new(Arc::clone(&slots), max_inserts, Arc::clone(&mending));
+        // Before anything is started that inserts.
+        let still = holds.hold_at_once();
         let mend = tokio::spawn(refused::mend(Arc::clone(&core), refused_cuts, Arc::clone(&read_log), mending));
         let writing = tokio::spawn(Writer::new(Arc::clone(&core), slots, inbox, read_log).run());
         let watching = tokio::spawn(inserts::watch_ghosts(Arc::clone(&core)));
         let tasks = vec![writing.abort_handle(), watching.abort_handle(), mend.abort_handle()];
-        Ok(Self { core, committer: Mutex::new(Some(thread)), tasks, holds })
+        Ok((Self { core, committer: Mutex::new(Some(thread)), tasks, holds }, still))
     }
 
     /// Makes a request durable.
@@ -212,6 +226,11 @@ impl Pipeline {
     /// [`NotHeld`] when `timeout` came first; asking again can help.
     pub async fn hold_inserts(&self, why: HoldFor, timeout: Duration) -> Result<Held, NotHeld> {
         self.holds.hold(why, timeout).await
+    }
+
+    /// Whether inserts are kept still by what may take long, a backup of any node for one.
+    pub fn is_kept_still(&self) -> bool {
+        self.holds.is_for_upkeep()
     }
 
     /// How many wait just now for the inserts to be still.
