@@ -1,6 +1,7 @@
 //! What one node asks of the others, where something goes wrong: who starts, stops or cannot answer meanwhile, and clocks that differ.
 
 use crate::pair::{PATIENCE, Pair, until};
+use crate::set_aside::invalid_utf8_at;
 use gemba_ingest::store::Client;
 use gemba_ingest::store::leases::{self, Lease};
 use gemba_tests::client::{bare, post, send};
@@ -112,4 +113,48 @@ async fn forgetting_reaches_what_a_node_acknowledged_whose_clock_is_ahead() {
     assert_eq!((&answer["deleted"]["events"], &answer["remaining"]), (&json!(2), &json!(0)), "{answer}");
     assert_eq!(pair.number(LATE).await, 0);
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_was_broken_off_forgets_the_keys_of_what_it_had_moved() {
+    let pair = Pair::start().await;
+    let began = now_ns();
+    let body = invalid_utf8_at((0..400).map(|number| began + number));
+    let sent = post(&format!("{}/v1/logs", pair.nodes[0].url()), &pair.keys.ingest, PROTOBUF, body);
+    assert_eq!(send(sent).await.status, 200);
+    pair.flush().await;
+    let store = pair.store();
+    store.execute("CREATE TABLE backup AS set_aside ENGINE = Memory").await.unwrap();
+    store.execute("INSERT INTO backup SELECT * FROM set_aside").await.unwrap();
+    let set_aside = "SELECT count() FROM set_aside";
+    assert_eq!(pair.number(set_aside).await, 400);
+    let retry = async || pair.admin("POST", 0, "projects/default/set-aside/retry", "{}").await;
+    let breaking_off = async {
+        // One page is moved; the rows of the second cannot go.
+        until("begun", async || pair.number(set_aside).await == 200).await;
+        store.execute("SYSTEM STOP MERGES set_aside").await.unwrap();
+        of_another(store, 7).await;
+    };
+    let (broken, ()) = tokio::join!(retry(), breaking_off);
+    assert_eq!(broken.status, 503, "{broken:?}");
+    store.execute("SYSTEM START MERGES set_aside").await.unwrap();
+    let unfinished = "SELECT count() FROM system.mutations WHERE table = 'set_aside' AND NOT is_done";
+    until("finished", async || pair.number(unfinished).await == 0).await;
+    of_another(store, 0).await;
+
+    // All of it comes back with a backup. What was under way when it was broken off may stay known.
+    store.execute("TRUNCATE TABLE set_aside").await.unwrap();
+    store.execute("INSERT INTO set_aside SELECT * FROM backup").await.unwrap();
+    let again = retry().await;
+    let again = again.json();
+    assert_eq!((&again["retried"], &again["repeated"]), (&json!(200), &json!(200)), "{again}");
+    pair.stop().await;
+}
+
+/// Gives the turn for upkeep to another holder, or to nobody.
+async fn of_another(store: &Client, holder: u64) {
+    let sql = format!(
+        "INSERT INTO leases (name, term, holder) SELECT 'upkeep', max(term) + 1000, {holder} FROM leases WHERE name = 'upkeep'"
+    );
+    store.execute(&sql).await.unwrap();
 }

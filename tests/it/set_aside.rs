@@ -206,7 +206,7 @@ fn invalid_utf8() -> Vec<u8> {
 }
 
 /// One for each of these times.
-fn invalid_utf8_at(times: impl IntoIterator<Item = u64>) -> Vec<u8> {
+pub(crate) fn invalid_utf8_at(times: impl IntoIterator<Item = u64>) -> Vec<u8> {
     let record = |at| {
         let value = AnyValue { value: Some(any_value::Value::StringValue("caf?".into())) };
         let attribute = KeyValue { key: "place".into(), value: Some(value), ..KeyValue::default() };

@@ -167,23 +167,29 @@ impl Outcome {
 }
 
 async fn retry(app: Arc<App>, project: Project, wanted: Wanted) -> Result<Value, ApiError> {
-    alone(&app, Box::pin(retry_alone(&app, project, wanted))).await
+    let mut outcome = Outcome::default();
+    let retried = alone(&app, Box::pin(retry_alone(&app, &project, wanted, &mut outcome))).await;
+    // Also where it was broken off, which skips the rest of it.
+    app.pipeline.forget_keys(project.id, outcome.removed).await;
+    retried
 }
 
-async fn retry_alone(app: &Arc<App>, project: Project, wanted: Wanted) -> Result<Value, ApiError> {
+async fn retry_alone(
+    app: &Arc<App>,
+    project: &Project,
+    wanted: Wanted,
+    outcome: &mut Outcome,
+) -> Result<Value, ApiError> {
     // Where no other node can store, what other logs set aside is settled: it came with a backup.
     let of_all_logs = wanted.of_all_logs || !app.pipeline.shares_store();
     let which = Which { ids: wanted.ids, reason: wanted.reason };
-    let mut outcome = Outcome::default();
-    let retried = retry_pages(app, &project, (&which, of_all_logs), wanted.after, &mut outcome).await;
-    app.pipeline.forget_keys(project.id, std::mem::take(&mut outcome.removed)).await;
-    let after = retried?;
+    let after = retry_pages(app, project, (&which, of_all_logs), wanted.after, outcome).await?;
     let elsewhere = if of_all_logs {
         0
     } else {
         aside::of_other_logs(&app.store, project.id, &which, &app.pipeline.unsettled()).await?
     };
-    let Outcome { retried, repeated, refused_again, left, named, .. } = outcome;
+    let Outcome { retried, repeated, refused_again, left, ref named, .. } = *outcome;
     Ok(json!({"project": project.name, "retried": retried, "repeated": repeated, "refused_again": refused_again,
         "left": left, "problems": named, "of_other_nodes": elsewhere, "after": after}))
 }
