@@ -4,14 +4,15 @@
 //! [`http`] takes bytes from strangers, [`otlp`] turns an export request into [`rows`], [`log`] makes the request
 //! durable, [`pipeline`] orders it all and acknowledges, [`store`] writes blocks to ClickHouse and proves they are
 //! there, [`engine`] is ClickHouse itself where none is configured. [`control`] holds projects and keys, [`nodes`] has several servers on
-//! one store take turns, [`freshness`] tells who fell silent, [`alerts`] tells others what is
-//! wrong. [`cli`] is the command line around it.
+//! one store take turns, [`freshness`] tells who fell silent, [`contact`] whether ClickHouse answers, [`alerts`] tells others
+//! what is wrong. [`cli`] is the command line around it.
 
 pub mod alerts;
 pub mod answer;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod contact;
 pub mod control;
 pub mod engine;
 pub mod freshness;

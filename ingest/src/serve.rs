@@ -11,6 +11,7 @@
 use crate::alerts;
 use crate::clock;
 use crate::config::ServeConfig;
+use crate::contact;
 use crate::control::{Control, ControlError};
 use crate::engine::{EngineConfig, EngineError, Supervisor};
 use crate::http::tls::{Certificate, TlsError};
@@ -255,6 +256,8 @@ pub async fn start(config: ServeConfig) -> Result<Running, ServeError> {
     }
     let mut background = JoinSet::new();
     background.spawn(upkeep::keep_up(Arc::clone(&app)));
+    let asking = Arc::clone(&app);
+    background.spawn(async move { contact::keep(&asking).await });
     if let Some(alerts) = config.alerts.clone() {
         background.spawn(alerts::watch(Arc::clone(&app), alerts, instance(&inner_url)));
     }

@@ -1,12 +1,15 @@
-//! Alerts reach a receiver when something is wrong and when it no longer is, from one node of two; and data are refused while the
-//! disk of the log fails.
+//! Alerts reach a receiver when something is wrong and when it no longer is, from one node of two, also while ClickHouse is away; and
+//! data are refused while the disk of the log fails.
 
+use crate::durability_outage::{Between, Trouble};
 use crate::pair::Pair;
 use gemba_ingest::alerts::AlertConfig;
-use gemba_ingest::serve::Running;
-use gemba_tests::client::{bare, send};
+use gemba_ingest::config::{ClickHouseTarget, ServeConfig};
+use gemba_ingest::serve::{self, Running};
+use gemba_tests::client::{bare, post, send};
+use gemba_tests::engine;
 use gemba_tests::export::{event, events, logs, now_ns};
-use gemba_tests::server::Server;
+use gemba_tests::server::{Keys, Server, config as server_config};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +23,13 @@ use std::time::{Duration, Instant};
 
 /// How long anything that must happen by itself may take.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Where a receiver sends those on whom it redirects.
+const ELSEWHERE: &str = "/elsewhere";
+/// Tells the books of something that was stored half an hour ago.
+const HALF_AN_HOUR_AGO: &str = "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
+    VALUES (1, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 30 MINUTE)";
+/// How it answers what it does not take, one after the other.
+const REFUSALS: [u16; 4] = [503, 302, 303, 307];
 
 /// A receiver of alerts: keeps what it was told, with the path it was told under.
 struct Receiver {
@@ -75,6 +85,10 @@ async fn take(
     told: &Mutex<Vec<(String, Value)>>,
     refuses: &AtomicUsize,
 ) -> Response<Full<bytes::Bytes>> {
+    if request.uri().path() == ELSEWHERE {
+        told.lock().unwrap().push((ELSEWHERE.to_owned(), Value::Null));
+        return Response::default();
+    }
     assert_eq!(
         (request.method().as_str(), &request.headers()["content-type"]),
         ("POST", &"application/json".parse().unwrap())
@@ -82,11 +96,15 @@ async fn take(
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut answer = Response::new(Full::default());
-    if refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
-        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if let Ok(left) = refuses.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
+        *answer.status_mut() = StatusCode::from_u16(REFUSALS[left % REFUSALS.len()]).unwrap();
+        answer.headers_mut().insert("location", ELSEWHERE.parse().unwrap());
         return answer;
     }
-    let alerts: Vec<Value> = serde_json::from_slice(&body).unwrap();
+    let mut alerts: Vec<Value> = serde_json::from_slice(&body).unwrap();
+    for alert in &mut alerts {
+        alert["lasts"] = (instant(alert, "endsAt") > Timestamp::now()).into();
+    }
     told.lock().unwrap().extend(alerts.into_iter().map(|alert| (path.clone(), alert)));
     answer
 }
@@ -95,9 +113,15 @@ fn instant(alert: &Value, field: &str) -> Timestamp {
     alert[field].as_str().unwrap().parse().unwrap()
 }
 
-/// Whether it is told as something that goes on.
+/// Whether it was told as something that goes on.
 fn lasts(alert: &Value) -> bool {
-    instant(alert, "endsAt") > Timestamp::now()
+    alert["lasts"] == true
+}
+
+/// Whether this is a line of a node's metrics.
+async fn knows(node: &Running, line: &str) -> bool {
+    let metrics = send(bare("GET", &format!("{}/metrics", node.url()), None)).await;
+    String::from_utf8(metrics.body.to_vec()).unwrap().lines().any(|found| found == line)
 }
 
 fn config(url: String) -> AlertConfig {
@@ -106,8 +130,8 @@ fn config(url: String) -> AlertConfig {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_was_away() {
-    let receiver = Receiver::start(3).await;
+async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_refused_and_redirected() {
+    let receiver = Receiver::start(REFUSALS.len()).await;
     let server = Server::start_with(|server| {
         server.stale_after = Some(Duration::from_mins(10));
         server.alerts = Some(AlertConfig { disk_low_bytes: u64::MAX, ..config(receiver.url.clone()) });
@@ -115,6 +139,7 @@ async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_was_
     .await;
     let low = receiver.until("GembaDiskLow", "begins", lasts).await;
     assert_eq!(receiver.refuses.load(Ordering::SeqCst), 0, "it was refused before it was taken");
+    assert!(receiver.told.lock().unwrap().iter().all(|(path, _)| path != ELSEWHERE), "a redirect is no delivery");
     let port = server.running.url().rsplit(':').next().unwrap().to_owned();
     assert!(low["labels"]["instance"].as_str().unwrap().ends_with(&format!(":{port}")), "{low}");
     assert_eq!(low["labels"]["severity"], "warning");
@@ -133,9 +158,7 @@ async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_was_
 
     // Nothing for half an hour, of which twenty minutes are too many.
     let store = &server.running.app().store;
-    let old = "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
-               VALUES (1, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 30 MINUTE)";
-    store.execute(old).await.unwrap();
+    store.execute(HALF_AN_HOUR_AGO).await.unwrap();
     let stale = receiver.until("GembaDataStale", "begins", lasts).await;
     assert_eq!(stale["labels"]["project"], "default");
     let since = Timestamp::now().duration_since(instant(&stale, "startsAt")).as_secs();
@@ -148,11 +171,12 @@ async fn a_receiver_is_told_what_is_wrong_and_when_it_is_over_also_after_it_was_
     server.send_logs(logs("claims", vec![large])).await;
     let aside = receiver.until("GembaRecordsSetAside", "begins", lasts).await;
     assert_eq!((&aside["labels"]["project"], &aside["labels"]["reason"]), (&"default".into(), &"too_large".into()));
+    assert_eq!(aside["labels"]["instance"], low["labels"]["instance"]);
     let metrics = send(bare("GET", &server.url("/metrics"), None)).await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     let failed = metrics.lines().find_map(|line| line.strip_prefix("gemba_alert_deliveries_total{result=\"failed\"} "));
     // One that took too long on a busy machine counts as well.
-    assert!(failed.is_some_and(|failed| failed.parse::<u64>().unwrap() >= 3), "{metrics}");
+    assert!(failed.is_some_and(|failed| failed.parse::<usize>().unwrap() >= REFUSALS.len()), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,17 +189,12 @@ async fn of_two_nodes_one_tells_of_the_projects_and_the_other_when_that_one_is_g
         server.alerts = Some(AlertConfig { repeat_after: Duration::from_millis(500), ..config(url) });
     })
     .await;
-    let old = "INSERT INTO ledger (project, log, cut, fate, signal, reason, records, received) \
-               VALUES (1, 9, 1, 'received', 'logs', '', 5, now64(3) - INTERVAL 30 MINUTE)";
-    pair.store().execute(old).await.unwrap();
+    pair.store().execute(HALF_AN_HOUR_AGO).await.unwrap();
     receiver.until("GembaDataStale", "begins", lasts).await;
     // Both know that it fell silent, and each would have told with its next look.
-    let knows = async |node: &Running| {
-        let metrics = send(bare("GET", &format!("{}/metrics", node.url()), None)).await;
-        String::from_utf8(metrics.body.to_vec()).unwrap().contains("gemba_stale_projects 1\n")
-    };
+    let silent = "gemba_stale_projects 1";
     let started = Instant::now();
-    while !(knows(&pair.nodes[0]).await && knows(&pair.nodes[1]).await) {
+    while !(knows(&pair.nodes[0], silent).await && knows(&pair.nodes[1], silent).await) {
         assert!(started.elapsed() < PATIENCE, "one node does not see it");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -195,6 +214,116 @@ async fn of_two_nodes_one_tells_of_the_projects_and_the_other_when_that_one_is_g
         assert!(started.elapsed() < PATIENCE, "nobody follows {sender}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    pair.stop().await;
+}
+
+/// A ClickHouse behind something that makes trouble.
+fn behind(between: &Between, password: &str) -> ClickHouseTarget {
+    let (url, user) = (between.address.clone(), "default".to_owned());
+    ClickHouseTarget { url, user, password: password.to_owned(), database: "default".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_rest_tells_that_clickhouse_is_away_and_what_it_sets_aside_meanwhile_also_after_a_restart() {
+    let receiver = Receiver::start(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::start(&folder.path().join("engine"));
+    let between = Between::start(engine.url().strip_prefix("http://").unwrap()).await;
+    let data = folder.path().join("data");
+    let start = async |path: &str| {
+        let alerts = config(format!("{}{path}", receiver.url));
+        let config = ServeConfig {
+            clickhouse: Some(behind(&between, engine.password())),
+            alerts: Some(AlertConfig { unreachable_after: Duration::from_millis(300), ..alerts }),
+            drain_timeout: Duration::from_millis(100),
+            ..server_config(&data)
+        };
+        serve::start(config).await.unwrap()
+    };
+    let told_at = |at: &str, name: &str| {
+        let told = receiver.of(name).into_iter().filter(|(path, _)| path == at);
+        told.map(|(_, alert)| alert).collect::<Vec<_>>()
+    };
+    let first = start("/first").await;
+    assert!(knows(&first, "gemba_store_reachable 1").await);
+    between.make(Trouble::Away);
+    let away = receiver.until("GembaStoreUnreachable", "begins", lasts).await;
+    assert!(away["annotations"]["summary"].as_str().unwrap().contains("no answer from ClickHouse for"), "{away}");
+    assert!(knows(&first, "gemba_store_reachable 0").await && knows(&first, "gemba_records_pending 0").await);
+    let ready = send(bare("GET", &format!("{}/readyz", first.url()), None)).await;
+    assert!(ready.status == 200 && ready.json()["store_problem"].is_string(), "{ready:?}");
+
+    let keys = Keys::of(&data);
+    let large = logs("claims", vec![event(now_ns(), "large", &[("text", &"y".repeat(2 << 20))])]);
+    let request = post(&format!("{}/v1/logs", first.url()), &keys.ingest, "application/x-protobuf", large);
+    assert_eq!(send(request).await.status, 200);
+    let aside = receiver.until("GembaRecordsSetAside", "begins", lasts).await;
+    assert_eq!((&aside["labels"]["project"], &aside["labels"]["reason"]), (&"default".into(), &"too_large".into()));
+
+    // It is not stored yet, so whoever comes next tells of it again.
+    assert!(!first.stop().await);
+    let second = start("/second").await;
+    let started = Instant::now();
+    while told_at("/second", "GembaRecordsSetAside").is_empty()
+        || told_at("/second", "GembaStoreUnreachable").is_empty()
+    {
+        assert!(started.elapsed() < PATIENCE, "{:?}", receiver.told.lock().unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        told_at("/second", "GembaRecordsSetAside")[0]["annotations"]["summary"].as_str().unwrap().starts_with("1 ")
+    );
+    between.make(Trouble::None);
+    let over = receiver.until("GembaStoreUnreachable", "ends", |alert| !lasts(alert)).await;
+    assert!(
+        told_at("/second", "GembaStoreUnreachable").contains(&over)
+            && told_at("/second", "GembaRecordsSetAside").iter().all(lasts)
+    );
+    assert!(knows(&second, "gemba_store_reachable 1").await);
+    second.stop().await;
+    engine.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_clickhouse_is_away_the_node_that_told_of_the_projects_goes_on_and_the_other_does_not_begin() {
+    let receiver = Receiver::start(0).await;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = engine::start(&folder.path().join("engine"));
+    let between = Between::start(engine.url().strip_prefix("http://").unwrap()).await;
+    let target = behind(&between, engine.password());
+    let pair = Pair::start_on(folder, engine, |server| {
+        let node = server.data.file_name().unwrap().to_str().unwrap();
+        let alerts = config(format!("{}/{node}", receiver.url));
+        let (unreachable_after, repeat_after) = (Duration::from_millis(300), Duration::from_millis(500));
+        server.stale_after = Some(Duration::from_mins(10));
+        server.clickhouse = Some(target.clone());
+        server.alerts = Some(AlertConfig { unreachable_after, repeat_after, ..alerts });
+    })
+    .await;
+    pair.store().execute(HALF_AN_HOUR_AGO).await.unwrap();
+    receiver.until("GembaDataStale", "begins", lasts).await;
+    let started = Instant::now();
+    let silent = "gemba_stale_projects 1";
+    while !(knows(&pair.nodes[0], silent).await && knows(&pair.nodes[1], silent).await) {
+        assert!(started.elapsed() < PATIENCE, "one node does not see it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    between.make(Trouble::Away);
+    // Each of itself.
+    for node in &pair.nodes {
+        let port = format!(":{}", node.url().rsplit(':').next().unwrap());
+        let is_of_node = |alert: &Value| alert["labels"]["instance"].as_str().unwrap().ends_with(&port);
+        receiver.until("GembaStoreUnreachable", "begins", |alert| lasts(alert) && is_of_node(alert)).await;
+    }
+    let before = receiver.of("GembaDataStale").len();
+    while receiver.of("GembaDataStale").len() < before + 5 {
+        assert!(started.elapsed() < PATIENCE, "it is told no more");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = receiver.of("GembaDataStale");
+    assert!(told.iter().all(|(path, alert)| *path == told[0].0 && lasts(alert)), "{told:?}");
+    between.make(Trouble::None);
+    receiver.until("GembaStoreUnreachable", "ends", |alert| !lasts(alert)).await;
     pair.stop().await;
 }
 

@@ -66,6 +66,11 @@ impl Pair {
     pub(crate) async fn start_with(change: impl Fn(&mut ServeConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = engine::start(&folder.path().join("engine"));
+        Self::start_on(folder, engine, change).await
+    }
+
+    /// Two nodes on an engine that runs already.
+    pub(crate) async fn start_on(folder: TempDir, engine: Supervisor, change: impl Fn(&mut ServeConfig)) -> Self {
         let (proxy, proxied) = proxy(&engine).await;
         let start = async |url: &str, name: &str| {
             let mut config = settings(folder.path(), &engine, url, name);

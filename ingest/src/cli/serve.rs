@@ -106,8 +106,8 @@ pub(super) struct ServeArgs {
     /// the log, `gemba check`)
     #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
     stale_after: Option<u64>,
-    /// Post alerts to this address as to a Prometheus Alertmanager: data stale (by --stale-after) or refused, disk low, records
-    /// set aside
+    /// Post alerts to this address as to a Prometheus Alertmanager: data stale (by --stale-after) or refused, ClickHouse
+    /// away, disk low, records set aside
     #[arg(long, env = "GEMBA_ALERT_URL", hide_env_values = true, value_name = "URL", value_parser = alert_url)]
     alert_url: Option<String>,
     /// Seconds that storing what is acknowledged may take on the way out; the rest is stored at the next start

@@ -31,7 +31,7 @@ pub fn readyz(app: &App) -> Response {
         // While stopping, what comes all the same is taken until the log is closed.
         "accepts_data": app.takes_data() && status.refusing.is_none(),
         "refusing": status.refusing,
-        "store_problem": status.store_problem,
+        "store_problem": app.store_problem(&status),
         "engine": app.engine.as_ref().map(|engine| json!({"restarts": engine.restarts()})),
         "pending_records": status.pending_records,
         // Nothing where nobody is judged, which is not the same as none.

@@ -186,8 +186,8 @@ fn pipeline(out: &mut Exposition, app: &App) {
     out.single(
         "gemba_store_reachable",
         "gauge",
-        "1 while ClickHouse takes data.",
-        u8::from(status.store_problem.is_none()),
+        "1 while ClickHouse answers and takes data.",
+        u8::from(app.store_problem(&status).is_none()),
     );
 }
 

@@ -30,10 +30,11 @@ pub mod trust;
 
 use crate::alerts::Deliveries;
 use crate::config::{Limits, ServeConfig};
+use crate::contact::Contact;
 use crate::control::Control;
 use crate::engine::Supervisor;
 use crate::freshness::Freshness;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, PipelineStatus};
 use crate::quota::Quotas;
 use crate::store::{self, leases};
 use body::Budget;
@@ -93,6 +94,8 @@ pub struct App {
     pub cors_origins: Vec<String>,
     /// Path that may stand before those of OTLP.
     pub otlp_prefix: String,
+    /// When ClickHouse answered last.
+    pub contact: Contact,
     /// When the newest stored row of each project was received.
     pub freshness: Freshness,
     /// Age of it beyond which a project counts as fallen silent; `None` judges nobody.
@@ -140,6 +143,7 @@ impl App {
             exports: Semaphore::new(1),
             books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
+            contact: Contact::default(),
             freshness: Freshness::default(),
             stale_after: config.stale_after,
             alerts: Deliveries::default(),
@@ -155,6 +159,11 @@ impl App {
             own_use: AtomicBool::new(false),
             in_flight: watch::Sender::new(0),
         }
+    }
+
+    /// What keeps data from being stored, or would if there were any; `status` is the pipeline's.
+    pub fn store_problem(&self, status: &PipelineStatus) -> Option<String> {
+        status.store_problem.clone().or_else(|| Some(self.contact.silence()?.problem))
     }
 
     /// Makes `/readyz` say no, so that load balancers send nothing more. What comes all the same is taken until

@@ -1,14 +1,14 @@
 //! What the parts of the pipeline share: settings, the queue, the book of cuts, the figures.
 
-use super::pending::Pending;
+use super::pending::{ByProject, Pending};
 use super::queue::Queue;
 use super::refused::{MAX_APART, SetApart};
-use super::types::{FateCounts, InsertCounts, Mode, PipelineConfig, PipelineStatus};
+use super::types::{FateCounts, InsertCounts, Mode, PipelineConfig, PipelineStatus, SetAsideCounts};
 use crate::clock;
-use crate::identity::IdHasher;
+use crate::identity::{IdHasher, ProjectId};
 use crate::log::cuts::CutBook;
 use crate::log::{EntryHead, LogError, SyncTimes};
-use crate::outcome::Fate;
+use crate::outcome::{Fate, Reason};
 use crate::rows::{Rows, StoredIds};
 use crate::store::{self, Obstacle, StoreError};
 use std::collections::VecDeque;
@@ -72,6 +72,7 @@ pub(super) struct Figures {
     pub(super) apart: Option<(usize, String)>,
     /// Records set aside because ClickHouse refuses them.
     pub(super) refused_records: u64,
+    set_aside: SetAsideCounts,
     /// Positions with the receive time of the entry there, one a second.
     marks: VecDeque<(u64, i64)>,
 }
@@ -221,6 +222,7 @@ impl Core {
             needs_attention: apart.is_some() || figures.problem.as_ref().is_some_and(|(_, needs)| *needs),
             refused_cuts: apart.map_or(0, |(cuts, _)| *cuts as u64),
             refused_records: figures.refused_records,
+            set_aside: figures.set_aside.clone(),
             refusing,
         }
     }
@@ -256,6 +258,22 @@ impl Figures {
         self.fates.ignored += of(Fate::Ignored);
         self.fates.deduplicated += of(Fate::Deduplicated);
         self.fates.retried += of(Fate::Retried);
+        self.note_set_aside(head);
+    }
+
+    /// Counts what is set aside of an entry, by reason.
+    pub(super) fn note_set_aside(&mut self, head: &EntryHead) {
+        for (_, reason, records) in head.tally.others.iter().filter(|(fate, ..)| *fate == Fate::SetAside) {
+            *self.set_aside.entry((head.project, reason.clone())).or_default() += records;
+        }
+    }
+
+    /// Notes whose records they are that ClickHouse refuses and that are set aside from now on.
+    pub(super) fn note_refused(&mut self, records: &ByProject) {
+        for (project, records) in records.iter().filter(|(_, records)| **records > 0) {
+            let key = (ProjectId(*project), Reason::RefusedByStore.as_str().to_owned());
+            *self.set_aside.entry(key).or_default() += records;
+        }
     }
 
     /// Notes that the entry at `position` was received at `received_ms`, for the age of what is pending.

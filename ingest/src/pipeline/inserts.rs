@@ -12,7 +12,7 @@ use super::claims;
 use super::core::{Core, chain};
 use super::gather::{Counted, Gathered, LedgerKey};
 use super::ledger::write_ledger;
-use super::pending::ByProject;
+use super::pending::{ByProject, less};
 use super::refused;
 use crate::clock;
 use crate::log::cuts::{Cut, CutBlock, Ghost, Refusal};
@@ -218,12 +218,6 @@ pub(super) async fn store_missing(core: &Arc<Core>, cut: &mut Cut, read_log: &Re
     store_blocks(core, cut, missing, &Arc::new(rows), (&ledger, received_ms)).await
 }
 
-/// What `before` holds beyond `after`.
-fn less(before: &ByProject, after: &ByProject) -> ByProject {
-    let left = |project: &u32| after.get(project).copied().unwrap_or(0);
-    before.iter().map(|(project, records)| (*project, records.saturating_sub(left(project)))).collect()
-}
-
 /// Stores a cut without the records that ClickHouse refuses, which are set aside with it; `kept` is what the cut holds of what
 /// is pending.
 pub(super) async fn store_without(
@@ -241,13 +235,16 @@ pub(super) async fn store_without(
         let newly = cut.refused_records() - known;
         figures.fates.set_aside += newly;
         figures.refused_records += newly;
-        match kept {
+        let refused = match kept {
             Some(kept) => {
-                figures.pending.stored(&less(kept, &gathered.kept));
+                let refused = less(kept, &gathered.kept);
+                figures.pending.stored(&refused);
                 kept.clone_from(&gathered.kept);
+                refused
             }
             None => figures.pending.lessen_cut(cut.first, &gathered.kept),
-        }
+        };
+        figures.note_refused(&refused);
     }
     store_anew(core, cut, gathered).await
 }

@@ -38,7 +38,7 @@ pub use hold::{Held, HoldFor, NotHeld};
 pub(crate) use refused::MAX_REFUSED;
 pub use types::{
     ContentEncoding, FateCounts, InsertCounts, Mode, PipelineConfig, PipelineError, PipelineStatus, Receipt, SetAside,
-    Submission, SubmitError, Unsettled,
+    SetAsideCounts, Submission, SubmitError, Unsettled,
 };
 
 use crate::identity::{IdHasher, ProjectId};
@@ -106,6 +106,8 @@ impl Pipeline {
                 Standing::Uncut => None,
             };
             figures.pending.found(cut, head.project, gather::kept(head));
+            // Whoever stopped may have told nobody of them.
+            figures.note_set_aside(head);
             figures.mark(position, head.received_ms);
         })?
         .with_segment_bytes(config.segment_bytes);

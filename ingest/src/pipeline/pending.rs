@@ -12,6 +12,12 @@ use std::ops::Range;
 /// Records by project.
 pub(super) type ByProject = BTreeMap<u32, u64>;
 
+/// What `before` holds beyond `after`.
+pub(super) fn less(before: &ByProject, after: &ByProject) -> ByProject {
+    let left = |project: &u32| after.get(project).copied().unwrap_or(0);
+    before.iter().map(|(project, records)| (*project, records.saturating_sub(left(project)))).collect()
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     by_project: ByProject,
@@ -52,14 +58,12 @@ impl Pending {
         }
     }
 
-    /// Notes that a cut found open at the start holds no more than `kept`.
-    pub(super) fn lessen_cut(&mut self, first: u64, kept: &ByProject) {
-        if let Some(before) = self.found_in_cuts.insert(first, kept.clone()) {
-            self.stored(&before);
-            for (project, records) in kept {
-                self.add(ProjectId(*project), *records);
-            }
-        }
+    /// Notes that a cut found open at the start holds no more than `kept`; what it held beyond that.
+    pub(super) fn lessen_cut(&mut self, first: u64, kept: &ByProject) -> ByProject {
+        let Some(before) = self.found_in_cuts.insert(first, kept.clone()) else { return ByProject::new() };
+        let gone = less(&before, kept);
+        self.stored(&gone);
+        gone
     }
 
     /// All of it.
@@ -127,7 +131,7 @@ mod tests {
         assert_eq!(*pending.by_project(), ByProject::from([(1, 12), (2, 4)]));
         pending.stored(&ByProject::from([(1, 5), (2, 3)]));
         assert_eq!((pending.records(), pending.by_project().get(&1)), (8, Some(&7)));
-        pending.lessen_cut(40, &ByProject::from([(1, 6)]));
+        assert_eq!(pending.lessen_cut(40, &ByProject::from([(1, 6)])), ByProject::from([(1, 1)]));
         assert_eq!(pending.by_project().get(&1), Some(&6));
         pending.stored_cut(40);
         pending.stored_cut(40);

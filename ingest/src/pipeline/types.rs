@@ -173,6 +173,9 @@ pub struct FateCounts {
     pub stored: u64,
 }
 
+/// Records set aside, by project and reason.
+pub type SetAsideCounts = BTreeMap<(ProjectId, String), u64>;
+
 /// Rows of `set_aside` that may still be written anew under another number, because their cut is not proven to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsettled {
@@ -239,6 +242,8 @@ pub struct PipelineStatus {
     pub refused_cuts: u64,
     /// Records set aside since the pipeline was started because ClickHouse refuses them.
     pub refused_records: u64,
+    /// All records set aside since then, and those of entries that were found in the log and are not proven to be stored.
+    pub set_aside: SetAsideCounts,
     /// The stored problem cannot pass by itself: somebody must act.
     pub needs_attention: bool,
     /// Bytes left on the disk of the log, where it says.
