@@ -239,7 +239,8 @@ impl Config {
 
     /// Attributes that never leave, even if they are [allowed](Self::allow_attributes); written like those.
     /// `GEMBA_DENY_ATTRIBUTES` adds to this list. It holds for [`feature_flag!`](crate::feature_flag) too, by the name an
-    /// attribute is sent under: `feature_flag.context.id`, not `context`.
+    /// attribute is sent under: `feature_flag.context.id`, not `context`. And for what the host is told of itself
+    /// (`OTEL_RESOURCE_ATTRIBUTES`, [`attribute`](Self::attribute)), save service, release and environment.
     ///
     /// ```
     /// let config = gemba::Config::new("shop").deny_attributes(["mail", "cart.*"]);

@@ -41,7 +41,7 @@ impl KeyRules {
         (self.allowed.is_empty() || names(&self.allowed, key)) && !self.deny(key)
     }
 
-    fn deny(&self, key: &str) -> bool {
+    pub(crate) fn deny(&self, key: &str) -> bool {
         names(&self.denied, key)
     }
 }

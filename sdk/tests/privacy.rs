@@ -199,6 +199,26 @@ fn attributes_leave_by_the_rules_for_their_keys() {
 }
 
 #[test]
+fn what_the_host_is_told_of_itself_leaves_by_the_deny_list_save_who_sends() {
+    let server = Server::start(Vec::new(), ok());
+    let told =
+        "process.command_line=--password%3DHOSTMARKER,host.name=HOSTMARKER,service.namespace=HOSTMARKER,region=eu";
+    let output = child_of("keys", server.address)
+        .env("OTEL_RESOURCE_ATTRIBUTES", told)
+        .env("GEMBA_DENY_ATTRIBUTES", "process.*,host.name,service.*")
+        .output()
+        .unwrap();
+    figures_of(&output);
+    let requests = server.requests();
+    let told = |request: &support::server::Request| String::from_utf8_lossy(&request.inflated()).contains("HOSTMARKER");
+    assert!(!requests.iter().any(told), "what is denied left");
+    let logs = requests.iter().find(|request| request.path == "/v1/logs").unwrap().logs();
+    let resource = &logs.resource_logs[0].resource.as_ref().unwrap().attributes;
+    let said = ["region", "service.name", "service.version"].map(|key| text(resource, key));
+    assert_eq!(said, ["eu", "privacy-test", "1"]);
+}
+
+#[test]
 fn an_evaluated_flag_says_what_it_came_to_and_names_nobody() {
     let server = Server::start(Vec::new(), ok());
     let output = child_of("flags", server.address).env("GEMBA_ALLOW_ATTRIBUTES", "kind").output().unwrap();

@@ -151,6 +151,8 @@ async fn suffer(serve: &Process, load: &Load, trouble: Trouble, lasts: Duration)
         }
         assert_eq!((&said["ready"], &said["accepts_data"]), (&true.into(), &true.into()), "{said}");
         assert!(metric(serve, "gemba_store_reachable").await < 0.5, "{said}");
+        // The problem is told before anything waits for it to pass.
+        until(serve, "what is acknowledged waits", |said| said["pending_records"] != 0).await;
         assert!(metric(serve, "gemba_records_pending").await > 0.0);
     }
     tokio::time::sleep(lasts).await;

@@ -33,7 +33,7 @@ impl Config {
         }
         let is_disabled = lookup("GEMBA_DISABLED").map_or(self.is_disabled, |word| is_true(&word));
         let privacy = self.privacy(lookup)?;
-        let resource = self.resource(lookup, privacy.sample_rate);
+        let resource = self.resource(lookup, &privacy);
         let spool = self.spool_settings(lookup, &resource)?;
         Ok(Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
@@ -104,8 +104,10 @@ impl Config {
     }
 
     /// The resource: what the environment says for OpenTelemetry, then what is said here, then `GEMBA_*`, then what only the
-    /// SDK can know; sorted by key, each once.
-    fn resource(&self, lookup: &dyn Fn(&str) -> Option<String>, sample_rate: Option<f64>) -> Vec<(String, String)> {
+    /// SDK can know; sorted by key, each once. What is denied is left out of what the host is told of itself, which may be anything;
+    /// service, release and environment were named for Gemba.
+    fn resource(&self, lookup: &dyn Fn(&str) -> Option<String>, privacy: &Privacy) -> Vec<(String, String)> {
+        let own_names = [attribute::SERVICE_NAME, attribute::SERVICE_VERSION, attribute::ENVIRONMENT];
         let mut resource = std::collections::BTreeMap::new();
         if let Some(release) = &self.default_release {
             resource.insert(attribute::SERVICE_VERSION.to_owned(), release.clone());
@@ -113,12 +115,13 @@ impl Config {
         resource.insert(attribute::SERVICE_NAME.to_owned(), self.service.clone());
         resource.extend(parse_resource(&lookup("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default()));
         resource.extend(self.attributes.iter().cloned());
+        resource.retain(|key, _| own_names.contains(&key.as_str()) || !privacy.keys.deny(key));
         let named = [
-            (attribute::SERVICE_NAME, lookup("OTEL_SERVICE_NAME")),
-            (attribute::SERVICE_VERSION, lookup("GEMBA_RELEASE").or_else(|| self.release.clone())),
-            (attribute::ENVIRONMENT, lookup("GEMBA_ENVIRONMENT").or_else(|| self.environment.clone())),
+            lookup("OTEL_SERVICE_NAME"),
+            lookup("GEMBA_RELEASE").or_else(|| self.release.clone()),
+            lookup("GEMBA_ENVIRONMENT").or_else(|| self.environment.clone()),
         ];
-        for (key, value) in named {
+        for (key, value) in own_names.into_iter().zip(named) {
             if let Some(value) = value {
                 resource.insert(key.to_owned(), value);
             }
@@ -130,7 +133,7 @@ impl Config {
         if let Some(given) = resource.remove(attribute::SERVICE_INSTANCE) {
             resource.insert(attribute::GIVEN_INSTANCE.to_owned(), given);
         }
-        if let Some(rate) = sample_rate {
+        if let Some(rate) = privacy.sample_rate {
             resource.insert(attribute::SAMPLE_RATE.to_owned(), rate.to_string());
         }
         resource.into_iter().collect()
