@@ -85,13 +85,15 @@ impl Default for Limits {
     }
 }
 
-/// Files of a certificate, both in PEM.
+/// Files of a certificate, and of those that clients are asked for, all in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate, followed by those that lead to a root.
     pub certificate: PathBuf,
     /// Its private key (PKCS #8, SEC 1 or PKCS #1).
     pub key: PathBuf,
+    /// The authorities that clients must show a certificate of; `None` asks them for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// Everything `gemba serve` can be told.

@@ -127,7 +127,7 @@ impl ServeError {
                 "listen on an address that other machines reach, --listen 0.0.0.0:4318, or leave --tls-certificate and --tls-key out"
                     .into()
             }
-            Self::Tls(_) => "mend the file the message names; --tls-certificate takes the whole chain, both are PEM".into(),
+            Self::Tls(_) => "mend the file the message names; --tls-certificate takes the whole chain, all files are PEM".into(),
             Self::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
                 "another program has the address; stop it, or name another with --listen and --grpc-listen".into()
             }
@@ -384,18 +384,17 @@ fn reached_from_here(address: SocketAddr) -> SocketAddr {
 /// Binds an address; one that other machines reach is encrypted where there is a certificate.
 async fn bind(address: SocketAddr, certificate: Option<&Arc<Certificate>>) -> Result<Listener, ServeError> {
     let tcp = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
-    let certificate = certificate.filter(|_| !address.ip().is_loopback());
-    Ok(Listener { tcp, tls: certificate.map(Certificate::acceptor).transpose().map_err(ServeError::Tls)? })
+    Ok(Listener { tcp, tls: certificate.filter(|_| !address.ip().is_loopback()).map(Arc::clone) })
 }
 
 /// Shows a certificate that was renewed to whoever connects from then on. Ends with the server.
 async fn keep_certificate(certificate: Arc<Certificate>, pause: Duration) {
     loop {
         tokio::time::sleep(pause).await;
-        // Two small files; nothing waits for them.
+        // A few small files; nothing waits for them.
         match certificate.refresh() {
             Ok(false) => {}
-            Ok(true) => tracing::info!("the certificate was renewed"),
+            Ok(true) => tracing::info!("the certificate or the authorities of clients were renewed"),
             Err(error) => {
                 let error = http::error::chain(&error);
                 tracing::warn!(error, "the certificate cannot be read again; the one before goes on");

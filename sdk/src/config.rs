@@ -5,7 +5,7 @@
 
 pub(crate) mod settings;
 
-pub(crate) use settings::{Settings, SpoolSettings};
+pub(crate) use settings::{Settings, SpoolSettings, Tls};
 
 use crate::guard::{Guard, InitError};
 use crate::pipeline::ring;
@@ -37,11 +37,11 @@ pub enum Compression {
 /// The environment wins over what is said here, so that an operator has the last word: `GEMBA_ENDPOINT`, `GEMBA_KEY`,
 /// `GEMBA_RELEASE`, `GEMBA_ENVIRONMENT`, `GEMBA_HASH_KEY`, `GEMBA_HASH_USERS`, `GEMBA_ALLOW_ATTRIBUTES`,
 /// `GEMBA_DENY_ATTRIBUTES`, `GEMBA_SAMPLE_RATE`, `GEMBA_SPOOL_DIR`, `GEMBA_SPOOL_MAX_BYTES`, `GEMBA_COMPRESSION`,
-/// `GEMBA_CA` and `GEMBA_DISABLED`;
+/// `GEMBA_CA`, `GEMBA_CLIENT_CERTIFICATE`, `GEMBA_CLIENT_KEY` and `GEMBA_DISABLED`;
 /// `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` describe the resource. `service.instance.id` is always a random UUID of this
 /// start, because the order of events holds within one start of a process only; one that is given (the name of a pod, say) is
 /// sent as `gemba.given_instance_id` instead. The endpoint of the host's own OpenTelemetry is
-/// never used by itself, else user ids would reach somebody's tracing vendor. Where records go is said once at the start.
+/// never used by itself, else user ids would reach somebody's tracing vendor, nor are the certificates meant for that one. Where records go is said once at the start.
 ///
 /// ```
 /// # fn main() -> Result<(), gemba::InitError> {
@@ -79,7 +79,7 @@ pub struct Config {
     send_interval: Duration,
     shutdown_timeout: Duration,
     request_timeout: Duration,
-    ca: Option<PathBuf>,
+    tls: Tls,
     compression: Compression,
     on_error: Option<OnError>,
 }
@@ -130,7 +130,7 @@ impl Config {
             send_interval: Duration::from_secs(1),
             shutdown_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
-            ca: None,
+            tls: Tls::default(),
             compression: Compression::default(),
             on_error: None,
         }
@@ -416,7 +416,18 @@ impl Config {
     /// let config = gemba::Config::new("shop").ca("/etc/ssl/our-own.pem");
     /// ```
     pub fn ca(mut self, file: impl Into<PathBuf>) -> Self {
-        self.ca = Some(file.into());
+        self.tls.ca = Some(file.into());
+        self
+    }
+
+    /// Files in PEM of the certificate chain, and of its key, that are shown to a server which asks for them;
+    /// `GEMBA_CLIENT_CERTIFICATE` and `GEMBA_CLIENT_KEY` win together. Read once, at the start, and only for an endpoint with https.
+    ///
+    /// ```
+    /// let config = gemba::Config::new("shop").client_certificate("/etc/ssl/shop.pem", "/etc/ssl/shop.key");
+    /// ```
+    pub fn client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.client = Some((certificate.into(), key.into()));
         self
     }
 

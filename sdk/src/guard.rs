@@ -65,6 +65,20 @@ pub enum InitError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The certificate to show to the server, or its key, cannot be read or is not PEM.
+    #[error("{} cannot be shown to the server as a certificate with its key in PEM: {problem}", path.display())]
+    InvalidClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// One of `GEMBA_CLIENT_CERTIFICATE` and `GEMBA_CLIENT_KEY` is set without the other.
+    #[error("GEMBA_CLIENT_CERTIFICATE and GEMBA_CLIENT_KEY are of use together only, and {missing} is not set")]
+    HalfAClientCertificate {
+        /// The variable that is not set.
+        missing: &'static str,
+    },
     /// Recording has been started in this process before; it can be started once.
     #[error("recording has been started in this process before")]
     AlreadyStarted,
@@ -97,7 +111,7 @@ pub(crate) fn start(settings: Settings) -> Result<Guard, InitError> {
         return Ok(Guard { is_active: false });
     }
     let destination = format!("{} to {}", settings.name(), settings.endpoint);
-    let agent = pipeline::export::agent(settings.ca.as_deref())?;
+    let agent = pipeline::agent::agent(settings.tls.as_ref())?;
     let mut is_first = false;
     PIPELINE.get_or_try_init(|| {
         is_first = true;

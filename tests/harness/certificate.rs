@@ -1,6 +1,8 @@
 //! Certificates of an authority of our own, for the name `localhost`.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use std::path::{Path, PathBuf};
 
 /// An authority, and a folder with what it signed.
@@ -37,6 +39,18 @@ impl Authority {
     /// File of its key.
     pub fn key(&self) -> PathBuf {
         self.folder.join("key.pem")
+    }
+
+    /// Signs a certificate of a client of this name; its files, of the certificate and of its key.
+    pub fn client(&self, name: &str) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let files = (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}.key")));
+        std::fs::write(&files.0, params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        std::fs::write(&files.1, key.serialize_pem()).unwrap();
+        files
     }
 
     /// Signs a new certificate for `localhost` and puts it and its key in place of the last; its bytes in DER.

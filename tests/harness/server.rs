@@ -69,7 +69,7 @@ impl Server {
         let data = folder.path().join("data");
         let mut config = config(&data);
         change(&mut config);
-        let running = serve::start(config).await.unwrap();
+        let running = Box::pin(serve::start(config)).await.unwrap();
         let keys = Keys::of(&data);
         Self { running, keys, _folder: folder }
     }
@@ -85,7 +85,7 @@ impl Server {
         let mut config = config(running.data());
         change(&mut config);
         assert!(running.stop().await, "it stops with everything stored");
-        Self { running: serve::start(config).await.unwrap(), keys, _folder: folder }
+        Self { running: Box::pin(serve::start(config)).await.unwrap(), keys, _folder: folder }
     }
 
     /// A URL of a path.

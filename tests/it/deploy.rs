@@ -27,8 +27,8 @@ fn the_systemd_unit_is_one_that_systemd_takes() {
 fn every_setting_named_in_the_deployment_files_exists() {
     let output = Command::new(binary::gemba()).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    // No settings of `serve`: where the engine is kept is asked before there is a command, whom to trust is asked by clients.
-    let elsewhere = ["GEMBA_CACHE", "GEMBA_CA", "GEMBA_"];
+    // No settings of `serve`: where the engine is kept is asked before there is a command, whom to trust and what to show by clients.
+    let elsewhere = ["GEMBA_CACHE", "GEMBA_CA", "GEMBA_CLIENT_CERTIFICATE", "GEMBA_CLIENT_KEY", "GEMBA_"];
     for file in ["gemba.service", "Dockerfile", "../DEPLOYMENT.md"] {
         let (path, text) = deploy(file);
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));

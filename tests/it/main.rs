@@ -56,3 +56,4 @@ mod targets;
 mod tenancy;
 mod tidy;
 mod tls;
+mod tls_clients;

@@ -9,7 +9,7 @@ use gemba_tests::packages;
 use gemba_tests::server::{Server, serve_command};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,16 +24,21 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const ROLE: &str = "TLS_ROLE";
-const EVENTS: u64 = 250;
+pub(crate) const EVENTS: u64 = 250;
 /// How long a handshake may take at the servers of these claims.
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// A server whose addresses can be reached from other machines, and whose certificate is for `localhost`.
 async fn start() -> (Server, Authority, TempDir) {
+    start_for(None).await
+}
+
+/// A server whose addresses can be reached from other machines, and whose certificate is for `localhost`; it asks clients for
+/// certificates of `client_ca`.
+pub(crate) async fn start_for(client_ca: Option<PathBuf>) -> (Server, Authority, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
     authority.renew();
-    let files = TlsFiles { certificate: authority.certificate(), key: authority.key() };
+    let files = TlsFiles { certificate: authority.certificate(), key: authority.key(), client_ca };
     let server = Server::start_with(|config| {
         config.listen = "0.0.0.0:0".parse().unwrap();
         config.grpc_listen = Some("0.0.0.0:0".parse().unwrap());
@@ -45,13 +50,13 @@ async fn start() -> (Server, Authority, TempDir) {
     (server, authority, folder)
 }
 
-fn port(server: &Server) -> u16 {
+pub(crate) fn port(server: &Server) -> u16 {
     let url = server.running.url();
     assert!(url.starts_with("https://0.0.0.0:"), "{url}");
     url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
-fn https(server: &Server) -> String {
+pub(crate) fn https(server: &Server) -> String {
     format!("https://localhost:{}", port(server))
 }
 
@@ -72,7 +77,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-async fn output(mut command: Command) -> Output {
+pub(crate) async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -94,7 +99,15 @@ async fn opentelemetry_sdks_that_trust_the_certificate_lose_nothing_over_http_an
     }
 }
 
-/// The recording process of the next claim; by itself it has no role and ends at once.
+/// A process that records, for the next claim and those of `tls_clients`.
+pub(crate) fn recorder(server: &Server, ca: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["tls::child", "--exact", "--nocapture"]).env(ROLE, "record").env("GEMBA_CA", ca);
+    command.env("GEMBA_ENDPOINT", https(server)).env("GEMBA_KEY", &server.keys.ingest);
+    command
+}
+
+/// What that process is; by itself it has no role and ends at once.
 #[test]
 fn child() {
     if std::env::var_os(ROLE).is_none() {
@@ -112,17 +125,11 @@ async fn our_own_sdk_and_command_line_work_over_tls_and_send_no_key_to_a_strange
     let (server, authority, folder) = start().await;
     let stranger = tempfile::tempdir().unwrap();
     let strange_ca = Authority::new(stranger.path()).ca();
-    let record = |ca: &Path| {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["tls::child", "--exact", "--nocapture"]).env(ROLE, "record").env("GEMBA_CA", ca);
-        command.env("GEMBA_ENDPOINT", https(&server)).env("GEMBA_KEY", &server.keys.ingest);
-        output(command)
-    };
-    let strange = record(&strange_ca).await;
+    let strange = output(recorder(&server, &strange_ca)).await;
     let talk = String::from_utf8_lossy(&strange.stdout);
     assert!(talk.contains("delivered 0 of "), "{talk}");
     assert_eq!(server.number("SELECT count() FROM ledger").await, 0);
-    let known = record(&authority.ca()).await;
+    let known = output(recorder(&server, &authority.ca())).await;
     let talk = String::from_utf8_lossy(&known.stdout);
     assert!(
         known.status.success() && !talk.contains("delivered 0"),
@@ -178,7 +185,7 @@ fn files_that_do_not_fit_each_other_are_told_and_the_certificate_before_goes_on(
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path());
     let first = authority.renew();
-    let files = TlsFiles { certificate: authority.certificate(), key: authority.key() };
+    let files = TlsFiles { certificate: authority.certificate(), key: authority.key(), client_ca: None };
     let certificate = Certificate::load(files).unwrap();
     let shown = || certificate.shown().cert[0].to_vec();
     let key_before = std::fs::read(authority.key()).unwrap();
@@ -194,7 +201,7 @@ fn files_that_do_not_fit_each_other_are_told_and_the_certificate_before_goes_on(
     let whole = std::fs::read(authority.certificate()).unwrap();
     std::fs::write(authority.certificate(), "no certificate").unwrap();
     let refused = certificate.refresh();
-    assert!(matches!(refused, Err(TlsError::Empty(_))), "{refused:?}");
+    assert!(matches!(refused, Err(TlsError::Empty { .. })), "{refused:?}");
     assert_eq!(shown(), first);
 
     std::fs::write(authority.key(), key).unwrap();

@@ -6,13 +6,13 @@
 use super::remote::{Credential, Remote, RemoteArgs};
 use super::serve::StoreArgs;
 use super::store::{OpenStore, with_store};
+use super::tls::TlsArgs;
 use super::{Failure, say};
 use crate::serve::{self, DataLock, ServeError};
 use crate::store::archive;
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Arguments of `gemba backup`.
@@ -26,9 +26,8 @@ pub(super) struct BackupArgs {
     /// Address of the server, where one runs on the data folder
     #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     url: String,
-    /// Certificate in PEM that a server with https is trusted by; without one the public authorities are
-    #[arg(long, env = "GEMBA_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Admin token for it; the default is the one in the data folder
     #[arg(long, env = "GEMBA_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
@@ -39,9 +38,9 @@ pub(super) struct BackupArgs {
 
 /// Makes the backup.
 pub(super) async fn run(args: BackupArgs) -> Result<ExitCode, Failure> {
-    let BackupArgs { name, store, url, ca, token, json } = args;
+    let BackupArgs { name, store, url, tls, token, json } = args;
     if store.data.exists() && matches!(DataLock::take(&store.data), Err(ServeError::InUse { .. })) {
-        let remote = Remote::new(&RemoteArgs { url, ca, data: store.data }, token.as_deref(), Credential::Admin)?;
+        let remote = Remote::new(&RemoteArgs { url, tls, data: store.data }, token.as_deref(), Credential::Admin)?;
         // It waits for the server, so not on a thread of the runtime.
         let asked = json!({"name": name});
         let saving = tokio::task::spawn_blocking(move || remote.post("/api/v1/backups", &asked));

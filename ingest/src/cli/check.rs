@@ -3,16 +3,16 @@
 //! Looks at the data folder, the disk, the clock, ClickHouse or the engine, the migrations and the freshness of the data.
 //! Changes nothing. With a server at work on the data folder, asks that server instead of starting a second engine.
 
-use super::remote::agent;
 use super::serve::StoreArgs;
 use super::store::{OpenStore, with_store};
+use super::tls::TlsArgs;
 use super::{Failure, say};
 use crate::clock;
 use crate::serve::{DataLock, ServeError};
 use crate::store::migrations::{self, State};
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,9 +35,8 @@ pub(super) struct CheckArgs {
     /// Address of the running server, if there is one
     #[arg(long, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     url: String,
-    /// Certificate in PEM that a server with https is trusted by; without one the public authorities are
-    #[arg(long, env = "GEMBA_CA", value_name = "FILE")]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Age of the newest event beyond which it is a finding, as 90s, 30m, 12h or 7d; of a running server its own
     /// --stale-after counts, and it is a finding when it has none
     #[arg(long, env = "GEMBA_STALE_AFTER", value_name = "TIME", value_parser = super::project::seconds)]
@@ -73,7 +72,7 @@ pub(super) async fn run(args: CheckArgs) -> Result<ExitCode, Failure> {
     match DataLock::take(&data) {
         Err(error @ ServeError::InUse { .. }) => {
             findings.push(Finding::good("data folder", error.to_string()));
-            let agent = agent(&args.url, args.ca.as_deref(), SERVER_TIMEOUT)?;
+            let agent = args.tls.agent(&args.url, SERVER_TIMEOUT)?;
             findings.extend(server(&agent, &args.url, args.stale_after.is_some()));
         }
         Err(error) => findings.push(Finding::bad("data folder", crate::http::error::chain(&error), error.hint())),
@@ -262,7 +261,7 @@ mod tests {
             while !lines.next().unwrap().unwrap().is_empty() {}
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let agent = agent(&url, None, SERVER_TIMEOUT).unwrap();
+        let agent = TlsArgs::default().agent(&url, SERVER_TIMEOUT).unwrap();
         let findings = server(&agent, &url, is_to_judge);
         answering.join().unwrap();
         findings.into_iter().map(|one| (one.what, one.is_good, one.found)).collect()

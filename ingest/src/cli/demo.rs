@@ -7,6 +7,7 @@
 use super::Failure;
 use super::query::read_back;
 use super::remote::{Credential, Remote, RemoteArgs, key_in};
+use super::tls::TlsArgs;
 use crate::answer::{Answer, Format};
 use crate::clock;
 use crate::config::ServeConfig;
@@ -168,7 +169,7 @@ async fn use_and_ask(args: &DemoArgs, running: &serve::Running, folder: &Path) -
         };
         run_shop(&arguments).await?;
     }
-    let remote = RemoteArgs { url: running.url().to_owned(), ca: None, data: running.data().to_owned() };
+    let remote = RemoteArgs { url: running.url().to_owned(), tls: TlsArgs::default(), data: running.data().to_owned() };
     let json = args.json;
     // The client blocks; the server answers on the other threads of this runtime.
     let asked = tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ mod preset;
 mod record;
 
 use super::progress::Progress;
-use super::remote::{Credential, RemoteArgs, agent, key_in};
+use super::remote::{Credential, RemoteArgs, key_in};
 use super::{Failure, say};
 use flate2::read::MultiGzDecoder;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
@@ -222,7 +222,7 @@ impl<'a> Sender<'a> {
             Some(key) => key.clone(),
             None => key_in(&args.remote.data, Credential::Ingest(&args.project))?,
         };
-        let agent = agent(&args.remote.url, args.remote.ca.as_deref(), Duration::from_mins(1))?;
+        let agent = args.remote.tls.agent(&args.remote.url, Duration::from_mins(1))?;
         Ok(Self { agent, args, key })
     }
 

@@ -23,6 +23,7 @@ mod restore;
 mod serve;
 mod set_aside;
 mod store;
+pub mod tls;
 
 use crate::http::error::chain;
 use clap::{Parser, Subcommand};

@@ -3,12 +3,12 @@
 //! In: where the server is and a key. Out: its JSON answers, or its error with its hint as a [`Failure`].
 
 use super::Failure;
+use super::tls::TlsArgs;
 use clap::Args;
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// How long an answer may take: deleting a large project rewrites its parts. Chosen.
 const TIMEOUT: Duration = Duration::from_mins(30);
@@ -21,9 +21,9 @@ pub struct RemoteArgs {
     /// Address of the running server
     #[arg(long, global = true, env = "GEMBA_URL", default_value = "http://127.0.0.1:4318", value_name = "URL")]
     pub url: String,
-    /// Certificate in PEM that a server with https is trusted by; without one the public authorities are
-    #[arg(long, global = true, env = "GEMBA_CA", value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    /// Whom it is trusted by, and what it is shown.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// Data folder of the server; its credentials.json is read when no key is given
     #[arg(long, global = true, env = "GEMBA_DATA", default_value = "gemba-data", value_name = "DIR")]
     pub data: PathBuf,
@@ -55,11 +55,7 @@ impl Remote {
             Some(key) => key.to_owned(),
             None => key_in(&args.data, credential)?,
         };
-        Ok(Self {
-            agent: agent(&args.url, args.ca.as_deref(), TIMEOUT)?,
-            url: args.url.trim_end_matches('/').to_owned(),
-            key,
-        })
+        Ok(Self { agent: args.tls.agent(&args.url, TIMEOUT)?, url: args.url.trim_end_matches('/').to_owned(), key })
     }
 
     /// `GET path`.
@@ -115,7 +111,8 @@ impl Remote {
     fn answer(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
         let unreachable = |error: ureq::Error| {
             let hint = if self.url.starts_with("https:") {
-                "is `gemba serve` running there? --url names another address, --ca the certificate it is trusted by"
+                "is `gemba serve` running there? --url names another address, --ca the certificate it is trusted by, and \
+                 --client-certificate what to show where it asks for one"
             } else {
                 "is `gemba serve` running there? --url names another address; a server on another machine is reached by \
                  https://, with --ca FILE where no public authority has signed its certificate"
@@ -134,31 +131,6 @@ impl Remote {
         let message = text_of("message").unwrap_or_else(|| format!("{} answered {status}", self.url));
         Err(Failure { problem: message, hint: text_of("hint") })
     }
-}
-
-/// What makes requests to `url`, each within `timeout`, and with https trusts the certificates in the file `ca`, where one is given.
-pub fn agent(url: &str, ca: Option<&Path>, timeout: Duration) -> Result<ureq::Agent, Failure> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout));
-    let is_encrypted = url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
-    let Some(path) = ca.filter(|_| is_encrypted) else { return Ok(config.build().into()) };
-    let failed = |problem: &str| {
-        Failure::new(
-            format!("{}: {problem}", path.display()),
-            "--ca takes a certificate in PEM, as `openssl x509` prints it",
-        )
-    };
-    let pem = std::fs::read(path).map_err(|error| failed(&error.to_string()))?;
-    let mut roots = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| failed(&error.to_string()))? {
-            roots.push(certificate);
-        }
-    }
-    if roots.is_empty() {
-        return Err(failed("it holds no certificate"));
-    }
-    let roots = RootCerts::new_with_certs(&roots);
-    Ok(config.tls_config(TlsConfig::builder().root_certs(roots).build()).build().into())
 }
 
 /// The key in `credentials.json` of a data folder.

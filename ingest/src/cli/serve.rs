@@ -78,6 +78,9 @@ pub(super) struct ServeArgs {
     /// Private key of the certificate, in PEM
     #[arg(long, env = "GEMBA_TLS_KEY", requires = "tls_certificate", value_name = "FILE")]
     tls_key: Option<PathBuf>,
+    /// Certificates in PEM of authorities: who comes from another machine must show a certificate that one of them signed
+    #[arg(long, env = "GEMBA_TLS_CLIENT_CA", requires = "tls_certificate", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Listen beyond this machine without TLS, because something in front encrypts
     #[arg(long, env = "GEMBA_INSECURE_LISTEN")]
     insecure_listen: bool,
@@ -146,7 +149,10 @@ impl ServeArgs {
         Ok(ServeConfig {
             listen: self.listen,
             grpc_listen: (!self.no_grpc_listen).then_some(self.grpc_listen),
-            tls: self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| TlsFiles { certificate, key }),
+            tls: self.tls_certificate.zip(self.tls_key).map(|(certificate, key)| {
+                let client_ca = self.tls_client_ca;
+                TlsFiles { certificate, key, client_ca }
+            }),
             insecure_listen: self.insecure_listen,
             queries: self.queries,
             cors_origins: self.cors_origins,

@@ -4,6 +4,7 @@
 //! port: HTTP/2 with prior knowledge, or as agreed on with TLS. Where there is TLS, other machines must speak it, and this one may:
 //! what it sends does not leave it. Does not read bodies.
 
+use super::tls::Certificate;
 use super::{App, Body, route};
 use crate::config::Limits;
 use crate::throttle::Throttle;
@@ -59,7 +60,7 @@ pub struct Listener {
     /// The address.
     pub tcp: TcpListener,
     /// What other machines must use; `None`: nothing that arrives is encrypted.
-    pub tls: Option<TlsAcceptor>,
+    pub tls: Option<Arc<Certificate>>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -89,7 +90,7 @@ pub async fn serve(listener: Listener, app: Arc<App>, mut phase: watch::Receiver
             let (builder, app, phase) = (Arc::clone(&builder), Arc::clone(&app), phase.clone());
             match &listener.tls {
                 None => connections.spawn(connection(stream, builder, app, phase, slot)),
-                Some(acceptor) => connections.spawn(encrypted(acceptor.clone(), stream, builder, app, phase, slot)),
+                Some(shown) => connections.spawn(encrypted(shown.acceptor(), stream, builder, app, phase, slot)),
             };
         }
     }

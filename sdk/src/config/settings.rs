@@ -49,7 +49,7 @@ impl Config {
             shutdown_timeout: self.shutdown_timeout,
             request_timeout: self.request_timeout,
             // Nothing reads it without encryption, and a file that is missing must not keep the application from starting then.
-            ca: lookup("GEMBA_CA").map(PathBuf::from).or_else(|| self.ca.clone()).filter(|_| is_encrypted),
+            tls: is_encrypted.then(|| self.tls.with(lookup)).transpose()?,
             compression: match lookup("GEMBA_COMPRESSION") {
                 Some(name) => compression(name)?,
                 None => self.compression,
@@ -156,8 +156,8 @@ pub(crate) struct Settings {
     pub(crate) send_interval: Duration,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) request_timeout: Duration,
-    /// File of certificates to trust; without one the public authorities are.
-    pub(crate) ca: Option<PathBuf>,
+    /// With https only.
+    pub(crate) tls: Option<Tls>,
     pub(crate) compression: Compression,
     pub(crate) on_error: Option<OnError>,
 }
@@ -168,6 +168,28 @@ impl Settings {
         let of = |key| self.resource.iter().find(|(of, _)| of == key).map(|(_, value)| value.as_str());
         let known = [attribute::SERVICE_NAME, attribute::SERVICE_VERSION, attribute::ENVIRONMENT];
         known.into_iter().filter_map(of).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Files of certificates.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tls {
+    /// Whom to trust; without one the public authorities.
+    pub(crate) ca: Option<PathBuf>,
+    /// What to show to a server that asks for it, and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// These, with what the environment says.
+    fn with(&self, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, InitError> {
+        let client = match (lookup("GEMBA_CLIENT_CERTIFICATE"), lookup("GEMBA_CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => self.client.clone(),
+            (None, _) => return Err(InitError::HalfAClientCertificate { missing: "GEMBA_CLIENT_CERTIFICATE" }),
+            (_, None) => return Err(InitError::HalfAClientCertificate { missing: "GEMBA_CLIENT_KEY" }),
+        };
+        Ok(Self { ca: lookup("GEMBA_CA").map(PathBuf::from).or_else(|| self.ca.clone()), client })
     }
 }
 
@@ -318,14 +340,27 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_authorities_counts_with_https_only() {
-        let ca = |endpoint: &'static str| {
-            let lookup = |name: &str| (name == "GEMBA_CA").then(|| "missing.pem".to_owned());
-            Config::new("shop").ca("own.pem").endpoint(endpoint).settings(&lookup).map(|settings| settings.ca)
+    fn files_of_certificates_count_with_https_only() {
+        let tls = |endpoint: &'static str, set: &'static str| {
+            let lookup = move |name: &str| set.contains(name).then(|| format!("{name}.pem"));
+            let said = Config::new("shop").ca("own.pem").client_certificate("shop.pem", "shop.key");
+            said.endpoint(endpoint).settings(&lookup).map(|settings| settings.tls)
         };
-        assert_eq!(ca("http://127.0.0.1:4318").unwrap(), None);
+        assert!(tls("http://127.0.0.1:4318", "GEMBA_CA GEMBA_CLIENT_KEY").unwrap().is_none());
         #[cfg(feature = "tls")]
-        assert_eq!(ca("https://gemba.example.com").unwrap(), Some(PathBuf::from("missing.pem")));
+        {
+            let https = "https://gemba.example.com";
+            let told = tls(https, "GEMBA_CA").unwrap().unwrap();
+            assert_eq!(told.ca, Some("GEMBA_CA.pem".into()));
+            assert_eq!(told.client, Some(("shop.pem".into(), "shop.key".into())));
+            let both = tls(https, "GEMBA_CLIENT_CERTIFICATE GEMBA_CLIENT_KEY").unwrap().unwrap();
+            assert_eq!(both.client, Some(("GEMBA_CLIENT_CERTIFICATE.pem".into(), "GEMBA_CLIENT_KEY.pem".into())));
+            let half = tls(https, "GEMBA_CLIENT_KEY").err();
+            assert!(
+                matches!(half, Some(InitError::HalfAClientCertificate { missing: "GEMBA_CLIENT_CERTIFICATE" })),
+                "{half:?}"
+            );
+        }
     }
 
     #[test]

@@ -7,15 +7,11 @@ use super::encode::{self, Attributes};
 use super::queue::Signal;
 use crate::clock;
 use crate::config::Compression;
-use crate::guard::InitError;
 use gemba_conventions::{IDEMPOTENCY_KEY, attribute};
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 use ureq::Agent;
 use ureq::http::StatusCode;
-#[cfg(feature = "tls")]
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// Bytes of an answer that are read; an honest one is below 1 KiB.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
@@ -32,41 +28,6 @@ pub(crate) struct Exporter {
     /// The request before and after compression; kept, because fresh pages cost more than the bytes in them.
     plain: Vec<u8>,
     packed: Vec<u8>,
-}
-
-/// What makes requests; trusts the certificates in the file `ca`, where one is given.
-#[cfg_attr(
-    not(feature = "tls"),
-    expect(
-        unused_variables,
-        clippy::unnecessary_wraps,
-        reason = "a build without encryption has refused every address that asks for it"
-    )
-)]
-pub(crate) fn agent(ca: Option<&Path>) -> Result<Agent, InitError> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .user_agent(concat!("gemba/", env!("CARGO_PKG_VERSION")));
-    #[cfg(feature = "tls")]
-    let config = match ca {
-        Some(path) => config.tls_config(TlsConfig::builder().root_certs(roots(path)?).build()),
-        None => config,
-    };
-    Ok(config.build().into())
-}
-
-#[cfg(feature = "tls")]
-fn roots(path: &Path) -> Result<RootCerts, InitError> {
-    let failed = |problem: String| InitError::InvalidCa { path: path.to_owned(), problem };
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let mut roots = Vec::new();
-    for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|error| failed(error.to_string()))? {
-            roots.push(certificate);
-        }
-    }
-    if roots.is_empty() { Err(failed("it is empty".to_owned())) } else { Ok(RootCerts::new_with_certs(&roots)) }
 }
 
 /// A batch on its way, of this process or of an earlier one.

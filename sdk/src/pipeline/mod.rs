@@ -3,6 +3,7 @@
 //! In: settings. Out: a running [`Pipeline`] with flush, stop and figures. Two plain threads, because a request blocks for as
 //! long as the server likes, and rings that hold 1,300 records cannot wait for that.
 
+pub(crate) mod agent;
 pub(crate) mod declared;
 pub(crate) mod drain;
 mod drops;
