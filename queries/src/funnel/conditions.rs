@@ -164,19 +164,26 @@ pub(crate) enum Bearer {
 }
 
 pub(crate) fn bearer(key: &str) -> Bearer {
-    match source(key, &mut Params::default()) {
-        Source::Maps(_) => Bearer::Beginning,
-        Source::Number(_) | Source::Flag(_) => Bearer::End,
-        Source::Text(_) if [attribute::ERROR_TYPE, attribute::OUTCOME, attribute::OUTCOME_REASON].contains(&key) => {
-            Bearer::End
-        }
-        Source::Text("tenant") | Source::Id("unit", _) | Source::Property(_) => Bearer::Person,
-        Source::Text(_) | Source::Id(..) => Bearer::Both,
+    match column(key) {
+        _ if [attribute::ERROR_TYPE, attribute::OUTCOME, attribute::OUTCOME_REASON].contains(&key) => Bearer::End,
+        Some(Source::Number(_) | Source::Flag(_)) => Bearer::End,
+        Some(Source::Text("tenant") | Source::Id("unit", _)) => Bearer::Person,
+        Some(_) => Bearer::Both,
+        None if Property::is_named_by(key) => Bearer::Person,
+        None => Bearer::Beginning,
     }
 }
 
 fn source(key: &str, params: &mut Params) -> Source {
-    match key {
+    column(key).unwrap_or_else(|| match Property::of(key, params) {
+        Some(property) => Source::Property(property),
+        None => Source::Maps(params.text(key)),
+    })
+}
+
+/// The column of an attribute that has one of its own.
+fn column(key: &str) -> Option<Source> {
+    Some(match key {
         attribute::SERVICE_VERSION => Source::Text("release"),
         attribute::SERVICE_NAME => Source::Text("service"),
         attribute::ENVIRONMENT | attribute::ENVIRONMENT_OLD => Source::Text("environment"),
@@ -191,11 +198,8 @@ fn source(key: &str, params: &mut Params) -> Source {
         attribute::OUTCOME_INFERRED => Source::Flag("outcome_inferred"),
         attribute::USER_ID => Source::Id("unit", "user"),
         attribute::SESSION_ID => Source::Id("session", "session"),
-        _ => match Property::of(key, params) {
-            Some(property) => Source::Property(property),
-            None => Source::Maps(params.text(key)),
-        },
-    }
+        _ => return None,
+    })
 }
 
 pub(crate) fn condition(condition: &Condition, params: &mut Params) -> String {

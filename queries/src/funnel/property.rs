@@ -35,6 +35,11 @@ impl Property {
         }
     }
 
+    /// Whether a key names one.
+    pub(crate) fn is_named_by(key: &str) -> bool {
+        key.starts_with(USER) || key.starts_with(TENANT)
+    }
+
     /// Whether the latest value has the type of this map and passes.
     pub(crate) fn test(&self, map: &str, test: impl Fn(&str) -> String) -> String {
         let key = self.key();
