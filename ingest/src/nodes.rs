@@ -194,8 +194,13 @@ pub(crate) async fn take_part(app: &App, still: Option<Held>, mut phases: watch:
 /// Keeps the lease of this node's name, and takes it again when it was lost. Tells when others know of the node.
 async fn be_present(app: &App, presence: &mut Option<Lease>, known: &Notify) {
     let name = format!("node/{}", name_of(app));
+    let mut has_failed = false;
     loop {
-        match present(&app.store, &name).await {
+        let present = present(&app.store, &name).await;
+        if present.is_ok() && std::mem::take(&mut has_failed) {
+            app.pipeline.store_worked();
+        }
+        match present {
             Ok(Some(lease)) => {
                 known.notify_one();
                 presence.insert(lease).lost().await;
@@ -205,7 +210,14 @@ async fn be_present(app: &App, presence: &mut Option<Lease>, known: &Notify) {
             }
             // Nobody else takes the name: a row that came late is there, by which the others know of it just as well.
             Ok(None) => known.notify_one(),
-            Err(error) => tracing::debug!(error = chain(&error), "other nodes do not know of this one yet"),
+            Err(error) => {
+                // No insert finds out then, at the start for one.
+                if app.pipeline.is_kept_still() {
+                    app.pipeline.store_failed(&error);
+                    has_failed = true;
+                }
+                tracing::debug!(error = chain(&error), "other nodes do not know of this one yet");
+            }
         }
         sleep(LOOK_PAUSE).await;
     }

@@ -235,6 +235,16 @@ impl Pipeline {
         self.holds.is_for_upkeep()
     }
 
+    /// Notes an error of ClickHouse for the status, where no insert finds out because they are kept still.
+    pub fn store_failed(&self, error: &store::StoreError) {
+        self.core.store_failed(error);
+    }
+
+    /// Notes that ClickHouse answers again after such an error.
+    pub fn store_worked(&self) {
+        self.core.store_worked();
+    }
+
     /// How many wait just now for the inserts to be still.
     pub fn waiting_for_hold(&self) -> usize {
         self.holds.waiting()
