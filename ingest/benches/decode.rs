@@ -73,7 +73,13 @@ fn request() -> ExportLogsServiceRequest {
 
 fn bench(criterion: &mut Criterion) {
     let ids = IdHasher::new([7; 16]);
-    let origin = Origin { project: ProjectId(1), retention_class: 0, received_ms: RECEIVED_MS, ids: &ids };
+    let origin = Origin {
+        project: ProjectId(1),
+        retention_class: 0,
+        received_ms: RECEIVED_MS,
+        ids: &ids,
+        reads_span_events: true,
+    };
     let request = request();
     let protobuf = request.encode_to_vec();
     let json = serde_json::to_vec(&request).unwrap_or_default();

@@ -1,9 +1,16 @@
-//! Feature flags from the SDK to the answer: who was shown which variant, and whether those reached the goal more often.
+//! Feature flags from the SDK, and from events of spans, to the answer: who was shown which variant, and whether those reached the goal
+//! more often.
 //!
 //! The recording process is this program again with `child` as the only test.
 
+use gemba_tests::client::{post, send};
+use gemba_tests::export::{now_ns, query_span, traces};
 use gemba_tests::project::Project;
 use gemba_tests::server::Server;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValue;
+use opentelemetry_proto::tonic::common::v1::{AnyValue as Any, KeyValue};
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::Event;
 use serde_json::json;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
@@ -100,4 +107,50 @@ async fn variants_recorded_by_the_sdk_are_what_experiments_are_split_by() {
     groups.sort_by_key(|(value, _)| value.to_string());
     let expected = [(json!("off"), [json!(PEOPLE), json!(PEOPLE / 4)]), (json!("on"), [json!(PEOPLE), json!(PEOPLE)])];
     assert_eq!(groups, expected, "{answer}");
+}
+
+fn pair(key: &str, value: &str) -> KeyValue {
+    let value = Some(Any { value: Some(AnyValue::StringValue(value.to_owned())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_told_as_events_of_spans_are_what_experiments_are_split_by_too() {
+    let server = Server::start().await;
+    let shop = Project::default_of(server.running.url(), &server.keys);
+    // Two days ago, so that nobody has time left to reach the goal.
+    let began_ns = now_ns() - 2 * 24 * 3_600 * 1_000_000_000;
+    let spans: Vec<Span> = (0..20)
+        .map(|person| {
+            let variant = if person % 2 == 0 { "on" } else { "off" };
+            let attributes = vec![pair("feature_flag.key", "new checkout"), pair("feature_flag.variant", variant)];
+            let name = if person < 10 { "feature_flag" } else { "feature_flag.evaluation" };
+            let event = Event { name: name.into(), time_unix_nano: began_ns, attributes, ..Event::default() };
+            let mut span = query_span(person, began_ns, 1_000, "sqlite", "SELECT 1");
+            // Every other one is of a kind that is not kept itself.
+            span.kind = if person % 4 < 2 { 3 } else { 5 };
+            span.attributes.push(pair("user.id", &format!("u-{person}")));
+            Span { events: vec![event], ..span }
+        })
+        .collect();
+    let body = traces("shop", spans);
+    let sent = send(post(&server.url("/v1/traces"), &server.keys.ingest, "application/x-protobuf", body)).await;
+    assert_eq!((sent.status.as_u16(), sent.body.len()), (200, 0), "nothing was refused");
+    shop.flush().await;
+    let asked = [
+        ("flag", "new%20checkout"),
+        ("goal", "order.pay"),
+        ("control", "off"),
+        ("from", "now%20-%203d"),
+        ("to", "now"),
+    ];
+    let rows = shop.ask("experiment_results", &asked).await;
+    let found: Vec<_> = rows.iter().map(|row| (row["variant"].clone(), row["users"].clone())).collect();
+    assert_eq!(found, [(json!("off"), json!(10)), (json!("on"), json!(10))], "{rows:?}");
+    let books =
+        "SELECT toUInt64(sumIf(records, fate = 'received') * 100 + sumIf(records, fate = 'ignored')) FROM ledger FINAL";
+    assert_eq!(server.number(books).await, 4_010, "20 spans, of which 10 are kept, and 20 evaluations");
+    let stored =
+        (server.number("SELECT count() FROM events").await, server.number("SELECT count() FROM query_samples").await);
+    assert_eq!(stored, (20, 10));
 }

@@ -138,7 +138,13 @@ fn decoders_take_any_bytes_and_account_for_every_record() {
         let Some((how, body)) = input.split_first() else { return String::new() };
         let signal = Signal::ALL[usize::from(how % 3)];
         let encoding = if how / 3 % 2 == 0 { Encoding::Protobuf } else { Encoding::Json };
-        let origin = Origin { project: ProjectId(1), retention_class: 0, received_ms: 1_790_000_000_000, ids: &ids };
+        let origin = Origin {
+            project: ProjectId(1),
+            retention_class: 0,
+            received_ms: 1_790_000_000_000,
+            ids: &ids,
+            reads_span_events: true,
+        };
         rows.clear();
         match decode(signal, encoding, body, &origin, &mut rows) {
             Err(error) => {

@@ -240,7 +240,13 @@ fn expected() -> Vec<(&'static str, Value)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_is_read_back_by_the_engine_as_it_was_meant() {
     let ids = IdHasher::new([3; 16]);
-    let origin = Origin { project: ProjectId(5), retention_class: 2, received_ms: RECEIVED_MS, ids: &ids };
+    let origin = Origin {
+        project: ProjectId(5),
+        retention_class: 2,
+        received_ms: RECEIVED_MS,
+        ids: &ids,
+        reads_span_events: true,
+    };
     let mut rows = Rows::new();
     for (signal, request) in requests() {
         decode(signal, Encoding::Json, request.to_string().as_bytes(), &origin, &mut rows).unwrap();

@@ -270,6 +270,7 @@ fn look_at(app: &App, project: &Project, item: &Whole) -> Result<Signal, String>
         retention_class: project.retention_class,
         received_ms: clock::now_ms(),
         ids: app.control.id_hasher(),
+        reads_span_events: false,
     };
     let one = otlp::close_envelope(signal, &item.context, &item.body);
     let tally = otlp::try_decode(signal, Encoding::Json, one.as_bytes(), &origin).map_err(|error| error.to_string())?;

@@ -157,7 +157,8 @@ messages! {
         one("status", 15, Kind::Message(status, false)),
         one("flags", 16, Kind::Fixed32),
     ]
-    span_event [
+    /// An event of a span.
+    pub(super) span_event [
         one("timeUnixNano", 1, Kind::Fixed64),
         one("name", 2, Kind::Text),
         many("attributes", 3, ATTRIBUTE),

@@ -171,6 +171,17 @@ fn one<'a>(
     push(kind, name, record, when, resource, sink)
 }
 
+/// Takes an evaluation of a feature flag that was not sent as a log record: when and where it was made, and its attributes.
+pub(super) fn evaluation<'a>(
+    (time, trace_id, span_id): (u64, &'a [u8], &'a [u8]),
+    pairs: Vec<&'a [u8]>,
+    (resource, scope): (&Resource<'_>, &Scope<'a>),
+    sink: &mut Sink<'_>,
+) -> Result<(), Fault> {
+    let name = event::FLAG_EVALUATION.as_bytes();
+    one(&mut Record { time, name, trace_id, span_id, pairs, ..Record::default() }, resource, scope, sink)
+}
+
 /// What a foreign event has beside its attributes, as attributes that the record's own may override.
 fn foreign<'a>(record: &mut Record<'a>, scope: &Scope<'a>) -> Result<(), Fault> {
     let Record { severity, severity_text, body, fields, .. } = record;
@@ -199,7 +210,7 @@ const FEATURE_FLAG_NAMES: [(&str, &str); 4] = [
 ];
 
 fn rename_feature_flag(name: &str, record: &mut Record<'_>) {
-    if name == "feature_flag.evaluation" {
+    if name == event::FLAG_EVALUATION {
         for (old, stable) in FEATURE_FLAG_NAMES {
             record.fields.attributes.rename(old, stable);
         }

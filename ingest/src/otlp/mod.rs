@@ -39,7 +39,9 @@ use sink::{MAX_AROUND, Sink};
 use std::fmt;
 
 /// Version of the rules in this module. Replay of a log relies on equal rows under an equal version.
-pub const DECODER_VERSION: u16 = 2;
+pub const DECODER_VERSION: u16 = 3;
+/// The first one that reads evaluations of feature flags among the events of spans.
+pub(crate) const SPAN_EVENTS_SINCE: u16 = 3;
 
 /// What a request carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +103,9 @@ pub struct Origin<'a> {
     pub received_ms: i64,
     /// Hashes ids.
     pub ids: &'a IdHasher,
+    /// Whether evaluations of flags that are events of a span are records of their own. Not on replay of a request that an earlier build
+    /// counted without them, nor where their span, which had been set aside without them, is taken in once more.
+    pub reads_span_events: bool,
 }
 
 /// What becomes of every record of a body that is not stored yet, without keeping any rows.

@@ -168,6 +168,22 @@ impl Sink<'_> {
         }
     }
 
+    /// The same for a record told within one of another kind, of this schema. By itself it is no record of a request, so where it is
+    /// set aside it is listed and cannot be taken in again.
+    pub(super) fn take_within(
+        &mut self,
+        schema: Schema,
+        refused: Option<&Refusal>,
+        bytes: &[u8],
+        read: impl FnOnce(&mut Self) -> Result<(), Fault>,
+    ) -> Result<(), Malformed> {
+        let schema = std::mem::replace(&mut self.schema, schema);
+        let around_left = std::mem::take(&mut self.around_left);
+        let outcome = self.take_of(refused, bytes, read);
+        (self.schema, self.around_left) = (schema, around_left);
+        outcome
+    }
+
     #[cold]
     fn choose(&mut self, choice: Choice<'_>, read: impl FnOnce(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         let number = self.tally.received;

@@ -1,4 +1,7 @@
-//! Spans into rows: database queries with text become samples, requests served become requests, all others are ignored.
+//! Spans into rows: database queries with text become samples, requests served become requests, all others are ignored. Evaluations
+//! of feature flags among their events are records of their own.
+
+mod flags;
 
 use super::fields::Fields;
 use super::keys::{Key, KeySet, Known};
@@ -176,6 +179,9 @@ pub(super) fn read<'r>(body: &'r [u8], sink: &mut Sink<'r>) -> Result<(), Malfor
                 let (2, Field::Bytes(bytes)) = field? else { continue };
                 span.read(bytes, &scope)?;
                 sink.take_of(refused, bytes, |sink| one(&mut span, &resource, &scope, sink))?;
+                if sink.origin.reads_span_events {
+                    flags::read(&span, &resource, &scope, refused, sink)?;
+                }
             }
         }
     }

@@ -199,7 +199,7 @@ impl Committer {
             key,
             is_repeat,
             tally: LoggedTally::default(),
-            set_aside_ms: None,
+            set_aside_ms: retried.filter(|_| !is_repeat).map(|was| was.received_ms),
         };
         let rows = match &mut self.live {
             Some(live) if !is_repeat => &mut live.rows,
@@ -227,9 +227,8 @@ impl Committer {
             raw = &[];
         } else {
             head.tally = LoggedTally::from(&tally);
-            if let Some(SetAside { reason, received_ms }) = retried {
+            if let Some(SetAside { reason, .. }) = retried {
                 head.tally.others.push((Fate::Retried, reason.clone(), tally.received));
-                head.set_aside_ms = Some(*received_ms);
             }
         }
         let position = self.log.append(&head, raw).map_err(|error| {

@@ -141,8 +141,13 @@ pub(super) fn decode(
     rows: &mut Rows,
     choice: Choice<'_>,
 ) -> Result<Tally, Option<DecodeError>> {
-    let origin =
-        Origin { project: head.project, retention_class: head.retention_class, received_ms: head.received_ms, ids };
+    let origin = Origin {
+        project: head.project,
+        retention_class: head.retention_class,
+        received_ms: head.received_ms,
+        ids,
+        reads_span_events: head.decoder_version >= otlp::SPAN_EVENTS_SINCE && head.set_aside_ms.is_none(),
+    };
     let decoded =
         catch_unwind(AssertUnwindSafe(|| otlp::decode_chosen(head.signal, head.encoding, body, &origin, rows, choice)));
     match decoded {

@@ -58,6 +58,7 @@ fn cuts(events_per_insert: usize, traced_percent: u64) -> Vec<Arc<Cut>> {
                 retention_class: 0,
                 received_ms: i64::try_from(received.as_millis()).unwrap(),
                 ids: &ids,
+                reads_span_events: true,
             };
             let made = traffic[request % 8].make(u64::try_from(received.as_nanos()).unwrap());
             decode(Signal::Logs, Encoding::Protobuf, made.bytes, &origin, &mut rows).unwrap();

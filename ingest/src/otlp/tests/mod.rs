@@ -34,7 +34,13 @@ fn try_decode(signal: Signal, encoding: Encoding, body: &[u8], rows: &mut Rows) 
         signal,
         encoding,
         body,
-        &Origin { project: ProjectId(5), retention_class: 2, received_ms: RECEIVED_MS, ids: &ids },
+        &Origin {
+            project: ProjectId(5),
+            retention_class: 2,
+            received_ms: RECEIVED_MS,
+            ids: &ids,
+            reads_span_events: true,
+        },
         rows,
     )
 }

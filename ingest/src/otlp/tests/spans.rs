@@ -1,6 +1,7 @@
 //! Checklist E and F for spans.
 
 use super::*;
+use crate::identity::IdDomain;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::{Span, Status, span::Event};
 use serde_json::json;
@@ -177,4 +178,50 @@ fn a_server_span_is_a_request_under_old_and_new_names() {
     assert_eq!((&row["failed"], &row["error_type"]), (&json!(true), &json!("502")));
     let no_route = traces(vec![span(2, vec![kv("rpc.system", "grpc")])]);
     assert_eq!(fate(Signal::Traces, &no_route), (Fate::Ignored, Reason::SpanNotKept));
+}
+
+fn evaluation(name: &str, variant: &str) -> Event {
+    let attributes = vec![kv("feature_flag.key", "f"), kv("feature_flag.variant", variant)];
+    Event { name: name.to_owned(), time_unix_nano: RECEIVED_NS - 1_000_000, attributes, ..Event::default() }
+}
+
+#[test]
+fn g4_evaluations_told_as_events_of_any_span_are_records_of_their_own_about_whom_it_is_about() {
+    let events =
+        vec![evaluation("feature_flag", "on"), exception("Handled"), evaluation("feature_flag.evaluation", "off")];
+    let attributes = vec![kv("user.id", "ann"), kv("http.route", "/cart")];
+    let (tally, rows) = both(Signal::Traces, &traces(vec![Span { events, ..span(5, attributes) }]));
+    assert_eq!((tally.received, tally.kept(), tally.of(Fate::Ignored)), (3, 2, 1), "{tally:?}");
+    let found = table(&rows, Table::Events);
+    let variants: Vec<_> = found.iter().map(|row| row["strings"]["feature_flag.result.variant"].clone()).collect();
+    assert_eq!(variants, ["on", "off"]);
+    for row in &found {
+        assert_eq!(
+            (&row["name"], &row["unit"]),
+            (&json!("feature_flag.evaluation"), &json!(hash(IdDomain::User, "ann")))
+        );
+        assert_eq!(row["trace_id"], "0102030405060708090a0b0c0d0e0f10");
+        assert_eq!((&row["strings"]["feature_flag.key"], row["strings"].get("http.route")), (&json!("f"), None));
+    }
+}
+
+#[test]
+fn g4_an_evaluation_that_is_set_aside_is_shown_and_cannot_be_sent_again() {
+    let event = Event { time_unix_nano: u64::MAX, ..evaluation("feature_flag", "on") };
+    let (tally, rows) = both(Signal::Traces, &traces(vec![Span { events: vec![event], ..query_span(vec![]) }]));
+    assert_eq!((tally.received, tally.kept(), tally.of(Fate::SetAside)), (2, 1, 1), "{tally:?}");
+    let aside = table(&rows, Table::SetAside).remove(0);
+    assert_eq!((&aside["context"], &aside["reason"]), (&json!(""), &json!("time_out_of_range")));
+    let shown: serde_json::Value = serde_json::from_str(aside["body"].as_str().unwrap()).unwrap();
+    assert_eq!((&shown["name"], shown["attributes"].as_array().unwrap().len()), (&json!("feature_flag"), 2));
+}
+
+#[test]
+fn g4_a_request_that_was_counted_without_them_is_read_without_them() {
+    let request = traces(vec![Span { events: vec![evaluation("feature_flag", "on")], ..query_span(vec![]) }]);
+    let (ids, mut rows) = (ids(), Rows::new());
+    let (project, retention_class, received_ms) = (ProjectId(5), 2, RECEIVED_MS);
+    let origin = Origin { project, retention_class, received_ms, ids: &ids, reads_span_events: false };
+    let tally = decode(Signal::Traces, Encoding::Protobuf, &request.encode_to_vec(), &origin, &mut rows).unwrap();
+    assert_eq!((tally.received, tally.kept(), table(&rows, Table::Events).len()), (1, 1, 0));
 }
