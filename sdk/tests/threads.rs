@@ -48,9 +48,11 @@ fn live_briefly(number: usize) {
 fn short_lived(threads: usize, batch: usize) {
     for first in (0..threads).step_by(batch) {
         for group in (first..first + batch).step_by(8) {
-            std::thread::scope(|scope| {
-                (group..group + 8).for_each(|number| drop(scope.spawn(move || live_briefly(number))));
-            });
+            let threads: Vec<_> =
+                (group..group + 8).map(|number| std::thread::spawn(move || live_briefly(number))).collect();
+            // Joined one by one, which waits until their rings are given back; the end of a scope of threads does not, and then
+            // the next ones need rings of their own.
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
         }
         flush();
     }
