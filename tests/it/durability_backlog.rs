@@ -3,8 +3,8 @@
 //!
 //! What this does not prove: power cuts, which are the claims about the disk's.
 
-use crate::durability_insert::{Engine, PATIENCE, Site, pipeline_with, submission};
 use crate::durability_outage::{Between, Trouble};
+use crate::durability_site::{Engine, PATIENCE, Site, pipeline_with, submission};
 use crate::durability_support::{check_exactly_once, check_ledger, kill_now, texts};
 use gemba_ingest::log::cuts::CutBook;
 use gemba_ingest::log::disk::OsDisk;

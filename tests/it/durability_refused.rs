@@ -1,6 +1,6 @@
 //! Rows and tables that ClickHouse refuses for good, on the real engine: what becomes of them, and that nothing else waits.
 
-use crate::durability_insert::{PATIENCE, Site, pipeline_with};
+use crate::durability_site::{PATIENCE, Site, pipeline_with};
 use crate::durability_support::texts;
 use bytes::Bytes;
 use gemba_ingest::pipeline::{Pipeline, PipelineConfig, Submission};

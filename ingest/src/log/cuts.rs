@@ -371,3 +371,6 @@ impl CutBook {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
