@@ -164,10 +164,14 @@ async fn a_breakdown_by_something_else_each_time_is_too_heavy_and_does_not_take_
                SELECT 7, ['a', 'b'][number % 2 + 1], 'event', '2026-01-02', number + 1, '2026-01-02 00:00:00', \
                map('note', toString(number)) FROM numbers(200000)";
     store.raw().query_raw(sql).with_setting("async_insert", "0").execute().await.unwrap();
-    let question = json!({
-        "steps": [{"event": "a"}, {"event": "b"}], "from": "2026-01-01", "to": "2026-01-05", "breakdown": "note"
-    });
-    let funnel = FunnelRequest::parse(question).unwrap().validate(NOW_MS, NOW_MS).unwrap();
+    let by_value_of = |attribution: &str| {
+        let question = json!({
+            "steps": [{"event": "a"}, {"event": "b"}], "from": "2026-01-01", "to": "2026-01-05", "breakdown": "note",
+            "attribution": attribution,
+        });
+        FunnelRequest::parse(question).unwrap().validate(NOW_MS, NOW_MS).unwrap()
+    };
+    let funnel = by_value_of("last");
     let usual = Limits::default();
     let little = Limits { max_memory_bytes: 160 << 20, ..usual };
     // ClickHouse itself answers within them, so it is the values that are refused.
@@ -182,6 +186,8 @@ async fn a_breakdown_by_something_else_each_time_is_too_heavy_and_does_not_take_
     let refused = funnel::answer(store, &funnel, 7, little).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooHeavy { code: MEMORY_LIMIT_EXCEEDED, .. }), "{refused:?}");
     assert_eq!(funnel::answer(store, &funnel, 7, usual).await.unwrap().steps[0].count, 100_000);
+    // By the first step's values those of the second are not even read: half as many fit.
+    assert_eq!(funnel::answer(store, &by_value_of("first"), 7, little).await.unwrap().steps[0].count, 100_000);
 }
 
 /// A question that takes about two seconds, as a team may write one.
