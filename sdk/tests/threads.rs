@@ -52,7 +52,9 @@ fn short_lived(threads: usize, batch: usize) {
                 (group..group + 8).map(|number| std::thread::spawn(move || live_briefly(number))).collect();
             // Joined one by one, which waits until their rings are given back; the end of a scope of threads does not, and then
             // the next ones need rings of their own.
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
         }
         flush();
     }
