@@ -88,14 +88,28 @@ pub async fn turn(app: &App) -> Result<Turn<'_>, LeaseError> {
 #[derive(Debug)]
 pub struct Asked {
     lease: Option<Lease>,
+    times: Option<Times>,
+}
+
+/// What the clocks of the others told when they began to store, milliseconds since the epoch.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    earliest_ms: i64,
     latest_ms: i64,
 }
 
 impl Asked {
-    /// The latest that any of the others' clocks told when it began to store, milliseconds since the epoch; 0 where there are none.
-    /// What they had acknowledged by then was not received later, by their clocks.
-    pub fn latest_ms(&self) -> i64 {
-        self.latest_ms
+    /// The latest that any of the others' clocks told when it had done what it was asked, or began to store where it was asked for
+    /// that; milliseconds since the epoch, and not before `own_ms`. What they had acknowledged before they were asked was not
+    /// received later, by their clocks.
+    pub fn latest_ms(&self, own_ms: i64) -> i64 {
+        self.times.map_or(own_ms, |times| times.latest_ms.max(own_ms))
+    }
+
+    /// The earliest of these times, and not after `own_ms`. Of nodes that were asked to store: what any of them had received up to
+    /// it, by its own clock, is stored.
+    pub fn earliest_ms(&self, own_ms: i64) -> i64 {
+        self.times.map_or(own_ms, |times| times.earliest_ms.min(own_ms))
     }
 
     /// Does something while the others keep to it; broken off where that cannot be relied on any more.
@@ -133,7 +147,7 @@ pub async fn still(app: &App) -> Result<Asked, NodesError> {
 
 async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
     if !app.pipeline.shares_store() {
-        return Ok(Asked { lease: None, latest_ms: 0 });
+        return Ok(Asked { lease: None, times: None });
     }
     let deadline = Instant::now() + ASK_PATIENCE;
     let lease = leases::wait(&app.store, what, TURN_PATIENCE).await?;
@@ -141,9 +155,9 @@ async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
     let waiting = async {
         let mut watched = Watched::default();
         loop {
-            let (silent, latest_ms) = others(app, lease.holder(), &mut watched).await?;
+            let (silent, times) = others(app, lease.holder(), &mut watched).await?;
             if silent == 0 {
-                return Ok(latest_ms);
+                return Ok(times);
             }
             if Instant::now() >= deadline {
                 return Err(NodesError::Silent(silent));
@@ -151,12 +165,12 @@ async fn ask(app: &App, what: &str) -> Result<Asked, NodesError> {
             sleep(LOOK_PAUSE).await;
         }
     };
-    let latest_ms = lease.cover(waiting).await??;
-    Ok(Asked { lease: Some(lease), latest_ms })
+    let times = lease.cover(waiting).await??;
+    Ok(Asked { lease: Some(lease), times })
 }
 
-/// How many other nodes are there and have not answered, and the latest time that the others answered with.
-async fn others(app: &App, holder: u64, watched: &mut Watched) -> Result<(usize, i64), StoreError> {
+/// How many other nodes are there and have not answered, and the times that the others answered with.
+async fn others(app: &App, holder: u64, watched: &mut Watched) -> Result<(usize, Option<Times>), StoreError> {
     let answered = leases::terms(&app.store, &answers_to(holder)).await?;
     let others = leases::terms(&app.store, "node/").await?;
     let is_silent = |other: &&Term| {
@@ -164,8 +178,10 @@ async fn others(app: &App, holder: u64, watched: &mut Watched) -> Result<(usize,
         watched.is_held(other) && node != name_of(app) && !answered.iter().any(|answer| answer.name.ends_with(node))
     };
     let silent = others.iter().filter(is_silent).count();
-    let latest_ms = answered.iter().map(|answer| answer.number.cast_signed()).max();
-    Ok((silent, latest_ms.unwrap_or(0)))
+    let told_ms = answered.iter().map(|answer| answer.number.cast_signed());
+    let times =
+        told_ms.clone().min().zip(told_ms.max()).map(|(earliest_ms, latest_ms)| Times { earliest_ms, latest_ms });
+    Ok((silent, times))
 }
 
 fn answers_to(holder: u64) -> String {

@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::control::{ControlError, Tombstone, erase, forget};
 use crate::freshness;
+use crate::http::acts::NotBegun;
 use crate::http::error::chain;
 use crate::http::{App, acts};
 use crate::identity::ProjectId;
@@ -121,6 +122,8 @@ enum CatchUpError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Turn(#[from] LeaseError),
+    #[error(transparent)]
+    NotBegun(#[from] NotBegun),
     #[error("not everything acknowledged is stored yet")]
     Behind,
 }
@@ -171,10 +174,11 @@ async fn remove_alone(app: &App, settled: &mut Settled) -> Result<(), CatchUpErr
         return Err(CatchUpError::Behind);
     }
     for tombstone in forgotten {
-        let removed = forget::remove(&app.store, app.control.id_hasher(), &tombstone, REMOVAL_PATIENCE).await?;
         // Also where another node removed their rows.
         app.pipeline.forget_units(&tombstone.units);
-        if !removed.deleted.is_empty() {
+        // Other nodes are bothered only where something is to go.
+        if forget::remaining(&app.store, app.control.id_hasher(), &tombstone).await? > 0 {
+            let removed = acts::begin_to_forget(app, &tombstone).await?.finish(&app.store, REMOVAL_PATIENCE).await?;
             tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
             app.pipeline.tidy(REMOVAL_PATIENCE).await;
         }

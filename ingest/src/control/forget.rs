@@ -8,7 +8,7 @@
 use super::Tombstone;
 use super::erase::{columns_of_tables, drop_replaced_parts};
 use crate::identity::{IdDomain, IdHasher, ProjectId};
-use crate::store::removals::{Pass, Why, delete_rows};
+use crate::store::removals::{Pass, Why, begin_to_delete, deleted};
 use crate::store::{Client, StoreError};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -28,8 +28,6 @@ const TEXTS_AT_A_TIME: u64 = 1_000;
 pub struct Removed {
     /// Rows by table; tables that held none are left out.
     pub deleted: BTreeMap<String, u64>,
-    /// Rows that are still there; 0 when all is well.
-    pub remaining: u64,
     /// Tables whose replaced parts, which may hold what was removed, are still on the disk; empty when all is well.
     pub on_disk: Vec<String>,
 }
@@ -48,40 +46,75 @@ pub async fn units_of(store: &Client, project: ProjectId, user: u64) -> Result<V
     Ok(units)
 }
 
-/// Removes everything of the tombstone's units received up to its time, and waits for up to `patience` until the parts that
-/// held it are off the disk. May run again and finishes what a broken run began.
+/// How many rows are there of the tombstone's units that were received up to its time.
 ///
 /// # Errors
-/// Those of ClickHouse; some tables may then be done and others not.
-pub async fn remove(
-    store: &Client,
-    ids: &IdHasher,
-    tombstone: &Tombstone,
-    patience: Duration,
-) -> Result<Removed, StoreError> {
-    let pass = Pass::begin(Why::Forgotten);
-    let mut removed = Removed::default();
-    let conditions = conditions(store, ids, tombstone).await?;
-    for (table, condition) in &conditions {
-        let rows = count(store, table, &condition.sql).await?;
+/// Those of ClickHouse.
+pub async fn remaining(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<u64, StoreError> {
+    let mut remaining = 0;
+    for (table, condition) in conditions(store, ids, tombstone).await? {
+        remaining += count(store, &table, &condition.sql).await?;
+    }
+    Ok(remaining)
+}
+
+/// A removal that ClickHouse is at.
+#[derive(Debug)]
+#[must_use = "nobody knows yet that it came to its end"]
+pub struct Removing {
+    pass: Pass,
+    /// Rows that go, by table.
+    deleted: BTreeMap<String, u64>,
+    /// Those of the tables whose removal the book knows.
+    booked: BTreeSet<String>,
+    /// All tables that may hold something of a person.
+    tables: BTreeSet<String>,
+}
+
+/// Has ClickHouse remove everything that is stored of the tombstone's units and was received up to its time. Nothing may be
+/// inserted meanwhile, on any node: what came between the count for the book and the removal would go without being counted.
+/// Inserts may go on once this returns.
+///
+/// # Errors
+/// Those of ClickHouse; beginning again goes on.
+pub async fn begin(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<Removing, StoreError> {
+    let mut removing = Removing {
+        pass: Pass::begin(Why::Forgotten),
+        deleted: BTreeMap::new(),
+        booked: BTreeSet::new(),
+        tables: BTreeSet::new(),
+    };
+    for (table, condition) in conditions(store, ids, tombstone).await? {
+        removing.tables.insert(table.clone());
+        let rows = count(store, &table, &condition.sql).await?;
         if rows == 0 {
             continue;
         }
         if condition.is_booked {
-            pass.intend(store, table, "", &condition.sql).await?;
+            removing.pass.intend(store, &table, "", &condition.sql).await?;
+            removing.booked.insert(table.clone());
         }
-        delete_rows(store, table, &format!("{} AND {}", condition.sql, pass.marker())).await?;
-        if condition.is_booked {
-            pass.done(store, table, "").await?;
+        begin_to_delete(store, &table, removing.pass, &condition.sql).await?;
+        *removing.deleted.entry(table).or_default() += rows;
+    }
+    Ok(removing)
+}
+
+impl Removing {
+    /// Waits until all of it is gone, and for up to `patience` until the parts that held it are off the disk.
+    ///
+    /// # Errors
+    /// Those of ClickHouse; it goes on by itself then.
+    pub async fn finish(self, store: &Client, patience: Duration) -> Result<Removed, StoreError> {
+        for table in self.deleted.keys() {
+            deleted(store, table, self.pass).await?;
+            if self.booked.contains(table) {
+                self.pass.done(store, table, "").await?;
+            }
         }
-        *removed.deleted.entry(table.clone()).or_default() += rows;
+        let on_disk = drop_replaced_parts(store, &self.tables, patience).await?;
+        Ok(Removed { deleted: self.deleted, on_disk })
     }
-    let tables: BTreeSet<&String> = conditions.iter().map(|(table, _)| table).collect();
-    removed.on_disk = drop_replaced_parts(store, tables, patience).await?;
-    for (table, condition) in &conditions {
-        removed.remaining += count(store, table, &condition.sql).await?;
-    }
-    Ok(removed)
 }
 
 /// Rows of other people in which an attribute holds just this text. Whether it means the person nobody can tell from

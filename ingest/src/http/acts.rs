@@ -10,8 +10,8 @@ use super::health::{FLUSH_TIMEOUT, flushed};
 use crate::clock;
 use crate::control::{Quota, Tombstone, erase, forget as person, retention};
 use crate::identity::IdDomain;
-use crate::nodes::{self, Turn};
-use crate::pipeline::HoldFor;
+use crate::nodes::{self, NodesError, Turn};
+use crate::pipeline::{HoldFor, NotHeld};
 use crate::quota;
 use crate::store::archive::{self, Saved};
 use crate::store::leases::LeaseError;
@@ -120,25 +120,65 @@ async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, Ap
     let now_ms = clock::now_ms();
     // What was acknowledged before is stored by then, whichever node did, links to anonymous ids among it.
     flushed(app).await?;
+    let stored = nodes::stored(app).await?;
     // A node whose clock is ahead dated it by that.
-    let until_ms = now_ms.max(nodes::stored(app).await?.latest_ms());
-    let unit = app.control.id_hasher().hash(project.id, IdDomain::User, user.as_bytes());
+    let (until_ms, whole_ms) = (stored.latest_ms(now_ms), stored.earliest_ms(now_ms));
+    drop(stored);
+    let ids = app.control.id_hasher();
+    let unit = ids.hash(project.id, IdDomain::User, user.as_bytes());
     let units = person::units_of(&app.store, project.id, unit).await?;
     let tombstone = Tombstone { project: project.id, units, until_ms };
     app.control.bury_person(&tombstone).await?;
-    let patience = app.limits.erase_timeout;
-    let removed = person::remove(&app.store, app.control.id_hasher(), &tombstone, patience).await?;
-    app.pipeline.forget_units(&tombstone.units);
+    let removing = begin_to_forget(app, &tombstone).await.map_err(|error| not_begun(app, error))?;
+    let removed = removing.finish(&app.store, app.limits.erase_timeout).await?;
     tidy(app).await;
     still_on_disk(removed.on_disk, "forget")?;
+    // What a clock that is behind has dated back since then was sent after this began, and may be there.
+    let remaining = person::remaining(&app.store, ids, &Tombstone { until_ms: whole_ms, ..tombstone.clone() }).await?;
     let mentions = person::mentions(&app.store, project.id, &user).await?;
     Ok(json!({
         "project": project.name,
         "units": tombstone.units.len(),
         "deleted": removed.deleted,
-        "remaining": removed.remaining,
+        "remaining": remaining,
         "mentions": mentions,
     }))
+}
+
+/// Why nothing is removed of a person yet.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// Other nodes, or the lease.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    /// Inserts of this node.
+    #[error(transparent)]
+    NotHeld(#[from] NotHeld),
+    /// ClickHouse.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Has ClickHouse remove what is stored of a person. Inserts rest on all nodes while what goes is counted, and no longer.
+///
+/// # Errors
+/// [`NotBegun`]; asking again can help.
+pub async fn begin_to_forget(app: &App, tombstone: &Tombstone) -> Result<person::Removing, NotBegun> {
+    let asked = nodes::still(app).await?;
+    let _held = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await?;
+    let beginning = person::begin(&app.store, app.control.id_hasher(), tombstone);
+    let removing = asked.cover(beginning).await.map_err(NodesError::from)??;
+    // Before inserts go on: whoever comes back is written again.
+    app.pipeline.forget_units(&tombstone.units);
+    Ok(removing)
+}
+
+fn not_begun(app: &App, error: NotBegun) -> ApiError {
+    match error {
+        NotBegun::Nodes(error) => error.into(),
+        NotBegun::NotHeld(reason) => not_held(app, reason),
+        NotBegun::Store(error) => error.into(),
+    }
 }
 
 /// Sets how much a project may send.

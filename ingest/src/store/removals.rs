@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Pause between two looks at a statement that ClickHouse is still at. Chosen.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// ClickHouse's code (src/Common/ErrorCodes.cpp) for a mutation that did not come to its end.
+const UNFINISHED: u32 = 341;
 
 /// Why rows are removed; the word is the value of `removals.reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +100,37 @@ pub async fn delete_rows(store: &Client, table: &str, condition: &str) -> Result
     Ok(store.raw().query_raw(&sql).with_setting("wait_end_of_query", "1").execute().await?)
 }
 
+/// Has ClickHouse remove the rows that a table holds now, and returns when it has taken that in: what is inserted from then on
+/// stays, whatever it holds, and what is to go goes also when nobody waits for it.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn begin_to_delete(store: &Client, table: &str, pass: Pass, condition: &str) -> Result<(), StoreError> {
+    let marker = pass.marker();
+    store
+        .execute(&format!("ALTER TABLE `{table}` DELETE WHERE {condition} AND {marker} SETTINGS mutations_sync = 0"))
+        .await
+}
+
+/// Waits until what [`begin_to_delete`] began is gone from every part, for as long as it makes progress.
+///
+/// # Errors
+/// Those of ClickHouse; it goes on by itself then, and [`settle`] waits for it.
+pub async fn deleted(store: &Client, table: &str, pass: Pass) -> Result<(), StoreError> {
+    let sql =
+        format!("SELECT is_done, latest_fail_reason FROM system.mutations WHERE {}", statements_of(pass.number, table));
+    loop {
+        let statements = store.raw().query_raw(&sql).fetch_all::<(u8, String)>().await?;
+        if let Some((_, reason)) = statements.iter().find(|(is_done, reason)| *is_done == 0 && !reason.is_empty()) {
+            return Err(StoreError::Refused { code: UNFINISHED, message: reason.clone() });
+        }
+        if statements.iter().all(|(is_done, _)| *is_done != 0) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
 async fn close(store: &Client, pass: u64, table: &str, partition: &str, state: &str) -> Result<(), StoreError> {
     let amount = |column: &str| if state == "void" { "0".to_owned() } else { column.to_owned() };
     store
@@ -156,10 +189,14 @@ pub async fn settle(store: &Client) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Which of the mutations are a pass's of a table.
+fn statements_of(pass: u64, table: &str) -> String {
+    format!("database = currentDatabase() AND table = '{table}' AND position(command, '{pass} = {pass}') > 0")
+}
+
 /// Whether ClickHouse has taken in the statement of a pass; waits until it has finished it.
 async fn is_mutated(store: &Client, pass: u64, table: &str) -> Result<bool, StoreError> {
-    let ours =
-        format!("database = currentDatabase() AND table = '{table}' AND position(command, '{pass} = {pass}') > 0");
+    let ours = statements_of(pass, table);
     let running = format!("SELECT count() FROM system.mutations WHERE {ours} AND NOT is_done");
     while store.number(&running).await? > 0 {
         tokio::time::sleep(LOOK_PAUSE).await;
