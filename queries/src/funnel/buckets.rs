@@ -115,6 +115,11 @@ impl Layout {
         Self::time_of(row[1])
     }
 
+    /// Whether it counts as another event in a strict funnel.
+    pub(super) fn is_visible<const N: usize>(row: &[u64; N]) -> bool {
+        row[1] & 1 == 1
+    }
+
     /// The time in a row's second word.
     pub(super) fn time_of(word: u64) -> i64 {
         ((word & !(1 << 63)) >> (MASK_BITS + 1)).cast_signed() + ORIGIN_MS
@@ -147,7 +152,7 @@ impl Layout {
             exclusions: low_bits(self.masks(row) >> self.steps, self.exclusions),
             hold: self.hold.map_or(0, |at| row[at]),
             value: self.value(row),
-            visible: row[1] & 1 == 1,
+            visible: Self::is_visible(row),
         }
     }
 

@@ -16,12 +16,15 @@ use super::validate::{Funnel, MAX_STEPS, Order};
 
 const NONE: usize = usize::MAX;
 
-/// Whether the funnel is one this pass can answer.
+/// Whether the funnel is one that a single pass can answer: this one, or that of [`super::linear_strict`].
 pub(super) fn is_plain(funnel: &Funnel) -> bool {
-    funnel.order == Order::Ordered
-        && funnel.exclusions.is_empty()
-        && funnel.hold.is_empty()
-        && funnel.periods.is_empty()
+    funnel.order != Order::Any && funnel.exclusions.is_empty() && funnel.hold.is_empty() && funnel.periods.is_empty()
+}
+
+/// Whether the first event that can begin a try lies in the range, where that is asked.
+pub(super) fn begins_in_range<const N: usize>(funnel: &Funnel, layout: &Layout, rows: &[[u64; N]]) -> bool {
+    let first = || rows.iter().find(|row| layout.steps(row) & 1 == 1);
+    !funnel.first_time || first().is_some_and(|row| (funnel.from_ms..funnel.to_ms).contains(&Layout::time_ms(row)))
 }
 
 /// Fills `outcome`; false when no try starts in the range.
@@ -32,11 +35,8 @@ pub(super) fn evaluate<const N: usize>(
     outcome: &mut UnitOutcome,
 ) -> bool {
     let range = funnel.from_ms..funnel.to_ms;
-    if funnel.first_time {
-        let first = rows.iter().find(|row| layout.steps(row) & 1 == 1);
-        if !first.is_some_and(|row| range.contains(&Layout::time_ms(row))) {
-            return false;
-        }
+    if !begins_in_range(funnel, layout, rows) {
+        return false;
     }
     let steps = funnel.steps.len();
     let mut starts = [NONE; MAX_STEPS];
@@ -149,11 +149,8 @@ fn evaluate_milliseconds<const N: usize>(
         let bits = rows.iter().fold(0, |bits, row| bits | layout.steps(row));
         (Layout::time_ms(&rows[0]), bits, within == Within::Any && rows.len() > 1)
     };
-    if funnel.first_time {
-        let first = milliseconds().map(told).find(|(_, bits, _)| bits & 1 == 1);
-        if !first.is_some_and(|(time, ..)| range.contains(&time)) {
-            return false;
-        }
+    if !begins_in_range(funnel, layout, rows) {
+        return false;
     }
     let steps = funnel.steps.len();
     // Times of entries, not places: that is all a chain needs of them.

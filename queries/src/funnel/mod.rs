@@ -53,6 +53,7 @@ mod chain;
 pub mod compare;
 pub(crate) mod conditions;
 mod linear;
+mod linear_strict;
 pub mod matcher;
 mod matching;
 mod native;

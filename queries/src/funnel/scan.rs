@@ -8,8 +8,8 @@
 //! Rows may come without their order inside a millisecond, which few units need and which costs as much to fetch as all the
 //! rest; the units that need it are named and asked for again.
 //!
-//! The rules are those in the documentation of [`super`]; [`super::linear`], [`super::chain`] and [`super::any_order`] say
-//! why the searches are exact and linear.
+//! The rules are those in the documentation of [`super`]; [`super::linear`], [`super::linear_strict`], [`super::chain`] and
+//! [`super::any_order`] say why the searches are exact and linear.
 
 use super::answer::{FunnelAnswer, Tally};
 use super::any_order::AnchorSearch;
@@ -17,6 +17,7 @@ use super::block::Block;
 use super::buckets::{Bucket, Layout, Shelf, Sorter, with_buckets};
 use super::chain::{Barrier, ChainSearch, Rules};
 use super::linear;
+use super::linear_strict::StrictPass;
 use super::outcome::{Chain, UnitOutcome};
 use super::sql::Columns;
 use super::unit::{Event, Timeline, index_u32};
@@ -160,6 +161,7 @@ struct Looker<'a> {
     unordered: Unordered,
     outcome: UnitOutcome,
     other_outcome: UnitOutcome,
+    strict: StrictPass,
     events: Vec<Event>,
     timeline: Timeline,
 }
@@ -175,6 +177,7 @@ impl<'a> Looker<'a> {
             unordered: Unordered::default(),
             outcome: UnitOutcome::default(),
             other_outcome: UnitOutcome::default(),
+            strict: StrictPass::default(),
             events: Vec::new(),
             timeline: Timeline::default(),
         }
@@ -203,14 +206,21 @@ impl<'a> Looker<'a> {
         let has_ties = self.layout.has_ties(rows);
         if has_ties && !self.layout.has_order() {
             let found = (&mut self.outcome, &mut self.other_outcome);
-            match self.is_plain.then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found)).flatten()
+            let can_do_without = self.is_plain && self.funnel.order == Order::Ordered;
+            match can_do_without
+                .then(|| linear::evaluate_without_order(self.funnel, self.layout, rows, found))
+                .flatten()
             {
                 Some(true) => self.tally.add(unit, &self.outcome, self.funnel),
                 Some(false) => {}
                 None => self.unordered.keep(self.layout, rows),
             }
         } else if self.is_plain && !has_ties {
-            if linear::evaluate(self.funnel, self.layout, rows, &mut self.outcome) {
+            let is_entered = match self.funnel.order {
+                Order::Strict => self.strict.evaluate(self.funnel, self.layout, rows, &mut self.outcome),
+                _ => linear::evaluate(self.funnel, self.layout, rows, &mut self.outcome),
+            };
+            if is_entered {
                 self.tally.add(unit, &self.outcome, self.funnel);
             }
         } else {
