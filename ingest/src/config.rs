@@ -26,6 +26,15 @@ pub struct ClickHouseTarget {
     pub database: String,
 }
 
+impl ClickHouseTarget {
+    /// Whether its address leads to the machine itself, by what it says alone: what names mean is not looked up.
+    pub(crate) fn is_on_this_machine(&self) -> bool {
+        let Ok(uri) = self.url.parse::<http::Uri>() else { return false };
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
 impl std::fmt::Debug for ClickHouseTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClickHouseTarget")
@@ -161,6 +170,28 @@ impl ServeConfig {
             alerts: None,
             drain_timeout: Duration::from_secs(30),
             max_log_bytes: 64 << 30,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_the_machine_itself_is_known_by_what_it_says() {
+        for (url, expected) in [
+            ("http://127.0.0.1:8123", true),
+            ("http://127.8.0.1", true),
+            ("http://[::1]:8123/", true),
+            ("https://localhost:8443", true),
+            ("http://10.0.0.7:8123", false),
+            ("http://localhost.example.org:8123", false),
+            ("no address", false),
+        ] {
+            let (user, password, database) = Default::default();
+            let target = ClickHouseTarget { url: url.to_owned(), user, password, database };
+            assert_eq!(target.is_on_this_machine(), expected, "{url}");
         }
     }
 }

@@ -411,7 +411,7 @@ pub async fn connect(config: &ServeConfig) -> Result<(Client, Option<Arc<Supervi
             user: target.user.clone(),
             password: target.password.clone(),
             database: target.database.clone(),
-            compress: true,
+            compress: !target.is_on_this_machine(),
         };
         return Ok((Client::new(store), None));
     }

@@ -220,6 +220,10 @@ async fn two_questions_run_at_a_time_and_all_others_wait_for_their_turn_and_are_
         let answer = one.await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["rows"][0][0], 20);
+        assert!(
+            answer.json()["elapsed_ms"].as_u64().unwrap() >= 2_000,
+            "the statement alone sleeps so long: {answer:?}"
+        );
     }
     assert_eq!(most, 2, "as many as may run side by side, and never more");
 }

@@ -148,7 +148,7 @@ impl View {
             complete_until: rfc3339(self.until_ms),
             kept_from: kept_from.map(rfc3339),
             known_loss,
-            elapsed_ms: self.elapsed_ms(),
+            elapsed_ms: 0,
             as_of: rfc3339(self.as_of_ms.unwrap_or(self.until_ms)),
             filter: self.filter.clone(),
             cohort: self.cohort.clone(),
@@ -162,8 +162,8 @@ impl View {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Adds whether what was known at `as_of` is all still there, and what has come since. Asked after the question itself
-    /// and without its turn: it may wait for inserts, and others need not wait with it.
+    /// Adds whether what was known at `as_of` is all still there, what has come since, and how long it all took. Asked after the
+    /// question itself and without its turn: it may wait for inserts, and others need not wait with it.
     async fn look_back(
         &self,
         app: &App,
@@ -174,8 +174,8 @@ impl View {
     ) -> Result<(), ApiError> {
         if let Some(as_of_ms) = self.as_of_ms {
             trust.reproduced = Some(books::reproduced(app, project, range, as_of_ms, held).await?);
-            trust.elapsed_ms = self.elapsed_ms();
         }
+        trust.elapsed_ms = self.elapsed_ms();
         Ok(())
     }
 }

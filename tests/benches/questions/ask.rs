@@ -11,21 +11,21 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 const DAY_MS: i64 = 86_400_000;
-const WINDOW_MS: i64 = 7 * DAY_MS;
+pub(crate) const WINDOW_MS: i64 = 7 * DAY_MS;
 /// Behind all events.
 const NOW_MS: i64 = START_MS + (DAYS as i64 + 30) * DAY_MS;
-const STEPS: [&str; 4] = ["checkout.cart", "checkout.address", "checkout.payment", "checkout.done"];
+pub(crate) const STEPS: [&str; 4] = ["checkout.cart", "checkout.address", "checkout.payment", "checkout.done"];
 
 /// What the question with a person of a million events is called.
 const HEAVY: &str = "4 steps, one person of 1 M events more";
 
 /// Begin and end of the run of this number.
-fn range(run: usize) -> (i64, i64) {
+pub(crate) fn range(run: usize) -> (i64, i64) {
     let shift = run as i64 * 7_000_003;
     (START_MS + shift, START_MS + (DAYS as i64 - 7) * DAY_MS + shift)
 }
 
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).unwrap().to_string()
 }
 
