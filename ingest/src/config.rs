@@ -4,6 +4,7 @@
 //! Reads neither the environment nor a file itself.
 
 use crate::alerts::AlertConfig;
+use crate::store::ClusterName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct ClickHouseTarget {
     pub password: String,
     /// Database that holds the tables; it must exist.
     pub database: String,
+    /// Cluster of ClickHouse servers, of which this is one; none for a server by itself.
+    pub cluster: Option<ClusterName>,
 }
 
 impl ClickHouseTarget {
@@ -41,6 +44,7 @@ impl std::fmt::Debug for ClickHouseTarget {
             .field("url", &self.url)
             .field("user", &self.user)
             .field("database", &self.database)
+            .field("cluster", &self.cluster)
             .finish_non_exhaustive()
     }
 }
@@ -189,8 +193,8 @@ mod tests {
             ("http://localhost.example.org:8123", false),
             ("no address", false),
         ] {
-            let (user, password, database) = Default::default();
-            let target = ClickHouseTarget { url: url.to_owned(), user, password, database };
+            let (user, password, database, cluster) = Default::default();
+            let target = ClickHouseTarget { url: url.to_owned(), user, password, database, cluster };
             assert_eq!(target.is_on_this_machine(), expected, "{url}");
         }
     }

@@ -306,6 +306,7 @@ enum AnswerError {
 async fn answer(app: &App, asked: &Term) -> Result<(), AnswerError> {
     let now_ms = clock::now_ms();
     // What a revoked key still lets in is in the log before that is stored.
+    app.store.catch_up("control").await?;
     app.control.refresh().await?;
     if !app.pipeline.flush(ANSWER_PATIENCE).await {
         return Err(AnswerError::Behind);

@@ -136,6 +136,7 @@ impl ServeError {
             Self::Engine(_) => "`gemba check` looks at the engine; --clickhouse URL uses a server instead".into(),
             Self::Migration(error) => match error {
                 MigrationError::Newer { .. } => "start the newer gemba, or undo its migrations there".into(),
+                MigrationError::Cluster(_) => "the message names the way out".into(),
                 _ => "`gemba migrate status` shows how far they are".into(),
             },
             Self::Control(ControlError::AnotherInstallation) => {
@@ -412,6 +413,7 @@ pub async fn connect(config: &ServeConfig) -> Result<(Client, Option<Arc<Supervi
             password: target.password.clone(),
             database: target.database.clone(),
             compress: !target.is_on_this_machine(),
+            cluster: target.cluster.clone(),
         };
         return Ok((Client::new(store), None));
     }
@@ -434,6 +436,7 @@ pub async fn connect(config: &ServeConfig) -> Result<(Client, Option<Arc<Supervi
         password: engine.password().to_owned(),
         database: "default".to_owned(),
         compress: false,
+        cluster: None,
     };
     Ok((Client::new(store), Some(Arc::new(engine))))
 }

@@ -32,6 +32,7 @@ impl Engine {
             password: self.supervisor.password().to_owned(),
             database: "default".to_owned(),
             compress: false,
+            cluster: None,
         });
         client.execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         client.with_database(name)

@@ -51,6 +51,7 @@ pub fn store(engine: &Supervisor) -> gemba_ingest::store::Client {
         password: engine.password().to_owned(),
         database: "default".to_owned(),
         compress: false,
+        cluster: None,
     })
 }
 

@@ -220,7 +220,7 @@ async fn of_two_nodes_one_tells_of_the_projects_and_the_other_when_that_one_is_g
 /// A ClickHouse behind something that makes trouble.
 fn behind(between: &Between, password: &str) -> ClickHouseTarget {
     let (url, user) = (between.address.clone(), "default".to_owned());
-    ClickHouseTarget { url, user, password: password.to_owned(), database: "default".to_owned() }
+    ClickHouseTarget { url, user, password: password.to_owned(), database: "default".to_owned(), cluster: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,7 +111,7 @@ impl Stuck {
         let password = engine.password().to_owned();
         let server = Server::start_with(|config| {
             let (url, user, database) = (format!("http://{address}"), "default".to_owned(), "default".to_owned());
-            config.clickhouse = Some(ClickHouseTarget { url, user, password, database });
+            config.clickhouse = Some(ClickHouseTarget { url, user, password, database, cluster: None });
             config.limits.hold_timeout = hold_timeout;
         })
         .await;

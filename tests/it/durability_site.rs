@@ -56,6 +56,7 @@ impl Engine {
             password: PASSWORD.into(),
             database: "default".into(),
             compress: false,
+            cluster: None,
         })
     }
 

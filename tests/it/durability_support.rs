@@ -278,6 +278,7 @@ pub(crate) fn engine_of(serve: &Process) -> Option<Engine> {
         password,
         database: "default".into(),
         compress: false,
+        cluster: None,
     });
     Some(Engine { process_id, store })
 }

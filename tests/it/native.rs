@@ -268,6 +268,7 @@ async fn every_block_is_read_back_by_the_engine_as_it_was_meant() {
         password: engine.password().to_owned(),
         database: "default".to_owned(),
         compress: false,
+        cluster: None,
     });
     migrations::up(&client).await.unwrap();
     for (position, block) in blocks.iter().enumerate() {

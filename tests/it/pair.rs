@@ -39,7 +39,7 @@ pub(crate) struct Pair {
 
 fn settings(folder: &Path, engine: &Supervisor, url: &str, name: &str) -> ServeConfig {
     let (url, user, password) = (url.to_owned(), engine.user().to_owned(), engine.password().to_owned());
-    let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned() });
+    let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned(), cluster: None });
     ServeConfig { clickhouse, ..config(&folder.join(name)) }
 }
 
@@ -75,7 +75,7 @@ impl Pair {
         let start = async |url: &str, name: &str| {
             let mut config = settings(folder.path(), &engine, url, name);
             change(&mut config);
-            serve::start(config).await.unwrap()
+            Box::pin(serve::start(config)).await.unwrap()
         };
         let nodes = vec![start(&engine.url(), "first").await, start(&proxied, "second").await];
         let keys = Keys::of(&folder.path().join("first"));

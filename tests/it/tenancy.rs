@@ -236,7 +236,7 @@ async fn a_key_revoked_on_one_node_opens_nothing_on_another_that_is_making_a_bac
     let engine = engine::start(&folder.path().join("engine"));
     let node = |name: &str| {
         let (url, user, password) = (engine.url(), engine.user().to_owned(), engine.password().to_owned());
-        let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned() });
+        let clickhouse = Some(ClickHouseTarget { url, user, password, database: "default".to_owned(), cluster: None });
         ServeConfig { clickhouse, ..config(&folder.path().join(name)) }
     };
     let first = gemba_ingest::serve::start(node("first")).await.unwrap();

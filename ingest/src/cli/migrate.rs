@@ -87,9 +87,10 @@ async fn status(store: &OpenStore, as_json: bool) -> Result<Vec<String>, Failure
 
 fn failure(error: &MigrationError) -> Failure {
     let hint = match error {
-        MigrationError::Newer { .. } | MigrationError::Changed { .. } | MigrationError::NotDrained { .. } => {
-            "the message names the way out"
-        }
+        MigrationError::Newer { .. }
+        | MigrationError::Changed { .. }
+        | MigrationError::NotDrained { .. }
+        | MigrationError::Cluster(_) => "the message names the way out",
         MigrationError::NoSuch { .. } => "`gemba migrate status` lists them",
         MigrationError::Turn(_) => "another node is at it; run the command again",
         MigrationError::Store { .. } => "what was begun is finished by running the command again",

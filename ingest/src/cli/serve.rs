@@ -7,6 +7,7 @@ use super::{Failure, say};
 use crate::alerts::AlertConfig;
 use crate::config::{ClickHouseTarget, DEFAULT_GRPC_LISTEN, DEFAULT_LISTEN, Limits, ServeConfig, TlsFiles};
 use crate::serve;
+use crate::store::ClusterName;
 use clap::Args;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ pub(super) struct StoreArgs {
     /// Database of that server; it must exist
     #[arg(long, global = true, env = "GEMBA_CLICKHOUSE_DATABASE", default_value = "default", value_name = "NAME")]
     clickhouse_database: String,
+    /// Cluster that server belongs to, as its `remote_servers` names it: one shard, whose servers hold replicas
+    #[arg(long, global = true, env = "GEMBA_CLUSTER", value_name = "NAME")]
+    cluster: Option<ClusterName>,
     /// Memory of the embedded engine, bytes
     #[arg(long, global = true, env = "GEMBA_ENGINE_MEMORY", value_name = "BYTES")]
     engine_memory: Option<u64>,
@@ -47,14 +51,24 @@ pub(super) struct StoreArgs {
 
 impl StoreArgs {
     /// The settings these arguments make, everything else at its default.
-    pub(super) fn config(&self) -> ServeConfig {
+    ///
+    /// # Errors
+    /// A cluster without a server of it.
+    pub(super) fn config(&self) -> Result<ServeConfig, Failure> {
+        if let (Some(cluster), None) = (&self.cluster, &self.clickhouse) {
+            return Err(Failure::new(
+                format!("--cluster {cluster} names servers, and the embedded engine is none of them"),
+                "name one server of the cluster with --clickhouse URL, or leave --cluster out",
+            ));
+        }
         let clickhouse = self.clickhouse.as_ref().map(|url| ClickHouseTarget {
             url: url.trim_end_matches('/').to_owned(),
             user: self.clickhouse_user.clone(),
             password: self.clickhouse_password.clone(),
             database: self.clickhouse_database.clone(),
+            cluster: self.cluster.clone(),
         });
-        ServeConfig { clickhouse, engine_memory_bytes: self.engine_memory, ..ServeConfig::new(&self.data) }
+        Ok(ServeConfig { clickhouse, engine_memory_bytes: self.engine_memory, ..ServeConfig::new(&self.data) })
     }
 }
 
@@ -84,9 +98,6 @@ pub(super) struct ServeArgs {
     /// Listen beyond this machine without TLS, because something in front encrypts
     #[arg(long, env = "GEMBA_INSECURE_LISTEN")]
     insecure_listen: bool,
-    /// Name of a ClickHouse cluster; not supported yet
-    #[arg(long, env = "GEMBA_CLUSTER", value_name = "NAME")]
-    cluster: Option<String>,
     /// Folder of your own saved queries
     #[arg(long, env = "GEMBA_QUERIES", value_name = "DIR")]
     queries: Option<PathBuf>,
@@ -129,15 +140,6 @@ fn alert_url(text: &str) -> Result<String, String> {
 
 impl ServeArgs {
     fn config(self) -> Result<ServeConfig, Failure> {
-        if let Some(cluster) = self.cluster {
-            return Err(Failure::new(
-                format!(
-                    "--cluster {cluster}: clusters are not supported yet, because an insert through a Distributed table \
-                 is queued and the log would be cut before the shards have it"
-                ),
-                "leave --cluster out and name one server with --clickhouse URL",
-            ));
-        }
         let defaults = Limits::default();
         let limits = Limits {
             max_body_bytes: self.max_body_bytes.unwrap_or(defaults.max_body_bytes),
@@ -164,7 +166,7 @@ impl ServeArgs {
             stale_after: self.stale_after.map(Duration::from_secs),
             alerts: self.alert_url.map(AlertConfig::new),
             drain_timeout: Duration::from_secs(self.drain_timeout),
-            ..self.store.config()
+            ..self.store.config()?
         })
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct OpenStore {
 impl OpenStore {
     /// Reaches the server `args` name, or locks the data folder and starts its engine.
     pub(super) async fn open(args: &StoreArgs) -> Result<Self, Failure> {
-        let config = args.config();
+        let config = args.config()?;
         let lock = match config.clickhouse {
             Some(_) => None,
             None => Some(DataLock::take(&config.data)?),

@@ -72,6 +72,7 @@ pub(super) async fn columns_of_tables(store: &Client) -> Result<BTreeMap<String,
 }
 
 async fn rows_of(store: &Client, table: &str, project: ProjectId) -> Result<u64, StoreError> {
+    store.catch_up(table).await?;
     store.number(&format!("SELECT count() FROM `{table}` WHERE project = {project}")).await
 }
 
@@ -112,7 +113,7 @@ pub async fn settle(store: &Client) -> Result<(), StoreError> {
 }
 
 async fn restore_lifetime(store: &Client, table: &str) -> Result<(), StoreError> {
-    store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await
+    store.define(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = {OLD_PARTS_LIFETIME}")).await
 }
 
 /// Replaced parts are normally kept for minutes in case of a power cut; the mutation's own parts are fsynced, so here
@@ -124,7 +125,7 @@ async fn drop_parts(
     replaced: &BTreeSet<String>,
     deadline: Instant,
 ) -> Result<bool, StoreError> {
-    store.execute(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = 0")).await?;
+    store.define(&format!("ALTER TABLE `{table}` MODIFY SETTING old_parts_lifetime = 0")).await?;
     // Left to itself the engine's cleaner can rest for minutes; dropping a partition makes it look at once (seen with
     // 26.7). No partition has this id, so nothing else is dropped.
     let clean = format!("ALTER TABLE `{table}` DROP PARTITION ID 'nothing'");
@@ -146,10 +147,11 @@ async fn drop_parts(
     outcome.and_then(|is_gone| restored.map(|()| is_gone))
 }
 
-/// Names of the parts of a table that are on the disk and no longer in use.
+/// Names of the parts of a table that are on the disk of any server and no longer in use.
 async fn replaced_parts(store: &Client, table: &str) -> Result<BTreeSet<String>, StoreError> {
     let sql = format!(
-        "SELECT name FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active"
+        "SELECT DISTINCT name FROM {} WHERE database = currentDatabase() AND table = '{table}' AND NOT active",
+        store.of_all_servers("system.parts")
     );
     Ok(store.raw().query_raw(&sql).fetch_all::<String>().await?.into_iter().collect())
 }

@@ -266,6 +266,7 @@ async fn texts(
 }
 
 async fn count(store: &Client, table: &str, condition: &str) -> Result<u64, StoreError> {
+    store.catch_up(table).await?;
     store.number(&format!("SELECT count() FROM `{table}` WHERE {condition}")).await
 }
 

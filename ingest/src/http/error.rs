@@ -222,6 +222,7 @@ impl From<ArchiveError> for ApiError {
     fn from(error: ArchiveError) -> Self {
         let (status, code) = match &error {
             ArchiveError::Name(_) => (StatusCode::BAD_REQUEST, "invalid_name"),
+            ArchiveError::Cluster => (StatusCode::BAD_REQUEST, "not_on_a_cluster"),
             ArchiveError::Changed { .. } => (StatusCode::CONFLICT, "changed_meanwhile"),
             ArchiveError::Store(StoreError::Refused { code: BACKUP_ALREADY_EXISTS, .. }) => {
                 return Self::new(

@@ -7,18 +7,27 @@
 //! table in the order in which they become visible, so of two nodes that claim one key the second one to be visible sees
 //! the first, and the first keeps the request whatever the other reads. A claim is known by log and position, so claiming
 //! again, after a kill or an answer that was lost, gives the same answer as before.
+//!
+//! The replicas of a cluster number inserts before they become visible, so there nodes take turns: each insert of claims brings a row
+//! with the number after the last one that is there, and of two with one number ClickHouse keeps the one that was committed first.
+//! Whoever had number N saw N - 1 committed before it sent its own, so numbers of inserts are in the order of turns again, and all
+//! claims of earlier turns can be read once the server has caught up.
 
 use super::core::Core;
-use super::inserts::until_done;
+use super::inserts::{Backoff, until_done};
 use crate::identity::ProjectId;
 use crate::log::repeats::{BODY_MS, NAMED_KEY_MS, RepeatKey};
 use crate::store::StoreError;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Claims in one statement. Chosen: 60 bytes of text each, far below ClickHouse's limit of 256 KiB for a statement.
 const MAX_CLAIMS: usize = 2_000;
+
+/// Which rows of the table are turns: of no project, and of a kind that stays. The number stands in `key_high`.
+const TURNS: &str = "project = 0 AND kind = 1";
 
 /// An entry and the key it is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +64,12 @@ pub(super) async fn claim(core: &Arc<Core>, claims: &[Claim]) -> Result<Vec<u64>
     let mut lost = Vec::new();
     let known: Vec<Claim> = claims.iter().copied().filter(|claim| claim.key != RepeatKey::None).collect();
     for some in known.chunks(MAX_CLAIMS) {
-        let insert = insert_statement(core.log_id, some);
-        until_done(core, || core.store.execute(&insert)).await?;
+        if core.store.config().cluster.is_some() {
+            claim_in_turn(core, some).await?;
+        } else {
+            let insert = insert_statement(core.log_id, some, None, &core.store.once(""));
+            until_done(core, || core.store.execute(&insert)).await?;
+        }
         let select = select_statement(some);
         let contested = until_done(core, || core.store.rows::<Claimed>(&select)).await?;
         for claimed in contested {
@@ -69,14 +82,56 @@ pub(super) async fn claim(core: &Arc<Core>, claims: &[Claim]) -> Result<Vec<u64>
     Ok(lost)
 }
 
-fn insert_statement(log: u32, claims: &[Claim]) -> String {
-    let mut sql = "INSERT INTO claims (project, kind, key_high, key_low, number, log, position, received) \
-        SETTINGS async_insert = 0, insert_deduplicate = 0 VALUES "
-        .to_owned();
+/// Inserts claims as the next turn, and returns when this server has all turns before it.
+async fn claim_in_turn(core: &Core, claims: &[Claim]) -> Result<(), StoreError> {
+    let Some(first) = claims.first().map(|claim| claim.position) else { return Ok(()) };
+    let log = core.log_id;
+    let mut backoff = Backoff::new();
+    loop {
+        let known = core.turn.load(Ordering::Relaxed);
+        let turn = until_done(core, || next_turn(core, known)).await?;
+        let insert = insert_statement(log, claims, Some((turn, first)), &core.store.once(&format!("turn/{turn}")));
+        let inserted = core.store.execute(&insert).await;
+        // Whatever the answer was, the row of the turn says whose it is.
+        let ours = format!(
+            "SELECT count() FROM claims WHERE {TURNS} AND key_high = {turn} AND log = {log} AND position = {first}"
+        );
+        let is_ours = until_done(core, || async {
+            core.store.catch_up("claims").await?;
+            core.store.number(&ours).await
+        });
+        if is_ours.await? > 0 {
+            core.turn.fetch_max(turn, Ordering::Relaxed);
+            return Ok(());
+        }
+        if let Err(error) = inserted {
+            if backoff.is_refused(&error) {
+                return Err(error);
+            }
+            backoff.wait(core, &error).await;
+        }
+    }
+}
+
+/// The number after that of the latest turn, which is not before `known`.
+async fn next_turn(core: &Core, known: u64) -> Result<u64, StoreError> {
+    core.store.catch_up("claims").await?;
+    let latest = format!("SELECT max(key_high) FROM claims WHERE {TURNS} AND key_high >= {known}");
+    Ok(core.store.number(&latest).await? + 1)
+}
+
+fn insert_statement(log: u32, claims: &[Claim], turn: Option<(u64, u64)>, settings: &str) -> String {
+    let mut sql = format!(
+        "INSERT INTO claims (project, kind, key_high, key_low, number, log, position, received) \
+         SETTINGS async_insert = 0, {settings} VALUES "
+    );
+    if let Some((turn, first)) = turn {
+        // Writing to a String cannot fail.
+        write!(sql, "(0,1,{turn},0,0,{log},{first},now64(3)),").unwrap_or_default();
+    }
     for claim in claims {
         let (kind, high, low, number) = claim.columns();
         let Claim { position, project, received_ms, .. } = claim;
-        // Writing to a String cannot fail.
         write!(
             sql,
             "({project},{kind},{high},{low},{number},{log},{position},fromUnixTimestamp64Milli({received_ms})),"
@@ -158,8 +213,11 @@ mod tests {
         let claims = [Claim { position: 9, project: ProjectId(2), key, received_ms: 5 }];
         let max = u64::MAX;
         assert!(
-            insert_statement(7, &claims).ends_with(&format!("VALUES (2,1,{max},3,4,7,9,fromUnixTimestamp64Milli(5))"))
+            insert_statement(7, &claims, None, "s = 1")
+                .ends_with(&format!("s = 1 VALUES (2,1,{max},3,4,7,9,fromUnixTimestamp64Milli(5))"))
         );
+        let in_turn = insert_statement(7, &claims, Some((8, 9)), "s = 1");
+        assert!(in_turn.contains(&format!(" VALUES (0,1,8,0,0,7,9,now64(3)),(2,1,{max},3,4,7,9,")), "{in_turn}");
         assert!(select_statement(&claims).contains(&format!("IN ((2,1,{max},3,4))")));
     }
 }

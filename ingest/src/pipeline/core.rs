@@ -12,6 +12,7 @@ use crate::outcome::{Fate, Reason};
 use crate::rows::{Rows, StoredIds};
 use crate::store::{self, Obstacle, StoreError};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,6 +30,8 @@ pub(super) struct Core {
     pub(super) store: store::Client,
     pub(super) queue: Queue,
     pub(super) log_id: u32,
+    /// Latest turn of claims that this node knows of, on a cluster.
+    pub(super) turn: AtomicU64,
     book: Mutex<CutBook>,
     figures: Mutex<Figures>,
     /// Units and resources that need not be written again.
@@ -94,6 +97,7 @@ impl Core {
             ids,
             store,
             log_id,
+            turn: AtomicU64::new(0),
             book: Mutex::new(book),
             figures: Mutex::new(figures),
             stored_ids: Arc::default(),

@@ -62,7 +62,7 @@ impl Backoff {
 
     /// Notes an error; true when the same has been refused often enough. With the whole store out of reach nothing else
     /// could be stored either, so that is waited out however long it takes.
-    fn is_refused(&mut self, error: &StoreError) -> bool {
+    pub(super) fn is_refused(&mut self, error: &StoreError) -> bool {
         match error.obstacle() {
             Obstacle::Passing | Obstacle::Store => self.refusals = 0,
             Obstacle::Table | Obstacle::Rows => self.refusals += 1,

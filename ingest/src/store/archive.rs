@@ -23,6 +23,9 @@ pub enum ArchiveError {
     /// A name that would lead out of the backup folder.
     #[error("{0:?} is not a name of a backup")]
     Name(String),
+    /// Servers of a cluster keep backups apart, and tables that replicate are not brought back by one of them.
+    #[error("backups of a cluster are not made or restored by gemba")]
+    Cluster,
     /// ClickHouse did not do it.
     #[error("ClickHouse did not do it")]
     Store(#[from] StoreError),
@@ -77,6 +80,9 @@ impl ArchiveError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::Name(_) => "use letters, digits, dots, - and _",
+            Self::Cluster => {
+                "have ClickHouse do it: BACKUP DATABASE .. ON CLUSTER .. and RESTORE DATABASE .. ON CLUSTER .."
+            }
             Self::Store(_) => {
                 "ClickHouse's message says why; backups of the embedded engine lie in `engine/backups` of the data folder"
             }
@@ -93,7 +99,7 @@ impl ArchiveError {
 ///
 /// Nothing may be inserted meanwhile: the caller sees to it, and [`ArchiveError::Changed`] tells what escaped it.
 pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
-    check_name(name)?;
+    check(store, name)?;
     let rows = count_rows(store).await?;
     let mut checksums = BTreeMap::new();
     for table in tables(store).await? {
@@ -130,7 +136,7 @@ pub async fn backup(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
 
 /// Brings the backup back and compares every table with the counts saved in it.
 pub async fn restore(store: &Client, name: &str) -> Result<Saved, ArchiveError> {
-    check_name(name)?;
+    check(store, name)?;
     if let Some((table, rows)) = count_rows(store).await?.into_iter().find(|(_, rows)| *rows > 0) {
         return Err(ArchiveError::NotEmpty { table, rows });
     }
@@ -177,6 +183,13 @@ pub async fn restore(store: &Client, name: &str) -> Result<Saved, ArchiveError> 
         }
     }
     Ok(Saved { rows: saved })
+}
+
+fn check(store: &Client, name: &str) -> Result<(), ArchiveError> {
+    if store.config().cluster.is_some() {
+        return Err(ArchiveError::Cluster);
+    }
+    check_name(name)
 }
 
 fn check_name(name: &str) -> Result<(), ArchiveError> {

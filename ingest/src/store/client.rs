@@ -8,6 +8,7 @@
 //! 2. No call waits without a limit.
 
 use super::StoreError;
+use super::cluster::{self, ClusterName};
 use bytes::Bytes;
 use clickhouse::insert_formatted::InsertFormatted;
 use std::time::{Duration, Instant};
@@ -21,6 +22,11 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 const INSERT_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a statement of the pipeline (count, remove, kill) may take.
 const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long ClickHouse may wait for most of the replicas to have an insert, ms: less than it is waited for, so that it says itself what
+/// is missing.
+const QUORUM_TIMEOUT_MS: &str = "60000";
+/// How long it may wait for all servers of a cluster to have made a table, s: likewise.
+const DEFINE_TIMEOUT_S: &str = "50";
 /// Size of the pieces a block is sent in. Chosen: large enough that framing costs nothing, small enough to see a stalled
 /// connection early.
 const PIECE_BYTES: usize = 1 << 20;
@@ -38,6 +44,8 @@ pub struct StoreConfig {
     pub database: String,
     /// LZ4 between Gemba and ClickHouse: worth it over a network, a waste of CPU on loopback.
     pub compress: bool,
+    /// Cluster whose servers hold replicas of the tables; none for a server by itself.
+    pub cluster: Option<ClusterName>,
 }
 
 impl std::fmt::Debug for StoreConfig {
@@ -46,6 +54,7 @@ impl std::fmt::Debug for StoreConfig {
             .field("url", &self.url)
             .field("user", &self.user)
             .field("database", &self.database)
+            .field("cluster", &self.cluster)
             .finish_non_exhaustive()
     }
 }
@@ -67,6 +76,7 @@ pub struct InsertedBlock<'a> {
 #[derive(Clone)]
 pub struct Client {
     inner: clickhouse::Client,
+    questions: clickhouse::Client,
     config: StoreConfig,
 }
 
@@ -80,18 +90,30 @@ impl Client {
     /// A client for `config`. Does not connect.
     pub fn new(config: StoreConfig) -> Self {
         let compression = if config.compress { clickhouse::Compression::Lz4 } else { clickhouse::Compression::None };
-        let inner = clickhouse::Client::default()
+        let mut inner = clickhouse::Client::default()
             .with_url(&config.url)
             .with_user(&config.user)
             .with_password(&config.password)
             .with_database(&config.database)
             .with_compression(compression);
-        Self { inner, config }
+        let mut questions = inner.clone();
+        if config.cluster.is_some() {
+            // Of every insert, whatever it is of: what only one server has goes with its disk.
+            inner =
+                inner.with_setting("insert_quorum", "auto").with_setting("insert_quorum_timeout", QUORUM_TIMEOUT_MS);
+            questions = questions.with_database(cluster::reading_database(&config.database));
+        }
+        Self { inner, questions, config }
     }
 
     /// The crate's own client, for reads.
     pub fn raw(&self) -> &clickhouse::Client {
         &self.inner
+    }
+
+    /// The crate's own client for what people ask: of all servers where the store is a cluster, and it only reads.
+    pub fn questions(&self) -> &clickhouse::Client {
+        &self.questions
     }
 
     /// Where this client points.
@@ -110,6 +132,65 @@ impl Client {
     pub async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         let statement = self.inner.query_raw(sql).with_setting("wait_end_of_query", "1").execute();
         within(STATEMENT_TIMEOUT, statement).await
+    }
+
+    /// Makes, changes or drops a table, on every server of a cluster.
+    pub async fn define(&self, sql: &str) -> Result<(), StoreError> {
+        let Some(cluster) = &self.config.cluster else { return self.execute(sql).await };
+        let statement = self
+            .inner
+            .query_raw(&cluster::replicated(sql, cluster))
+            .with_setting("wait_end_of_query", "1")
+            .with_setting("distributed_ddl_task_timeout", DEFINE_TIMEOUT_S)
+            // A question may be answered by any of the servers.
+            .with_setting("alter_sync", "2")
+            // `resource` and `instance` are of a type that a table may only be made with on purpose; the tables that questions are asked
+            // of cannot say so themselves.
+            .with_setting("allow_suspicious_low_cardinality_types", "1")
+            .execute();
+        within(STATEMENT_TIMEOUT, statement).await
+    }
+
+    /// Makes a table where it is missing. On a cluster one that is there is not asked for again: that would wait for every server,
+    /// also for one that is down.
+    pub async fn define_table(&self, table: &str, sql: &str) -> Result<(), StoreError> {
+        let there =
+            format!("SELECT count() FROM system.tables WHERE database = currentDatabase() AND name = '{table}'");
+        if self.config.cluster.is_some() && self.number(&there).await? > 0 {
+            return Ok(());
+        }
+        self.define(sql).await
+    }
+
+    /// Returns when this server has whatever any server of a cluster had stored in a table before; at once without a cluster.
+    pub async fn catch_up(&self, table: &str) -> Result<(), StoreError> {
+        match self.config.cluster {
+            Some(_) => self.execute(&format!("SYSTEM SYNC REPLICA `{table}` LIGHTWEIGHT")).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Settings of an insert of which ClickHouse keeps one for each `token`, whichever server of a cluster is asked first. A server by
+    /// itself keeps all, and numbers them in the order in which they become visible; the replicas of a table do not.
+    pub fn once(&self, token: &str) -> String {
+        match self.config.cluster {
+            Some(_) => format!("insert_deduplicate = 1, insert_deduplication_token = '{token}'"),
+            None => "insert_deduplicate = 0".to_owned(),
+        }
+    }
+
+    /// A system table of every server of a cluster.
+    pub fn of_all_servers(&self, table: &str) -> String {
+        match &self.config.cluster {
+            Some(cluster) => format!("clusterAllReplicas('{cluster}', {table})"),
+            None => table.to_owned(),
+        }
+    }
+
+    /// How many servers of a cluster have replicas; none without a cluster.
+    pub async fn replicas(&self) -> Result<Option<u64>, StoreError> {
+        let Some(cluster) = &self.config.cluster else { return Ok(None) };
+        self.number(&format!("SELECT count() FROM system.clusters WHERE cluster = '{cluster}'")).await.map(Some)
     }
 
     /// The single number a statement answers.
@@ -198,22 +279,42 @@ impl Client {
     }
 
     /// Rows of a block that are stored: 0, or all of them, as long as nothing removed some in between.
+    ///
+    /// # Errors
+    /// On a cluster also [`StoreError::FewReplicas`], while rows are there that most of the replicas do not have yet.
     pub async fn count_batch(&self, block: InsertedBlock<'_>) -> Result<u64, StoreError> {
         let InsertedBlock { table, retention_class, week, batch } = block;
-        self.number(&format!(
-            "SELECT count() FROM {table} WHERE retention_class = {retention_class} \
-             AND toMonday(received) = toDate({week}) AND batch = {batch} \
-             SETTINGS select_sequential_consistency = 1"
-        ))
-        .await
+        let rows =
+            format!("retention_class = {retention_class} AND toMonday(received) = toDate({week}) AND batch = {batch}");
+        self.catch_up(table).await?;
+        let here = self
+            .number(&format!("SELECT count() FROM {table} WHERE {rows} SETTINGS select_sequential_consistency = 1"))
+            .await?;
+        if let Some(cluster) = self.config.cluster.as_ref().filter(|_| here > 0) {
+            let database = &self.config.database;
+            // A server that does not answer has none as far as anybody can tell. A number that a statement of its own brings could be
+            // none for ClickHouse.
+            let sql = format!(
+                "SELECT toUInt64(countIf(rows = {here})), assumeNotNull((SELECT count() FROM system.clusters WHERE cluster = '{cluster}')) FROM \
+                 (SELECT count() AS rows FROM clusterAllReplicas('{cluster}', `{database}`, {table}) WHERE {rows} \
+                 GROUP BY _shard_num) SETTINGS skip_unavailable_shards = 1"
+            );
+            let (having, replicas) =
+                within(STATEMENT_TIMEOUT, self.inner.query_raw(&sql).fetch_one::<(u64, u64)>()).await?;
+            if having * 2 <= replicas {
+                return Err(StoreError::FewReplicas { having, replicas });
+            }
+        }
+        Ok(here)
     }
 
-    /// Removes the rows of a block and returns when they are gone from every part.
+    /// Removes the rows of a block and returns when they are gone from every part; other servers of a cluster do the same in their
+    /// own time, before whatever comes later.
     pub async fn remove_batch(&self, block: InsertedBlock<'_>) -> Result<(), StoreError> {
         let InsertedBlock { table, retention_class, week, batch } = block;
         self.execute(&format!(
             "ALTER TABLE {table} DELETE WHERE retention_class = {retention_class} \
-             AND toMonday(received) = toDate({week}) AND batch = {batch} SETTINGS mutations_sync = 2"
+             AND toMonday(received) = toDate({week}) AND batch = {batch} SETTINGS mutations_sync = 1"
         ))
         .await
     }

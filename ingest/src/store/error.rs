@@ -40,6 +40,14 @@ pub enum StoreError {
     /// A block was not encoded to its end.
     #[error("a block broke off while it was encoded")]
     BrokeOff,
+    /// Rows are stored, but not on so many servers of a cluster that a disk may be lost.
+    #[error("{having} of {replicas} replicas have what was inserted, which is not most of them")]
+    FewReplicas {
+        /// How many have it.
+        having: u64,
+        /// How many there are.
+        replicas: u64,
+    },
     /// A statement that was to be stopped still ran when the time was up.
     #[error("statement {query_id} still runs after it was told to stop")]
     StillRunning {
@@ -138,7 +146,11 @@ impl StoreError {
     /// What stands in the way.
     pub fn obstacle(&self) -> Obstacle {
         match self {
-            Self::Unreachable(_) | Self::Timeout | Self::BrokeOff | Self::StillRunning { .. } => Obstacle::Passing,
+            Self::Unreachable(_)
+            | Self::Timeout
+            | Self::BrokeOff
+            | Self::StillRunning { .. }
+            | Self::FewReplicas { .. } => Obstacle::Passing,
             Self::Refused { code, .. } if PASSING_CODES.contains(code) => Obstacle::Passing,
             Self::Refused { code, .. } if STORE_CODES.contains(code) => Obstacle::Store,
             Self::Refused { code, .. } if TABLE_CODES.contains(code) => Obstacle::Table,

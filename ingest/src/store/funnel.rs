@@ -183,7 +183,7 @@ async fn run(
 ) -> Result<Option<FunnelScan>, StoreError> {
     population.apply(&mut plan.bound);
     let mut request = client
-        .raw()
+        .questions()
         .query_raw(&plan.bound.sql)
         // 2: reads only, but settings of this request may be given.
         .with_setting("readonly", "2")

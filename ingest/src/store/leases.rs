@@ -122,7 +122,7 @@ pub struct Lease {
 /// # Errors
 /// Those of ClickHouse.
 pub async fn prepare(store: &Client) -> Result<(), StoreError> {
-    store.execute(CREATE).await
+    store.define_table(TABLE, CREATE).await
 }
 
 /// The latest terms of the leases whose names begin with `prefix`. The table must exist.
@@ -138,6 +138,7 @@ pub async fn terms(store: &Client, prefix: &str) -> Result<Vec<Term>, StoreError
          ORDER BY name SETTINGS select_sequential_consistency = 1",
         LENGTH.as_millis()
     );
+    bounded(store.catch_up(TABLE)).await?;
     let rows = bounded(store.rows::<(String, u64, u64, u8)>(&sql)).await?;
     let term = |(name, number, holder, is_over)| Term { name, number, holder, is_over: is_over != 0 };
     Ok(rows.into_iter().map(term).collect())
@@ -270,7 +271,7 @@ impl Keeper {
                 Err(error) => tracing::debug!(%error, name = self.name, "a lease could not be renewed"),
             }
         }
-        if let Err(error) = insert(&self.store, &self.name, self.number + 1, 0).await {
+        if let Err(error) = want(&self.store, &self.name, self.number + 1, 0).await {
             tracing::debug!(%error, name = self.name, "a lease could not be given up and runs out");
         }
     }
@@ -281,12 +282,13 @@ impl Keeper {
 /// # Errors
 /// Those of ClickHouse; the note may be there all the same, and noting it again changes nothing.
 pub async fn note(store: &Client, name: &str, number: u64, node: u64) -> Result<(), StoreError> {
-    insert(store, name, number, node).await
+    insert(store, name, number, node, "insert_deduplicate = 0").await
 }
 
 /// Wants a term; true where this holder was first and nobody has a later one.
 async fn claim(store: &Client, name: &str, number: u64, holder: u64) -> Result<bool, StoreError> {
-    let inserted = insert(store, name, number, holder).await;
+    let inserted = want(store, name, number, holder).await;
+    bounded(store.catch_up(TABLE)).await?;
     let latest = format!(
         "SELECT countIf(term = {number}), \
          argMax((term, holder), (toInt64(term), -toInt64(_block_number))) = ({number}, {holder}) \
@@ -299,9 +301,15 @@ async fn claim(store: &Client, name: &str, number: u64, holder: u64) -> Result<b
     }
 }
 
-async fn insert(store: &Client, name: &str, number: u64, holder: u64) -> Result<(), StoreError> {
+/// Inserts the row of who wants a term. On a cluster the first one is the only one: the replicas of a table do not number inserts in
+/// the order in which they become visible, but of two with one token they keep the one that was committed first.
+async fn want(store: &Client, name: &str, number: u64, holder: u64) -> Result<(), StoreError> {
+    insert(store, name, number, holder, &store.once(&format!("{name}/{number}"))).await
+}
+
+async fn insert(store: &Client, name: &str, number: u64, holder: u64, settings: &str) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT INTO {TABLE} (name, term, holder) SETTINGS async_insert = 0, insert_deduplicate = 0 \
+        "INSERT INTO {TABLE} (name, term, holder) SETTINGS async_insert = 0, {settings} \
          VALUES ('{name}', {number}, {holder})"
     );
     bounded(store.execute(&sql)).await

@@ -12,6 +12,7 @@
 //! 4. `down` runs only the `down` files of migrations that are noted, and keeps `schema_migrations` and `leases`.
 //! 5. One migrator at a time: whoever finds something to do takes the lease `migrate` and looks again.
 
+use super::cluster::{self, ClusterError};
 use super::leases::{self, LeaseError};
 use super::{Client, StoreError};
 use serde::Deserialize;
@@ -184,6 +185,9 @@ pub enum MigrationError {
         /// What ClickHouse said.
         source: StoreError,
     },
+    /// The database and `--cluster` do not go together.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// Another node migrates, or this one could not keep others from it.
     #[error("the migrations cannot be run just now")]
     Turn(#[source] LeaseError),
@@ -255,7 +259,8 @@ pub async fn status(client: &Client) -> Result<Vec<Status>, MigrationError> {
 /// a migration interrupted, and running `up` again finishes it.
 pub async fn up(client: &Client) -> Result<Vec<u32>, MigrationError> {
     let recorded = check(client).await?;
-    if MIGRATIONS.iter().all(|migration| state(recorded.get(&migration.number)) == State::Applied) {
+    let are_applied = MIGRATIONS.iter().all(|migration| state(recorded.get(&migration.number)) == State::Applied);
+    if are_applied && cluster::missing(client).await.map_err(unread)?.is_empty() {
         return Ok(Vec::new());
     }
     alone(client, apply(client)).await
@@ -263,8 +268,7 @@ pub async fn up(client: &Client) -> Result<Vec<u32>, MigrationError> {
 
 /// Runs migrations while nobody else does.
 async fn alone<T>(client: &Client, work: impl Future<Output = Result<T, MigrationError>>) -> Result<T, MigrationError> {
-    let failed = |source| MigrationError::Store { action: "read", number: 0, source };
-    leases::prepare(client).await.map_err(failed)?;
+    leases::prepare(client).await.map_err(unread)?;
     let lease = leases::wait(client, LEASE, PATIENCE).await.map_err(MigrationError::Turn)?;
     let done = lease.cover(work).await;
     lease.give_up().await;
@@ -283,6 +287,7 @@ async fn apply(client: &Client) -> Result<Vec<u32>, MigrationError> {
             applied.push(migration.number);
         }
     }
+    cluster::show(client).await.map_err(unread)?;
     Ok(applied)
 }
 
@@ -314,7 +319,12 @@ async fn undo(client: &Client, to: u32) -> Result<Vec<u32>, MigrationError> {
             undone.push(migration.number);
         }
     }
+    cluster::show(client).await.map_err(unread)?;
     Ok(undone)
+}
+
+fn unread(source: StoreError) -> MigrationError {
+    MigrationError::Store { action: "read", number: 0, source }
 }
 
 /// The record, refused when this build must not touch the database.
@@ -334,18 +344,15 @@ async fn check(client: &Client) -> Result<BTreeMap<u32, Recorded>, MigrationErro
 
 /// What holds of each migration. Creates the record where there is none.
 async fn recorded(client: &Client) -> Result<BTreeMap<u32, Recorded>, MigrationError> {
-    let failed = |source| MigrationError::Store { action: "read", number: 0, source };
-    client.execute(CREATE_RECORD).await.map_err(failed)?;
-    let rows = client
-        .raw()
-        .query_raw(
-            "SELECT number, argMax(name, r.version) AS name, argMax(checksum, r.version) AS checksum, \
-             argMax(state, r.version) AS state, max(r.version) AS version \
-             FROM schema_migrations AS r GROUP BY number ORDER BY number",
-        )
-        .fetch_all::<Recorded>()
-        .await
-        .map_err(|error| failed(error.into()))?;
+    if let Some(error) = cluster::check(client).await.map_err(unread)? {
+        return Err(error.into());
+    }
+    client.define_table("schema_migrations", CREATE_RECORD).await.map_err(unread)?;
+    client.catch_up("schema_migrations").await.map_err(unread)?;
+    let sql = "SELECT number, argMax(name, r.version) AS name, argMax(checksum, r.version) AS checksum, \
+               argMax(state, r.version) AS state, max(r.version) AS version \
+               FROM schema_migrations AS r GROUP BY number ORDER BY number";
+    let rows = client.rows::<Recorded>(sql).await.map_err(unread)?;
     Ok(rows.into_iter().map(|record| (record.number, record)).collect())
 }
 
@@ -369,7 +376,7 @@ async fn run(
     let failed = |source| MigrationError::Store { action, number: migration.number, source };
     note(client, migration, begun, version + 1).await.map_err(failed)?;
     for statement in statements(sql) {
-        client.execute(&statement).await.map_err(failed)?;
+        client.define(&statement).await.map_err(failed)?;
     }
     note(client, migration, done, version + 2).await.map_err(failed)
 }

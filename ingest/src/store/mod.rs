@@ -7,6 +7,7 @@ pub mod archive;
 pub mod aside;
 pub mod audit;
 mod client;
+pub mod cluster;
 mod error;
 pub mod export;
 pub mod funnel;
@@ -21,4 +22,5 @@ pub mod removals;
 pub mod rollups;
 
 pub use client::{Client, InsertedBlock, StoreConfig};
+pub use cluster::{ClusterError, ClusterName};
 pub use error::{Obstacle, StoreError};

@@ -69,6 +69,8 @@ impl Pass {
     pub async fn intend(self, store: &Client, table: &str, partition: &str, condition: &str) -> Result<(), StoreError> {
         let Self { why, number } = self;
         let why = why.as_str();
+        // What is removed is removed on every server, so it is counted where all of it is.
+        store.catch_up(table).await?;
         let records = if table == Table::SetAside.name() { "0" } else { "sum(t.record)" };
         store
             .execute(&format!(
@@ -112,19 +114,22 @@ pub async fn begin_to_delete(store: &Client, table: &str, pass: Pass, condition:
         .await
 }
 
-/// Waits until what [`begin_to_delete`] began is gone from every part, for as long as it makes progress.
+/// Waits until what [`begin_to_delete`] began is gone from every part of every server, for as long as it makes progress.
 ///
 /// # Errors
 /// Those of ClickHouse; it goes on by itself then, and [`settle`] waits for it.
 pub async fn deleted(store: &Client, table: &str, pass: Pass) -> Result<(), StoreError> {
+    // A server that has not heard of the statement yet tells nothing of it.
+    let (mutations, replicas) = (store.of_all_servers("system.mutations"), store.replicas().await?);
     let sql =
-        format!("SELECT is_done, latest_fail_reason FROM system.mutations WHERE {}", statements_of(pass.number, table));
+        format!("SELECT is_done, latest_fail_reason FROM {mutations} WHERE {}", statements_of(pass.number, table));
     loop {
         let statements = store.raw().query_raw(&sql).fetch_all::<(u8, String)>().await?;
         if let Some((_, reason)) = statements.iter().find(|(is_done, reason)| *is_done == 0 && !reason.is_empty()) {
             return Err(StoreError::Refused { code: UNFINISHED, message: reason.clone() });
         }
-        if statements.iter().all(|(is_done, _)| *is_done != 0) {
+        let have_all_heard = replicas.is_none_or(|replicas| statements.len() as u64 >= replicas);
+        if have_all_heard && statements.iter().all(|(is_done, _)| *is_done != 0) {
             return Ok(());
         }
         tokio::time::sleep(LOOK_PAUSE).await;
@@ -197,7 +202,8 @@ fn statements_of(pass: u64, table: &str) -> String {
 /// Whether ClickHouse has taken in the statement of a pass; waits until it has finished it.
 async fn is_mutated(store: &Client, pass: u64, table: &str) -> Result<bool, StoreError> {
     let ours = statements_of(pass, table);
-    let running = format!("SELECT count() FROM system.mutations WHERE {ours} AND NOT is_done");
+    let running =
+        format!("SELECT count() FROM {} WHERE {ours} AND NOT is_done", store.of_all_servers("system.mutations"));
     while store.number(&running).await? > 0 {
         tokio::time::sleep(LOOK_PAUSE).await;
     }

@@ -227,7 +227,7 @@ pub async fn remove_members(client: &Client, project: u32, cohort: &str, keep: b
     let Some(oldest) = known.get(kept) else { return Ok(()) };
     client
         .execute(&format!(
-            "ALTER TABLE cohort_members DELETE WHERE {of} AND version <= {oldest} SETTINGS mutations_sync = 2"
+            "ALTER TABLE cohort_members DELETE WHERE {of} AND version <= {oldest} SETTINGS mutations_sync = 1"
         ))
         .await
 }

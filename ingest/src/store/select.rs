@@ -60,7 +60,7 @@ pub struct SelectedColumn {
 pub async fn select(client: &Client, query: &BoundQuery, limits: Limits) -> Result<Selection, StoreError> {
     let spills_at = (limits.max_memory_bytes / SPILLS_AT).to_string();
     let mut request = client
-        .raw()
+        .questions()
         .query_raw(&query.sql)
         // 2: reads only, but settings of this request may be given.
         .with_setting("readonly", "2")

@@ -93,6 +93,7 @@ pub(crate) async fn measure(folder: &Path, time: Duration, events_per_insert: us
         password: engine.password().to_owned(),
         database: "default".to_owned(),
         compress: false,
+        cluster: None,
     });
     migrations::up(&client).await.unwrap();
     let cuts = cuts(events_per_insert, traced_percent);

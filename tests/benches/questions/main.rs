@@ -87,6 +87,7 @@ async fn main() {
         password: engine.password().to_owned(),
         database: "default".to_owned(),
         compress: false,
+        cluster: None,
     };
     let client = Client::new(config);
     migrations::up(&client).await.unwrap();
