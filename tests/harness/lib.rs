@@ -6,6 +6,7 @@ pub mod binary;
 pub mod browser;
 pub mod certificate;
 pub mod client;
+pub mod cluster;
 pub mod data;
 pub mod database;
 pub mod engine;

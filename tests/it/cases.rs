@@ -54,7 +54,7 @@ fn bind(query: &Query, case: &Path) -> BoundQuery {
 }
 
 async fn answer(client: &Client, sql: &str, bound: &BoundQuery, format: &str) -> Result<String, String> {
-    let mut request = client.raw().query_raw(sql);
+    let mut request = client.questions().query_raw(sql);
     for (name, value) in &bound.params {
         request = request.param(name, value);
     }
@@ -93,11 +93,26 @@ async fn fill(client: &Client, given: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_answers_its_cases_as_worked_out_by_hand() {
+    let engine = Engine::start();
+    let rewrite = std::env::var("UPDATE_EXPECT").is_ok_and(|value| value == "1");
+    let make = async |name: &str| engine.database(name).await;
+    let drop = async |client: &Client| {
+        client.execute(&format!("DROP DATABASE {} SYNC", client.config().database)).await.unwrap();
+    };
+    let wrong = wrong_answers(make, drop, rewrite).await;
+    engine.stop().await;
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The cases whose answers are not the expected ones, each asked in an empty database that `make` gives and `clear` takes back.
+pub(crate) async fn wrong_answers(
+    make: impl AsyncFn(&str) -> Client,
+    clear: impl AsyncFn(&Client),
+    rewrite: bool,
+) -> Vec<String> {
     let catalog = Catalog::builtin().unwrap();
     // Only the queries whose names hold this, for whoever works on one.
     let only = std::env::var("GEMBA_CASES").unwrap_or_default();
-    let engine = Engine::start();
-    let rewrite = std::env::var("UPDATE_EXPECT").is_ok_and(|value| value == "1");
     let mut wrong = Vec::new();
     for query in catalog.iter().filter(|query| query.name.contains(&only)) {
         let cases = folders(&root().join(&query.name));
@@ -106,7 +121,7 @@ async fn every_query_answers_its_cases_as_worked_out_by_hand() {
         assert!(kinds_are_there, "{} needs an empty, a typical and a hostile case", query.name);
         for case in &cases {
             let database = format!("{}__{}", query.name, name(case));
-            let client = engine.database(&database).await;
+            let client = make(&database).await;
             migrations::up(&client).await.unwrap();
             fill(&client, &fs::read_to_string(case.join("given.sql")).unwrap()).await;
             let bound = bind(query, case);
@@ -121,11 +136,10 @@ async fn every_query_answers_its_cases_as_worked_out_by_hand() {
             } else if fs::read_to_string(&file).unwrap_or_default() != found {
                 wrong.push(format!("{database} answers\n{found}"));
             }
-            client.execute(&format!("DROP DATABASE {database} SYNC")).await.unwrap();
+            clear(&client).await;
         }
     }
-    engine.stop().await;
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    wrong
 }
 
 #[test]

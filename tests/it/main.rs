@@ -7,6 +7,8 @@
 mod alerts;
 mod books;
 mod cases;
+mod cluster;
+mod cluster_served;
 mod data_events;
 mod demo;
 mod deploy;
