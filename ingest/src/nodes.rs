@@ -265,9 +265,11 @@ async fn answer_others(app: &App, still: Option<Held>, known: &Notify) {
 
 /// What another node asks now, of what begins with `prefix`; nothing that the holder `done` asks.
 async fn find_asked(app: &App, prefix: &str, done: u64) -> Result<Option<Term>, StoreError> {
+    let terms = leases::terms(&app.store, prefix).await?;
+    // After it: what this node asks may have become visible just now.
     let own = app.asking.load(Ordering::Relaxed);
     let is_new = |term: &Term| term.is_held() && term.holder != done && term.holder != own;
-    Ok(leases::terms(&app.store, prefix).await?.into_iter().find(is_new))
+    Ok(terms.into_iter().find(is_new))
 }
 
 /// At a start, before anything is inserted. What lies in the log since an earlier run is not stored for whoever asks: it may be past

@@ -83,19 +83,21 @@ async fn keep_clean(app: &App) {
     let mut settled = Settled::default();
     while let Err(error) = catch_up(app, &mut settled).await {
         tracing::debug!(error = chain(&error), "cannot finish what was cut short");
-        tokio::time::sleep(CONTACT_PAUSE).await;
+        tokio::time::sleep(error.pause()).await;
     }
-    let mut next_expiry = Instant::now();
+    let (mut next_expiry, mut next_removal) = (Instant::now(), Instant::now());
     loop {
         if Instant::now() >= next_expiry {
             next_expiry = Instant::now() + expire(app).await;
         }
         tokio::time::sleep(REFRESH_PAUSE).await;
         if app.pipeline.shares_store()
+            && Instant::now() >= next_removal
             && settled.is_behind(app)
             && let Err(error) = remove_the_buried(app, &mut settled).await
         {
             tracing::debug!(error = chain(&error), "cannot remove what another node was told to remove");
+            next_removal = Instant::now() + error.pause();
         }
     }
 }
@@ -126,6 +128,13 @@ enum CatchUpError {
     NotBegun(#[from] NotBegun),
     #[error("not everything acknowledged is stored yet")]
     Behind,
+}
+
+impl CatchUpError {
+    /// How long to wait before the next try. Where other nodes do not do what they are asked, somebody else should have the turn.
+    fn pause(&self) -> Duration {
+        if matches!(self, Self::NotBegun(NotBegun::Nodes(_))) { TURN_PAUSE } else { CONTACT_PAUSE }
+    }
 }
 
 /// Tombstones of which this node has nothing left in its log.
@@ -173,17 +182,6 @@ async fn remove_alone(app: &App, settled: &mut Settled) -> Result<(), CatchUpErr
     if !app.pipeline.flush(CONTACT_PAUSE).await {
         return Err(CatchUpError::Behind);
     }
-    for tombstone in forgotten {
-        // Also where another node removed their rows.
-        app.pipeline.forget_units(&tombstone.units);
-        // Other nodes are bothered only where something is to go.
-        if forget::remaining(&app.store, app.control.id_hasher(), &tombstone).await? > 0 {
-            let removed = acts::begin_to_forget(app, &tombstone).await?.finish(&app.store, REMOVAL_PATIENCE).await?;
-            tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
-            app.pipeline.tidy(REMOVAL_PATIENCE).await;
-        }
-        settled.people.insert((tombstone.project, tombstone.units, tombstone.until_ms));
-    }
     for project in buried {
         let erased = erase::erase(&app.store, project, REMOVAL_PATIENCE).await?;
         if !erased.deleted.is_empty() {
@@ -191,6 +189,29 @@ async fn remove_alone(app: &App, settled: &mut Settled) -> Result<(), CatchUpErr
             app.pipeline.tidy(REMOVAL_PATIENCE).await;
         }
         settled.projects.insert(project);
+    }
+    let mut missed = Ok(());
+    for tombstone in forgotten {
+        match remove_person(app, &tombstone).await {
+            Ok(()) => {
+                settled.people.insert((tombstone.project, tombstone.units, tombstone.until_ms));
+            }
+            // They would keep the others waiting just as long, with the turn.
+            Err(error @ CatchUpError::NotBegun(NotBegun::Nodes(_))) => return Err(error),
+            Err(error) => missed = Err(error),
+        }
+    }
+    missed
+}
+
+async fn remove_person(app: &App, tombstone: &Tombstone) -> Result<(), CatchUpError> {
+    // Also where another node removed their rows.
+    app.pipeline.forget_units(&tombstone.units);
+    // Other nodes are bothered only where something is to go.
+    if forget::remaining(&app.store, app.control.id_hasher(), tombstone).await? > 0 {
+        let removed = acts::begin_to_forget(app, tombstone).await?.finish(&app.store, REMOVAL_PATIENCE).await?;
+        tracing::info!(project = %tombstone.project, deleted = ?removed.deleted, "removed a person who was forgotten");
+        app.pipeline.tidy(REMOVAL_PATIENCE).await;
     }
     Ok(())
 }

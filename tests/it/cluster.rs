@@ -192,6 +192,30 @@ async fn what_a_cluster_does_not_go_with_is_refused_before_a_table_is_made() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_a_team_s_own_stay_and_keep_nobody_from_starting() {
+    let cluster = Cluster::start().await;
+    let server = cluster.server();
+    let store = cluster.database("shared", "one").await;
+    migrations::up(&store).await.unwrap();
+    for statement in [
+        "CREATE TABLE shared.theirs (n UInt8) ENGINE = MergeTree ORDER BY n",
+        "CREATE TABLE shared_distributed.seen (n UInt8) ENGINE = Distributed('one', 'shared', 'theirs')",
+        // Of a database that is made without a cluster.
+        "CREATE DATABASE lone",
+        "CREATE DATABASE lone_distributed",
+        "CREATE TABLE lone_distributed.theirs (n UInt8) ENGINE = MergeTree ORDER BY n",
+    ] {
+        server.execute(statement).await.unwrap();
+    }
+    assert_eq!(migrations::up(&store).await.unwrap(), Vec::<u32>::new());
+    let theirs =
+        "SELECT count() FROM system.tables WHERE database = 'shared_distributed' AND name IN ('theirs', 'seen')";
+    assert_eq!(server.number(theirs).await.unwrap(), 1);
+    assert!(!migrations::up(&cluster.client("lone", None)).await.unwrap().is_empty());
+    cluster.stop().await;
+}
+
 #[test]
 fn what_is_put_back_for_one_server_is_what_the_migrations_say() {
     let name = "one".parse().unwrap();

@@ -19,7 +19,7 @@ const RESOURCES: &str = "resources";
 /// Who an id stands for.
 const UNITS: &str = "units";
 /// Ids in one statement. Chosen: 20 digits each are well below the 256 KiB that ClickHouse reads of a statement.
-const IDS_AT_A_TIME: usize = 4_000;
+pub(super) const IDS_AT_A_TIME: usize = 4_000;
 /// Rows of texts looked through at a time.
 const TEXTS_AT_A_TIME: u64 = 1_000;
 
@@ -41,6 +41,7 @@ pub async fn units_of(store: &Client, project: ProjectId, user: u64) -> Result<V
         "SELECT anonymous FROM (SELECT anonymous, argMin(person, (time, person)) AS first FROM identity_links \
          WHERE project = {project} GROUP BY anonymous) WHERE first = {user} ORDER BY anonymous"
     );
+    store.catch_up("identity_links").await?;
     let mut units = vec![user];
     units.extend(store.raw().query_raw(&sql).fetch_all::<u64>().await?);
     Ok(units)
@@ -52,7 +53,8 @@ pub async fn units_of(store: &Client, project: ProjectId, user: u64) -> Result<V
 /// Those of ClickHouse.
 pub async fn remaining(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<u64, StoreError> {
     let mut remaining = 0;
-    for (table, condition) in conditions(store, ids, tombstone).await? {
+    let texts = in_texts(store, ids, tombstone).await?;
+    for (table, condition) in conditions(store, tombstone, texts).await? {
         remaining += count(store, &table, &condition.sql).await?;
     }
     Ok(remaining)
@@ -73,18 +75,19 @@ pub struct Removing {
 
 /// Has ClickHouse remove everything that is stored of the tombstone's units and was received up to its time. Nothing may be
 /// inserted meanwhile, on any node: what came between the count for the book and the removal would go without being counted.
-/// Inserts may go on once this returns.
+/// Inserts may go on once this returns. Which texts name the person is found before, because it takes long where many records are
+/// set aside.
 ///
 /// # Errors
 /// Those of ClickHouse; beginning again goes on.
-pub async fn begin(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<Removing, StoreError> {
+pub async fn begin(store: &Client, tombstone: &Tombstone, texts: InTexts) -> Result<Removing, StoreError> {
     let mut removing = Removing {
         pass: Pass::begin(Why::Forgotten),
         deleted: BTreeMap::new(),
         booked: BTreeSet::new(),
         tables: BTreeSet::new(),
     };
-    for (table, condition) in conditions(store, ids, tombstone).await? {
+    for (table, condition) in conditions(store, tombstone, texts).await? {
         removing.tables.insert(table.clone());
         let rows = count(store, &table, &condition.sql).await?;
         if rows == 0 {
@@ -140,24 +143,31 @@ pub async fn mentions(store: &Client, project: ProjectId, id: &str) -> Result<BT
 }
 
 /// Which rows of a table go.
+#[derive(Debug)]
 struct Condition {
     sql: String,
     /// Whether its rows are counted as stored, so that the book of removals must name them.
     is_booked: bool,
 }
 
+/// Which records set aside and which resources name a person in a text.
+#[derive(Debug)]
+pub struct InTexts(Vec<(String, Condition)>);
+
 async fn conditions(
     store: &Client,
-    ids: &IdHasher,
     tombstone: &Tombstone,
+    InTexts(texts): InTexts,
 ) -> Result<Vec<(String, Condition)>, StoreError> {
-    let Tombstone { project, units, until_ms } = tombstone;
+    let Tombstone { project, units, .. } = tombstone;
     let list = listed(units);
-    let received = format!("received <= fromUnixTimestamp64Milli({until_ms})");
+    let received = received_before(tombstone);
     let mut conditions = Vec::new();
     let mut with_sessions = Vec::new();
     let mut later = Vec::new();
     for (table, columns) in columns_of_tables(store).await? {
+        // What is read here says which rows go with these.
+        store.catch_up(&table).await?;
         let has = |name: &str| columns.contains(name);
         if !has("project") || table == UNITS {
             continue;
@@ -181,7 +191,7 @@ async fn conditions(
         }
         conditions.push((table, Condition { sql, is_booked: has("record") && has("received") }));
     }
-    conditions.extend(texts(store, ids, tombstone, &received).await?);
+    conditions.extend(texts);
     // Before the rows that lead to the sessions: what a kill interrupts finds them again.
     let mut all = Vec::new();
     let mut gone = no_longer_used(store, *project, &with_sessions).await?;
@@ -226,24 +236,28 @@ async fn distinct(store: &Client, column: &str, selects: &[String]) -> Result<BT
     Ok(store.raw().query_raw(&sql).fetch_all::<u64>().await?.into_iter().collect())
 }
 
-fn listed(ids: &[u64]) -> String {
+pub(super) fn listed(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Records set aside and resources that hold the id in a text.
-async fn texts(
-    store: &Client,
-    ids: &IdHasher,
-    tombstone: &Tombstone,
-    received: &str,
-) -> Result<Vec<(String, Condition)>, StoreError> {
+fn received_before(tombstone: &Tombstone) -> String {
+    format!("received <= fromUnixTimestamp64Milli({})", tombstone.until_ms)
+}
+
+/// Finds the records set aside and the resources that hold an id of the tombstone's units in a text, by reading all of them.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn in_texts(store: &Client, ids: &IdHasher, tombstone: &Tombstone) -> Result<InTexts, StoreError> {
     let Tombstone { project, .. } = tombstone;
+    let received = received_before(tombstone);
     let mut conditions = Vec::new();
     let is_meant = Meant::new(ids, tombstone);
     for (table, key, text, more) in [
-        (SET_ASIDE, "cityHash64(body, context)", "concat(body, ' ', context)", received),
+        (SET_ASIDE, "cityHash64(body, context)", "concat(body, ' ', context)", received.as_str()),
         (RESOURCES, "resource", "toJSONString(mapValues(attributes))", "1"),
     ] {
+        store.catch_up(table).await?;
         let mut keys = Vec::new();
         let mut after = 0_u64;
         loop {
@@ -262,7 +276,7 @@ async fn texts(
             conditions.push((table.to_owned(), Condition { sql, is_booked: false }));
         }
     }
-    Ok(conditions)
+    Ok(InTexts(conditions))
 }
 
 async fn count(store: &Client, table: &str, condition: &str) -> Result<u64, StoreError> {

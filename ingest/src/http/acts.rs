@@ -20,6 +20,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Does an act under the record: `action` on `subject`, with particulars.
 pub(super) async fn recorded<F>(
@@ -145,6 +147,9 @@ async fn forget_alone(app: &App, name: String, user: String) -> Result<Value, Ap
     }))
 }
 
+/// How long inserts may rest for a removal to begin. Chosen: counting takes seconds, and a removal that is begun again goes on.
+const BEGIN_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Why nothing is removed of a person yet.
 #[derive(Debug, thiserror::Error)]
 pub enum NotBegun {
@@ -164,13 +169,14 @@ pub enum NotBegun {
 /// # Errors
 /// [`NotBegun`]; asking again can help.
 pub async fn begin_to_forget(app: &App, tombstone: &Tombstone) -> Result<person::Removing, NotBegun> {
+    let texts = person::in_texts(&app.store, app.control.id_hasher(), tombstone).await?;
     let asked = nodes::still(app).await?;
     let _held = app.pipeline.hold_inserts(HoldFor::Upkeep, FLUSH_TIMEOUT).await?;
-    let beginning = person::begin(&app.store, app.control.id_hasher(), tombstone);
-    let removing = asked.cover(beginning).await.map_err(NodesError::from)??;
-    // Before inserts go on: whoever comes back is written again.
+    let beginning = timeout(BEGIN_TIMEOUT, person::begin(&app.store, tombstone, texts));
+    let begun = asked.cover(beginning).await;
+    // Before inserts go on, and whatever was begun: whoever comes back is written again.
     app.pipeline.forget_units(&tombstone.units);
-    Ok(removing)
+    Ok(begun.map_err(NodesError::from)?.unwrap_or(Err(StoreError::Timeout))?)
 }
 
 fn not_begun(app: &App, error: NotBegun) -> ApiError {

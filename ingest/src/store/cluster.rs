@@ -7,8 +7,9 @@
 //! speaks of the same tables as on one server. Questions are asked in a second database ([`reading_database`]) of `Distributed` tables
 //! that have the same names, so no question knows of the cluster. That database is also the mark of one that was made for a cluster.
 
+use super::migrations::{MIGRATIONS, Migration};
 use super::{Client, StoreError, leases};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -148,10 +149,14 @@ fn replicated_engine(engine: &str) -> String {
 pub(super) async fn check(store: &Client) -> Result<Option<ClusterError>, StoreError> {
     let database = store.config().database.clone();
     let reading = reading_database(&database);
-    let is_marked = store.number(&format!("SELECT count() FROM system.databases WHERE name = '{reading}'")).await? > 0;
     let Some(cluster) = &store.config().cluster else {
-        return Ok(is_marked.then_some(ClusterError::Replicated { database }));
+        // Somebody else may have a database of such a name, so tables are looked at.
+        let tables = "SELECT count() FROM system.tables WHERE \
+                      (database = concat(currentDatabase(), '_distributed') AND name = 'events' AND engine = 'Distributed') \
+                      OR (database = currentDatabase() AND name = 'schema_migrations' AND startsWith(engine, 'Replicated'))";
+        return Ok((store.number(tables).await? > 0).then_some(ClusterError::Replicated { database }));
     };
+    let is_marked = store.number(&format!("SELECT count() FROM system.databases WHERE name = '{reading}'")).await? > 0;
     let shards = format!("SELECT toUInt64(uniqExact(shard_num)) FROM system.clusters WHERE cluster = '{cluster}'");
     match store.number(&shards).await? {
         1 => {}
@@ -190,7 +195,9 @@ pub(super) async fn missing(store: &Client) -> Result<Vec<String>, StoreError> {
     let held = columns(store, database, "%MergeTree").await?;
     let asked = columns(store, &reading, "Distributed").await?;
     let mut statements = Vec::new();
-    for (table, columns) in &held {
+    // A team may have tables of its own beside them.
+    let ours = ours();
+    for (table, columns) in held.iter().filter(|(table, _)| ours.contains(*table)) {
         if !NOT_ASKED.contains(&table.as_str()) && asked.get(table) != Some(columns) {
             statements.push(format!(
                 "CREATE OR REPLACE TABLE `{reading}`.`{table}` AS `{database}`.`{table}` \
@@ -198,9 +205,18 @@ pub(super) async fn missing(store: &Client) -> Result<Vec<String>, StoreError> {
             ));
         }
     }
-    let gone = asked.keys().filter(|table| !held.contains_key(*table));
+    let gone = asked.keys().filter(|table| ours.contains(*table) && !held.contains_key(*table));
     statements.extend(gone.map(|table| format!("DROP TABLE IF EXISTS `{reading}`.`{table}`")));
     Ok(statements)
+}
+
+/// Names of the tables that migrations make.
+fn ours() -> BTreeSet<String> {
+    let statements = MIGRATIONS.iter().flat_map(Migration::up_statements);
+    let name = |statement: String| {
+        Some(statement.strip_prefix("CREATE TABLE IF NOT EXISTS ")?.split_whitespace().next()?.to_owned())
+    };
+    statements.filter_map(name).collect()
 }
 
 /// Names and types of the columns of the tables of an engine, by table.

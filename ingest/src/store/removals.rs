@@ -10,6 +10,7 @@ use super::{Client, StoreError};
 use crate::clock;
 use crate::identity::ProjectId;
 use crate::rows::Table;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Pause between two looks at a statement that ClickHouse is still at. Chosen.
@@ -119,17 +120,25 @@ pub async fn begin_to_delete(store: &Client, table: &str, pass: Pass, condition:
 /// # Errors
 /// Those of ClickHouse; it goes on by itself then, and [`settle`] waits for it.
 pub async fn deleted(store: &Client, table: &str, pass: Pass) -> Result<(), StoreError> {
-    // A server that has not heard of the statement yet tells nothing of it.
     let (mutations, replicas) = (store.of_all_servers("system.mutations"), store.replicas().await?);
-    let sql =
-        format!("SELECT is_done, latest_fail_reason FROM {mutations} WHERE {}", statements_of(pass.number, table));
+    let server = if replicas.is_some() { "toUInt64(_shard_num)" } else { "toUInt64(0)" };
+    let sql = format!(
+        "SELECT {server}, is_done, latest_fail_reason FROM {mutations} WHERE {}",
+        statements_of(pass.number, table)
+    );
     loop {
-        let statements = store.raw().query_raw(&sql).fetch_all::<(u8, String)>().await?;
-        if let Some((_, reason)) = statements.iter().find(|(is_done, reason)| *is_done == 0 && !reason.is_empty()) {
+        let statements = store.rows::<(u64, u8, String)>(&sql).await?;
+        if let Some((.., reason)) = statements.iter().find(|(_, is_done, reason)| *is_done == 0 && !reason.is_empty()) {
             return Err(StoreError::Refused { code: UNFINISHED, message: reason.clone() });
         }
-        let have_all_heard = replicas.is_none_or(|replicas| statements.len() as u64 >= replicas);
-        if have_all_heard && statements.iter().all(|(is_done, _)| *is_done != 0) {
+        // A server that has not heard of a statement yet tells nothing of it.
+        let mut heard = BTreeMap::<u64, u64>::new();
+        for (server, ..) in &statements {
+            *heard.entry(*server).or_default() += 1;
+        }
+        let all = replicas.unwrap_or(1) * heard.values().max().copied().unwrap_or(0);
+        let have_all_heard = statements.len() as u64 >= all && (replicas.is_none() || all > 0);
+        if have_all_heard && statements.iter().all(|(_, is_done, _)| *is_done != 0) {
             return Ok(());
         }
         tokio::time::sleep(LOOK_PAUSE).await;
@@ -183,6 +192,7 @@ pub async fn records_since(store: &Client, project: ProjectId, at_ms: i64) -> Re
 pub async fn settle(store: &Client) -> Result<(), StoreError> {
     let sql = "SELECT DISTINCT pass, toString(table_name), toString(partition) FROM removals FINAL \
                WHERE state = 'intended' ORDER BY ALL";
+    store.catch_up("removals").await?;
     for (pass, table, partition) in store.raw().query_raw(sql).fetch_all::<(u64, String, String)>().await? {
         let is_gone = if partition.is_empty() {
             is_mutated(store, pass, &table).await?
@@ -201,11 +211,11 @@ fn statements_of(pass: u64, table: &str) -> String {
 
 /// Whether ClickHouse has taken in the statement of a pass; waits until it has finished it.
 async fn is_mutated(store: &Client, pass: u64, table: &str) -> Result<bool, StoreError> {
-    let ours = statements_of(pass, table);
-    let running =
-        format!("SELECT count() FROM {} WHERE {ours} AND NOT is_done", store.of_all_servers("system.mutations"));
+    // One server may not have heard yet of what another has taken in.
+    let (ours, mutations) = (statements_of(pass, table), store.of_all_servers("system.mutations"));
+    let running = format!("SELECT count() FROM {mutations} WHERE {ours} AND NOT is_done");
     while store.number(&running).await? > 0 {
         tokio::time::sleep(LOOK_PAUSE).await;
     }
-    Ok(store.number(&format!("SELECT count() FROM system.mutations WHERE {ours}")).await? > 0)
+    Ok(store.number(&format!("SELECT count() FROM {mutations} WHERE {ours}")).await? > 0)
 }

@@ -168,8 +168,13 @@ fn together(server: &Server, load: &Load) -> (drive::Sent, Vec<Vec<Duration>>) {
                 let run = RUNS + round * FIVE.len() + which;
                 (which, scope.spawn(move || server.ask(&FIVE[which].1(run), run)))
             });
-            for (which, asked) in asked.collect::<Vec<_>>() {
-                times[which].push(asked.join().unwrap());
+            let took: Vec<_> =
+                asked.collect::<Vec<_>>().into_iter().map(|(which, asked)| (which, asked.join().unwrap())).collect();
+            // A round that data came beside to its end.
+            if !sending.is_finished() {
+                for (which, took) in took {
+                    times[which].push(took);
+                }
             }
             round += 1;
         }
