@@ -1,21 +1,22 @@
--- The days of the time zone on which each person did something; needs links. Whoever reads it names the days looked at by
+-- The days of the time zone on which each person did something; needs links and used. Whoever reads it names the days looked at by
 -- the aliases `active_from` and `active_to`, both inclusive.
+    -- A day of a time zone lies within the three days of UTC around it.
+    toDateTime64(active_from - 1, 3, 'UTC') AS since,
+    least({now:DateTime64(3, 'UTC')}, toDateTime64(active_to + 2, 3, 'UTC')) AS until,
+    [since, until, until] AS apart,
+    -- Days are counted from the first that can be met, so that most questions need one number a person.
+    toInt32(toUInt16(active_from)) - 2 AS day_0,
     active_days AS
     (
-        SELECT arraySort(arrayDistinct(arrayFlatten(groupArray(
-            arrayMap(bit -> toDate(u.block * 64 + bit), bitPositionsToArray(u.bits)))))) AS active
+        SELECT arraySort(arrayDistinct(arrayFlatten(arrayMap(
+            (block, bits) -> arrayMap(bit -> toDate(day_0 + block * 128 + bit), bitPositionsToArray(bits)),
+            groupArray(u.block),
+            groupArray(u.bits))))) AS active
         FROM
         (
-            -- 64 days in a number take less memory than a set of days.
-            SELECT
-                unit,
-                intDiv(toUInt16(toDate(time, {tz:String})), 64) AS block,
-                groupBitOr(bitShiftLeft(toUInt64(1), toUInt16(toDate(time, {tz:String})) % 64)) AS bits
-            FROM events WHERE project = {project:UInt32}
-                AND kind != 'ended' AND unit != 0
-                -- A day of a time zone lies within the three days of UTC around it.
-                AND day >= active_from - 1 AND day <= active_to + 1
-                AND time < {now:DateTime64(3, 'UTC')}
+            -- 128 days in a number take less memory than a set of days.
+            SELECT unit, intDiv(number, 128) AS block, groupBitOr(bitShiftLeft(toUInt128(1), number % 128)) AS bits
+            FROM (SELECT unit, toInt32(toUInt16(toDate(moment, {tz:String}))) - day_0 AS number FROM used WHERE unit != 0)
             GROUP BY unit, block
         ) AS u
         LEFT JOIN links AS l ON l.anonymous = u.unit

@@ -29,4 +29,4 @@ pub mod trends;
 pub use catalog::{BoundQuery, Catalog, Column, Engine, Query, ServerParams};
 pub use error::{CatalogError, ParamError, Problem};
 pub use param::{Allowed, Kind, Param};
-pub use population::{CohortVersion, Population};
+pub use population::{CohortVersion, Population, Presence};

@@ -11,7 +11,7 @@ use crate::funnel::conditions::{
     Bearer, OTHER_ROW, Params, bearer, condition, fits, sees_ends, told_by_beginning, told_by_end, value_text,
 };
 use crate::funnel::matcher::{self, Condition, Matcher, Scalar, Test};
-use crate::funnel::property::{joined, of_people};
+use crate::funnel::property::{USER, joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
 use crate::funnel::sql::{LINKS, PERSON, WITH_ENDS, read_of_events};
 use crate::lex::{Token, TokenKind, tokens};
@@ -29,6 +29,15 @@ const OF_EVERYBODY: [&str; 6] =
 const ATTEMPT_ROWS: &str = "attempt_rows";
 /// The alias of reads of who was shown which variant.
 const EXPOSURES: &str = "exposures";
+/// The table of who was there when, which stands for what [`Presence`] says.
+const PRESENCE: &str = "presence";
+/// Its rows as the projection `activity` has them: a quarter of an hour, unit and session each.
+const PRESENCE_ROLLED_UP: &str = "SELECT project, `toStartOfFifteenMinutes(time)` AS moment, unit, session, \
+    finalizeAggregation(`countIf(notEquals(kind, 'ended'))`) AS uses \
+    FROM mergeTreeProjection(currentDatabase(), 'events', 'activity') WHERE project = {project:UInt32} AND uses > 0";
+/// The same rows, one for each event.
+const PRESENCE_OF_EVENTS: &str = "SELECT project, time AS moment, unit, session, toUInt64(1) AS uses \
+    FROM events WHERE project = {project:UInt32} AND kind != 'ended'";
 /// Values a question is split into, besides the rest and those without. Chosen: each is a question of its own.
 pub const MAX_SPLIT: usize = 10;
 
@@ -39,6 +48,15 @@ pub struct CohortVersion {
     pub name: String,
     /// Its version.
     pub version: u64,
+}
+
+/// What the table `presence` stands for in a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// The events themselves.
+    Events,
+    /// The projection `activity`, which must be there in every part of `events`. Moments are quarters of an hour.
+    RolledUp,
 }
 
 /// Whose events are looked at; the default is everybody's, all that is known.
@@ -75,12 +93,14 @@ pub fn exclusions(json: Value) -> Result<Vec<Condition>, FunnelError> {
     matcher::conditions("exclude", &parse_conditions(json, "exclude")?)
 }
 
-/// Whether a saved question looks at people, so that it can be asked of some of them: it reads `events` and nothing about
-/// everybody. Questions of trust count everything.
+/// Whether a saved question looks at people, so that it can be asked of some of them: it reads `events` or `presence`
+/// and nothing about everybody. Questions of trust count everything.
 pub fn is_about_people(folder: &str, sql: &str) -> bool {
     let tokens = tokens(sql);
     let read: Vec<&str> = (0..tokens.len()).filter_map(|index| Some(read_at(&tokens, index)?.table)).collect();
-    folder != "trust" && read.contains(&"events") && !read.iter().any(|table| OF_EVERYBODY.contains(table))
+    folder != "trust"
+        && (read.contains(&"events") || read.contains(&PRESENCE))
+        && !read.iter().any(|table| OF_EVERYBODY.contains(table))
 }
 
 impl Population {
@@ -103,14 +123,39 @@ impl Population {
         Self { received_before_ms: self.received_before_ms, ..Self::default() }
     }
 
-    /// Lets the statement see this population only.
+    /// Whether the statement reads `presence`, and of this population the projection can tell: it knows people and sessions, and
+    /// not what else an event said, nor when it was received. Not where the statement has settings of its own.
+    pub fn may_be_rolled_up(&self, bound: &BoundQuery) -> bool {
+        let tokens = tokens(&bound.sql);
+        (0..tokens.len()).any(|index| read_at(&tokens, index).is_some_and(|read| read.table == PRESENCE))
+            && !tokens.iter().any(|token| token.kind.is_word("SETTINGS"))
+            && self.received_before_ms.is_none()
+            && self.only.iter().chain(&self.without).all(|asked| is_of_unit(&asked.attr))
+    }
+
+    /// Lets the statement see this population only, and read `presence` from the events.
     pub fn apply(&self, bound: &mut BoundQuery) {
+        self.apply_with(bound, Presence::Events);
+    }
+
+    /// The same with `presence` read from where is said; rolled up only if [`Population::may_be_rolled_up`].
+    pub fn apply_with(&self, bound: &mut BoundQuery, presence: Presence) {
         let mut params = Params::with_prefix("p_");
         if let Some(range_ms) = bound.range_ms {
             params.look_near(range_ms);
         }
         let mut sql = rewrite(&bound.sql, |read| match read.table {
-            "events" if read.alias != OTHER_ROW => self.seen(&mut params, Rows::of(read.alias)),
+            "events" if read.alias != OTHER_ROW => {
+                self.seen(&mut params, Rows::of(read.alias)).map(|seen| read.narrowed(&seen))
+            }
+            PRESENCE => {
+                let rows = match presence {
+                    Presence::Events => PRESENCE_OF_EVENTS,
+                    Presence::RolledUp => PRESENCE_ROLLED_UP,
+                };
+                let seen = self.seen(&mut params, Rows::Events).map(|seen| format!(" AND {seen}"));
+                Some(format!("{rows}{}", seen.unwrap_or_default()))
+            }
             _ => None,
         });
         if let Some(before_ms) = self.received_before_ms {
@@ -118,8 +163,12 @@ impl Population {
             // In a second pass, so that what the first put in is bound by it too.
             sql = rewrite(&sql, |read| {
                 (!TIMELESS.contains(&read.table))
-                    .then(|| "received < fromUnixTimestamp64Milli({p_before:Int64}, 'UTC')".to_owned())
+                    .then(|| read.narrowed("received < fromUnixTimestamp64Milli({p_before:Int64}, 'UTC')"))
             });
+        }
+        if presence == Presence::RolledUp {
+            // Otherwise ClickHouse takes what a statement reads of a table for that of its projection (seen with 26.7).
+            sql.push_str("\nSETTINGS enable_shared_storage_snapshot_in_query = 0");
         }
         bound.sql = sql;
         bound.params.extend(params.into_sorted());
@@ -156,6 +205,11 @@ fn meets(asked: &Condition, params: &mut Params) -> String {
     let people = format!("SELECT unit FROM units WHERE project = {{project:UInt32}} AND {}", condition(&own, params));
     let met = of_people(&people);
     if negated { format!("(NOT {met})") } else { met }
+}
+
+/// Whether a condition on this key is one on the unit of an event.
+fn is_of_unit(key: &str) -> bool {
+    key == attribute::USER_ID || key.starts_with(USER)
 }
 
 /// What the rows of a read of `events` stand for.
@@ -348,6 +402,14 @@ struct Read<'a> {
     alias: &'a str,
 }
 
+impl Read<'_> {
+    /// The rows of the table that meet a further condition.
+    fn narrowed(&self, condition: &str) -> String {
+        let last = if self.is_final { " FINAL" } else { "" };
+        format!("SELECT * FROM {}{last} WHERE project = {{project:UInt32}} AND {condition}", self.table)
+    }
+}
+
 /// The read that begins with the FROM at this token: `FROM table [FINAL] [AS alias] WHERE project = {project:UInt32}`.
 fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
     let mut rest = tokens.get(from..)?.iter();
@@ -374,21 +436,16 @@ fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
     is_bound.then_some(Read { table, bytes: first.at..next.at, is_final, alias })
 }
 
-/// Puts a subquery with a further condition in the place of each table for which there is one.
-fn rewrite(sql: &str, mut further: impl FnMut(&Read<'_>) -> Option<String>) -> String {
+/// Puts a subquery in the place of each table for which there is one.
+fn rewrite(sql: &str, mut subquery: impl FnMut(&Read<'_>) -> Option<String>) -> String {
     let tokens = tokens(sql);
     let mut written = String::with_capacity(sql.len());
     let mut done = 0;
     for index in 0..tokens.len() {
         let Some(read) = read_at(&tokens, index) else { continue };
-        let Some(condition) = further(&read) else { continue };
+        let Some(rows) = subquery(&read) else { continue };
         written.push_str(sql.get(done..read.bytes.start).unwrap_or_default());
-        let Read { table, alias, .. } = read;
-        let last = if read.is_final { " FINAL" } else { "" };
-        let _infallible = write!(
-            written,
-            "(SELECT * FROM {table}{last} WHERE project = {{project:UInt32}} AND {condition}) AS {alias} "
-        );
+        let _infallible = write!(written, "({rows}) AS {} ", read.alias);
         done = read.bytes.end;
     }
     written.push_str(sql.get(done..).unwrap_or_default());
@@ -457,6 +514,37 @@ mod tests {
         Population { received_before_ms: Some(5), ..Population::default() }.apply(&mut asked);
         assert_eq!(asked.sql.matches("received <").count(), 1, "{}", asked.sql);
         assert!(asked.params.contains(&("p_before".to_owned(), "5".to_owned())));
+    }
+
+    #[test]
+    fn who_was_there_is_read_from_the_roll_up_where_it_can_tell() {
+        let sql = "SELECT count() FROM presence AS p WHERE project = {project:UInt32} AND moment > 5";
+        let of = |json: &str| Population { only: conditions("where", json).unwrap(), ..Population::default() };
+        let told = |population: &Population, presence: Presence| {
+            let mut asked = bound(sql);
+            population.apply_with(&mut asked, presence);
+            asked.sql
+        };
+        for can_tell in ["{}", r#"{"user:plan":"pro"}"#, r#"{"user.id":"ann"}"#] {
+            assert!(of(can_tell).may_be_rolled_up(&bound(sql)), "{can_tell}");
+            let read = told(&of(can_tell), Presence::RolledUp);
+            assert!(read.contains("mergeTreeProjection") && !read.contains("FROM events WHERE"), "{read}");
+            assert_eq!(read.contains("unit IN"), can_tell != "{}", "{read}");
+        }
+        for cannot in
+            [r#"{"plan":"pro"}"#, r#"{"tenant:plan":"pro"}"#, r#"{"service.version":"1"}"#, r#"{"session.id":"s"}"#]
+        {
+            assert!(!of(cannot).may_be_rolled_up(&bound(sql)), "{cannot}");
+            let read = told(&of(cannot), Presence::Events);
+            assert!(read.contains("FROM events WHERE project = {project:UInt32} AND kind != 'ended' AND "), "{read}");
+        }
+        let without = Population { without: of(r#"{"agent":"bot"}"#).only, ..Population::default() };
+        let as_of = Population { received_before_ms: Some(5), ..Population::default() };
+        assert!(!without.may_be_rolled_up(&bound(sql)) && !as_of.may_be_rolled_up(&bound(sql)));
+        assert!(told(&as_of, Presence::Events).contains("received < "));
+        let of_events = "SELECT count() FROM events WHERE project = {project:UInt32}";
+        assert!(!Population::default().may_be_rolled_up(&bound(of_events)));
+        assert!(!Population::default().may_be_rolled_up(&bound(&format!("{sql} SETTINGS max_threads = 1"))));
     }
 
     #[test]

@@ -11,21 +11,18 @@
 -- column events: count | uses, attempts begun, funnel steps and named events | exact
 -- column events_without_user: count | those of them that carry neither user nor session | exact
 -- caveats: The first and the last day hold only what lies in the time looked at.
--- ctes: links
+-- ctes: links, used
+WITH
+    {from:DateTime64(3, 'UTC')} AS since,
+    {to:DateTime64(3, 'UTC')} AS until,
+    [since, until, until] AS apart
 SELECT
-    toDate(d.time, {tz:String}) AS day,
+    toDate(d.moment, {tz:String}) AS day,
     uniqExactIf(if(l.person != 0, l.person, d.unit), d.unit != 0) AS users,
     uniqExactIf(d.session, d.session != 0) AS sessions,
-    count() AS events,
-    countIf(d.unit = 0) AS events_without_user
-FROM
-(
-    SELECT time, unit, session
-    FROM events WHERE project = {project:UInt32}
-        AND kind != 'ended'
-        AND day >= toDate({from:DateTime64(3, 'UTC')}) AND day <= toDate({to:DateTime64(3, 'UTC')})
-        AND time >= {from:DateTime64(3, 'UTC')} AND time < {to:DateTime64(3, 'UTC')}
-) AS d
+    sum(d.uses) AS events,
+    sumIf(d.uses, d.unit = 0) AS events_without_user
+FROM used AS d
 LEFT JOIN links AS l ON l.anonymous = d.unit
 GROUP BY day
 ORDER BY day WITH FILL

@@ -20,13 +20,18 @@
 -- caveats: A return is another event than the start, in its period or a later one; in the start's own period it may lie
 --   before it. Where several events come first at once, without an order between them, the start is the one that is a
 --   return, if there is one. With recurring a person is in the cohort of each period with a start.
--- ctes: links, periods
+-- ctes: links, used, periods
 WITH
     if(startsWith({returns:String}, '['),
         JSONExtract({returns:String}, 'Array(String)'),
         arrayFilter(name -> name != '', arrayMap(name -> trim(name), splitByChar(',', {returns:String})))) AS return_names,
     -- Whether some starts are returns and some are not: only then it matters which of them was the first.
     {start:String} = '' AND notEmpty(return_names) AS is_mixed,
+    -- Whether all that people did is a start and a return: then it is enough to know who was there.
+    {start:String} = '' AND empty(return_names) AS is_any,
+    if({cohort_by:String} = 'first_ever', toDateTime64('1970-01-01', 3, 'UTC'), {from:DateTime64(3, 'UTC')}) AS since,
+    {now:DateTime64(3, 'UTC')} AS until,
+    [{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}, until] AS apart,
     -- As many periods share a number, three bits each; the first of them is that of `from`. Where every period with a start makes
     -- a cohort, each is looked at by itself.
     if({cohort_by:String} = 'recurring', 1, 21) AS width,
@@ -41,15 +46,17 @@ WITH
             -- Of the starts that are returns, in the first period with one: the least number of a row, and the least counted
             -- downwards. They tell whether there are two.
             min(if(is_both, bitShiftLeft(number, 48) + row, 18446744073709551615)) AS first_row,
-            min(if(is_both, bitShiftLeft(number, 48) + bitXor(row, 281474976710655), 18446744073709551615)) AS last_row,
-            minIf(moment, is_mixed AND is_start) AS began
+            min(if(is_both, bitShiftLeft(number, 48) + bitXor(last, 281474976710655), 18446744073709551615)) AS last_row,
+            minIf(ordered, is_mixed AND is_start) AS began
         FROM
         (
             SELECT
                 unit,
-                toUInt64(number_of_period(toDate(time, {tz:String})) + shift) AS number,
-                toUInt64(rowNumberInAllBlocks()) AS row,
-                ({start:String} = '' OR name = {start:String}) AND time < {to:DateTime64(3, 'UTC')} AS is_start,
+                toUInt64(number_of_period(toDate(moment, {tz:String})) + shift) AS number,
+                -- A row that stands for several has two numbers.
+                2 * toUInt64(rowNumberInAllBlocks()) AS row,
+                row + (uses > 1) AS last,
+                ({start:String} = '' OR name = {start:String}) AND moment < {to:DateTime64(3, 'UTC')} AS is_start,
                 empty(return_names) OR has(return_names, name) AS is_return,
                 is_start AND is_return AS is_both,
                 bitShiftLeft(
@@ -57,18 +64,26 @@ WITH
                         + bitShiftLeft(toUInt64(is_return AND NOT is_start), 42),
                     number % width)
                     -- Who began before `from` is in no cohort.
-                    + bitShiftLeft(toUInt64(is_start AND time < {from:DateTime64(3, 'UTC')}), 63) AS bits,
+                    + bitShiftLeft(toUInt64(is_start AND moment < {from:DateTime64(3, 'UTC')}), 63) AS bits,
                 -- One number: milliseconds since 1900, the sequence number, and a last bit that is 0 for a return. So the least
                 -- of them is the start.
                 if(is_mixed,
-                    bitShiftLeft(toUInt128(toUnixTimestamp64Milli(time) + 2208988800001), 65)
+                    bitShiftLeft(toUInt128(toUnixTimestamp64Milli(moment) + 2208988800001), 65)
                         + bitShiftLeft(toUInt128(seq), 1) + NOT is_return,
-                    toUInt128(0)) AS moment
-            FROM events WHERE project = {project:UInt32}
-                AND kind != 'ended' AND unit != 0
-                AND ({start:String} = '' OR empty(return_names) OR has(arrayPushBack(return_names, {start:String}), name))
-                AND time < {now:DateTime64(3, 'UTC')}
-                AND ({cohort_by:String} = 'first_ever' OR time >= {from:DateTime64(3, 'UTC')})
+                    toUInt128(0)) AS ordered
+            FROM
+            (
+                SELECT unit, moment, CAST('', 'LowCardinality(String)') AS name, toUInt64(0) AS seq, uses
+                FROM used
+                WHERE is_any AND unit != 0
+                UNION ALL
+                SELECT unit, time AS moment, name, seq, toUInt64(1) AS uses
+                FROM events WHERE project = {project:UInt32}
+                    AND NOT is_any
+                    AND kind != 'ended' AND unit != 0
+                    AND ({start:String} = '' OR empty(return_names) OR has(arrayPushBack(return_names, {start:String}), name))
+                    AND time >= since AND time < until
+            )
         )
         GROUP BY unit, block
     ),

@@ -11,7 +11,7 @@
 -- column stickiness: rate | daily_users / monthly_users; null: nobody in a month | exact
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last day are counted as
 --   a whole, even where the time looked at begins or ends within them.
--- ctes: links, active_days
+-- ctes: links, used, active_days
 WITH
     toDate({from:DateTime64(3, 'UTC')}, {tz:String}) AS first_day,
     toDate({to:DateTime64(3, 'UTC')} - toIntervalMillisecond(1), {tz:String}) AS last_day,

@@ -6,7 +6,7 @@
 
 use gemba_ingest::store::select::Limits;
 use gemba_ingest::store::{Client, funnel, migrations};
-use gemba_queries::{BoundQuery, Catalog, Engine as Computes, Population, Query, ServerParams};
+use gemba_queries::{BoundQuery, Catalog, Engine as Computes, Population, Presence, Query, ServerParams};
 use gemba_tests::database::Engine;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -104,6 +104,13 @@ async fn every_query_answers_its_cases_as_worked_out_by_hand() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Everybody's answer when who was there is read from here.
+async fn read_from(presence: Presence, client: &Client, bound: &BoundQuery) -> Result<String, String> {
+    let mut bound = bound.clone();
+    Population::default().apply_with(&mut bound, presence);
+    answer(client, &bound.sql, &bound, "TabSeparatedWithNames").await
+}
+
 /// The cases whose answers are not the expected ones, each asked in an empty database that `make` gives and `clear` takes back.
 pub(crate) async fn wrong_answers(
     make: impl AsyncFn(&str) -> Client,
@@ -126,10 +133,16 @@ pub(crate) async fn wrong_answers(
             fill(&client, &fs::read_to_string(case.join("given.sql")).unwrap()).await;
             let bound = bind(query, case);
             let found = match query.engine {
-                Computes::ClickHouse => answer(&client, &bound.sql, &bound, "TabSeparatedWithNames").await,
+                Computes::ClickHouse => read_from(Presence::Events, &client, &bound).await,
                 engine => Ok(computed(&client, engine, &bound).await),
             };
             let found = found.unwrap_or_else(|error| format!("{error}\n"));
+            if Population::default().may_be_rolled_up(&bound) && client.config().cluster.is_none() {
+                let rolled_up = read_from(Presence::RolledUp, &client, &bound).await;
+                if rolled_up.as_ref().ok() != Some(&found) {
+                    wrong.push(format!("{database} answers from the roll-up\n{rolled_up:?}"));
+                }
+            }
             let file = case.join("expected.txt");
             if rewrite {
                 fs::write(&file, &found).unwrap();
@@ -176,7 +189,8 @@ async fn every_header_names_the_columns_of_its_answer_in_fitting_units() {
     let client = engine.database("described").await;
     migrations::up(&client).await.unwrap();
     for query in catalog.iter() {
-        let bound = bind(query, &root().join(&query.name).join("empty"));
+        let mut bound = bind(query, &root().join(&query.name).join("empty"));
+        Population::default().apply(&mut bound);
         let described =
             answer(&client, &format!("DESCRIBE ({}\n)", bound.sql), &bound, "TabSeparatedRaw").await.unwrap();
         let found: Vec<(&str, &str)> = described

@@ -338,6 +338,21 @@ pub(crate) async fn check_projection(store: &Client, context: &str) {
     let rolled = texts(store, &sql("optimize_use_projections = 1, force_optimize_projection = 1")).await;
     assert!(!raw.is_empty(), "{context}");
     assert_eq!(raw, rolled, "{context}: the projection differs from a recount");
+    let presence = |uses: &str, from: &str| {
+        format!(
+            "SELECT concat(toString(project), ' ', toString(at), ' ', toString(unit), ' ', toString(session), ' ', \
+             toString(sum({uses}))) FROM {from} GROUP BY project, toStartOfFifteenMinutes(time) AS at, unit, session ORDER BY 1"
+        )
+    };
+    let raw = texts(store, &presence("kind != 'ended'", "events")).await;
+    let rolled_up = "(SELECT project, unit, session, `toStartOfFifteenMinutes(time)` AS time, \
+        finalizeAggregation(`countIf(notEquals(kind, 'ended'))`) AS uses \
+        FROM mergeTreeProjection(currentDatabase(), 'events', 'activity'))";
+    assert_eq!(
+        raw,
+        texts(store, &presence("uses", rolled_up)).await,
+        "{context}: who was there differs from a recount"
+    );
 }
 
 /// received = stored + rejected + set aside + ignored + deduplicated + removed in every project, over all tables. `nothing_pending`

@@ -2,9 +2,10 @@
 
 use crate::people_case::{Case, Did, NAMES, OUTCOMES, random_case};
 use gemba_conventions::EventKind;
-use gemba_ingest::store::Client;
-use gemba_ingest::store::select::{Limits, select};
-use gemba_queries::{Catalog, ServerParams};
+use gemba_ingest::store::people;
+use gemba_ingest::store::select::{Limits, Selection, select};
+use gemba_ingest::store::{Client, StoreError};
+use gemba_queries::{BoundQuery, Catalog, Population, Presence, ServerParams};
 use gemba_tests::server::Server;
 use gemba_tests::stored::{Random, link_row, store};
 use jiff::Span;
@@ -281,11 +282,24 @@ fn rounded(part: u64, of: u64) -> Value {
     if of == 0 { Value::Null } else { json!((part as f64 / of as f64 * 1e6).round() / 1e6) }
 }
 
+/// What everybody's answer is when who was there is read from here.
+async fn read_from(presence: Presence, client: &Client, bound: &BoundQuery) -> Result<Selection, StoreError> {
+    let mut bound = bound.clone();
+    Population::default().apply_with(&mut bound, presence);
+    select(client, &bound, Limits::default()).await
+}
+
+/// The answer; a question that the roll-up can answer is asked of it and of the events, which must say the same.
 async fn ask(client: &Client, catalog: &Catalog, name: &str, case: &Case, params: &[&str]) -> Vec<Value> {
     let server =
         ServerParams { project: case.project, now_ms: case.asked.now_ms, pending_records: 0, booked_records: 0 };
     let bound = catalog.get(name).unwrap().bind(&case.asked.values(params), &server).unwrap();
-    let found = select(client, &bound, Limits::default()).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let read =
+        async |presence| read_from(presence, client, &bound).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let found = read(Presence::Events).await;
+    if Population::default().may_be_rolled_up(&bound) {
+        assert_eq!(read(Presence::RolledUp).await.rows, found.rows, "{name} of {}: {:?}", case.project, case.asked);
+    }
     found.rows.into_iter().map(Value::Array).collect()
 }
 
@@ -329,4 +343,34 @@ async fn questions_about_people_are_answered_as_by_a_plain_walk() {
         assert_rows(rows, case.feature_usage(), || said("feature_usage"));
     }
     assert!(came_back > 300, "people must come back, {came_back} did");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_there_is_read_from_the_events_while_a_part_is_without_the_roll_up() {
+    let server = Server::start().await;
+    let client = &server.running.app().store;
+    let case = random_case(2000, &mut Random(12));
+    store(client, "events", case.rows()).await;
+    let catalog = Catalog::builtin().unwrap();
+    let at = ServerParams { project: case.project, now_ms: case.asked.now_ms, pending_records: 0, booked_records: 0 };
+    let bound = catalog.get("active_users").unwrap().bind(&case.asked.values(&["from", "to", "tz"]), &at).unwrap();
+    let asked = async || -> Vec<Value> {
+        let found = people::ask(client, &bound, &Population::default(), Limits::default()).await.unwrap();
+        found.rows.into_iter().map(Value::Array).collect()
+    };
+    let rolled_up = async || -> Vec<Value> {
+        read_from(Presence::RolledUp, client, &bound).await.unwrap().rows.into_iter().map(Value::Array).collect()
+    };
+    let expected = || case.active_users();
+    let said = || format!("{:?}", case.events);
+    assert_rows(rolled_up().await, expected(), said);
+    for (action, is_there) in [("CLEAR", false), ("MATERIALIZE", true)] {
+        client
+            .execute(&format!("ALTER TABLE events {action} PROJECTION activity SETTINGS mutations_sync = 2"))
+            .await
+            .unwrap();
+        assert_rows(asked().await, expected(), said);
+        assert_eq!(rolled_up().await == asked().await, is_there, "{action}");
+    }
+    assert!(server.running.stop().await);
 }

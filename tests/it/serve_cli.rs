@@ -248,9 +248,12 @@ async fn a_rebuilt_roll_up_equals_the_recount() {
     let range = ["rebuild", "--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00Z", "--json"];
     let rebuilt = json(&range, folder.path());
     assert_eq!(rebuilt["equal"], true, "{rebuilt}");
-    let one = &rebuilt["rebuilt"][0];
-    assert_eq!((&one["table"], &one["partitions"]), (&Value::from("events"), &Value::from(1)));
-    assert!(one["groups_counted"].as_u64().unwrap() > 0, "{rebuilt}");
+    for (index, rollup) in ["activity", "usage_by_quarter_hour"].into_iter().enumerate() {
+        let one = &rebuilt["rebuilt"][index];
+        assert_eq!((&one["table"], &one["rollup"]), (&Value::from("events"), &Value::from(rollup)), "{rebuilt}");
+        assert_eq!(one["partitions"], 1, "{rebuilt}");
+        assert!(one["groups_counted"].as_u64().unwrap() > 0, "{rebuilt}");
+    }
     let swapped = ["rebuild", "--from", "2100-01-01T00:00:00Z", "--to", "2020-01-01T00:00:00Z"];
     assert!(complaint(&swapped, folder.path()).contains("before"));
 }

@@ -13,7 +13,7 @@ use crate::control::Project;
 use crate::pipeline::{Held, Waiting};
 use crate::store::saved::{self, Kind};
 use crate::store::select::{self, Limits, Selection};
-use crate::store::{funnel, removals};
+use crate::store::{funnel, people, removals};
 use gemba_queries::funnel::{FunnelError, FunnelRequest};
 use gemba_queries::{
     BoundQuery, CohortVersion, Engine, ParamError, Population, Query, ServerParams, param, population,
@@ -267,9 +267,7 @@ async fn run(
         let limits = Limits::default();
         return Ok(funnel::saved(&app.store, query.engine, bound, project.id.0, times, limits, population).await?);
     }
-    let mut bound = bound.clone();
-    population.apply(&mut bound);
-    Ok(select::select(&app.store, &bound, Limits::default()).await?)
+    Ok(people::ask(&app.store, bound, population, Limits::default()).await?)
 }
 
 /// Asks the question once for each value of a key, and puts the answers below each other.

@@ -6,6 +6,7 @@
 //! Invariants:
 //! 1. [`Column::rollback`] restores exactly the state at the last [`Column::mark`], dictionaries included.
 //! 2. The bytes depend only on the values and their order.
+//! 3. Rows are written as they were pushed, or in an [`Order`]; each of them once.
 
 use super::attributes::{Attributes, Cell};
 use super::dictionary::{NumberDictionary, WordDictionary, same};
@@ -16,6 +17,9 @@ use std::marker::PhantomData;
 /// attribute texts about 12 MiB, so steady work reallocates nothing, and one freak cut does not hold memory for ever.
 pub(crate) const MAX_KEPT_BYTES: usize = 16 << 20;
 
+/// The numbers of the rows in the order in which they are written; `None`: as they were pushed.
+pub(crate) type Order<'a> = Option<&'a [u32]>;
+
 /// A column being built.
 pub(crate) trait Column: Debug + Default {
     /// What one row holds.
@@ -24,7 +28,7 @@ pub(crate) trait Column: Debug + Default {
     /// Appends the value of the next row.
     fn push(&mut self, value: Self::Value<'_>);
     /// Appends the column's data, serialisation prefix included, to `out`.
-    fn encode(&self, out: &mut Vec<u8>);
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>);
     /// Bytes held, approximately.
     fn bytes(&self) -> usize;
     /// Remembers the present end.
@@ -66,6 +70,37 @@ pub(crate) trait Word: Copy + Debug + Default {
     type Wire: AsRef<[u8]>;
     /// The bytes on the wire.
     fn to_wire(self) -> Self::Wire;
+    /// The value of such bytes; nothing where they are fewer.
+    fn of_wire(wire: &[u8]) -> Option<Self>;
+}
+
+/// Appends those of the equally long values in `wire` that `order` names.
+fn put_ordered(width: usize, wire: &[u8], order: &[u32], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + order.len() * width, 0);
+    let places = out.get_mut(start..).unwrap_or_default().chunks_exact_mut(width);
+    for (place, row) in places.zip(order) {
+        let at = *row as usize * width;
+        if let Some(value) = wire.get(at..at + width) {
+            place.copy_from_slice(value);
+        }
+    }
+}
+
+/// Where the entries of rows end when rows are written in this order, and the entries in that order. `ends` is where they end as they
+/// were pushed.
+fn ordered_entries(ends: &Fixed<u64>, order: &[u32]) -> (Fixed<u64>, Vec<u32>) {
+    let all: Vec<u64> = ends.words().collect();
+    let mut ordered = Fixed::default();
+    let mut entries = Vec::with_capacity(all.last().map_or(0, |end| usize::try_from(*end).unwrap_or(0)));
+    for row in order {
+        let row = *row as usize;
+        let start = row.checked_sub(1).and_then(|before| all.get(before)).copied().unwrap_or(0);
+        let end = all.get(row).copied().unwrap_or(start);
+        entries.extend((start..end).map(|entry| u32::try_from(entry).unwrap_or(u32::MAX)));
+        ordered.push(entries.len() as u64);
+    }
+    (ordered, entries)
 }
 
 macro_rules! word {
@@ -75,6 +110,11 @@ macro_rules! word {
             #[inline]
             fn to_wire(self) -> Self::Wire {
                 self.to_le_bytes()
+            }
+
+            #[inline]
+            fn of_wire(wire: &[u8]) -> Option<Self> {
+                Some(Self::from_le_bytes(*wire.first_chunk()?))
             }
         }
     )+};
@@ -87,6 +127,11 @@ impl Word for bool {
     fn to_wire(self) -> Self::Wire {
         [u8::from(self)]
     }
+
+    #[inline]
+    fn of_wire(wire: &[u8]) -> Option<Self> {
+        wire.first().map(|byte| *byte != 0)
+    }
 }
 
 impl Word for [u8; 16] {
@@ -94,6 +139,11 @@ impl Word for [u8; 16] {
     #[inline]
     fn to_wire(self) -> Self::Wire {
         self
+    }
+
+    #[inline]
+    fn of_wire(wire: &[u8]) -> Option<Self> {
+        wire.first_chunk().copied()
     }
 }
 
@@ -105,6 +155,13 @@ pub(crate) struct Fixed<T> {
     word: PhantomData<T>,
 }
 
+impl<T: Word> Fixed<T> {
+    /// The values as they were pushed.
+    pub(super) fn words(&self) -> impl Iterator<Item = T> {
+        self.wire.chunks_exact(size_of::<T::Wire>()).filter_map(T::of_wire)
+    }
+}
+
 impl<T: Word> Column for Fixed<T> {
     type Value<'a> = T;
 
@@ -113,8 +170,11 @@ impl<T: Word> Column for Fixed<T> {
         self.wire.extend_from_slice(value.to_wire().as_ref());
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.wire);
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
+        match order {
+            None => out.extend_from_slice(&self.wire),
+            Some(order) => put_ordered(size_of::<T::Wire>(), &self.wire, order, out),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -142,6 +202,27 @@ pub(crate) struct Text {
     marked: usize,
 }
 
+impl Text {
+    /// Where each of so many strings begins, its length in front of it.
+    fn starts(&self, count: usize) -> Vec<usize> {
+        let mut starts = Vec::with_capacity(count);
+        let mut rest = self.wire.iter();
+        while !rest.as_slice().is_empty() {
+            starts.push(self.wire.len() - rest.as_slice().len());
+            let (mut length, mut shift) = (0, 0);
+            for byte in rest.by_ref() {
+                length |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
+            rest = rest.as_slice().get(length..).unwrap_or_default().iter();
+        }
+        starts
+    }
+}
+
 impl Column for Text {
     type Value<'a> = &'a [u8];
 
@@ -150,8 +231,17 @@ impl Column for Text {
         put_string(value, &mut self.wire);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.wire);
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
+        let Some(order) = order else {
+            out.extend_from_slice(&self.wire);
+            return;
+        };
+        let starts = self.starts(order.len());
+        for value in order {
+            let start = starts.get(*value as usize).copied().unwrap_or(self.wire.len());
+            let end = starts.get(*value as usize + 1).copied().unwrap_or(self.wire.len());
+            out.extend_from_slice(self.wire.get(start..end).unwrap_or_default());
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -179,7 +269,7 @@ const LOW_CARDINALITY_VERSION: u64 = 1;
 const LOW_CARDINALITY_FLAGS: u64 = (1 << 9) | (1 << 10);
 
 /// Writes the dictionary header, its keys, and the indexes in the narrowest width.
-fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], out: &mut Vec<u8>) {
+fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], order: Order<'_>, out: &mut Vec<u8>) {
     // A reader of no rows reads nothing, so nothing may be written.
     if indexes.is_empty() {
         return;
@@ -195,8 +285,19 @@ fn put_low_cardinality(distinct: usize, keys: &[u8], indexes: &[u32], out: &mut 
     out.extend_from_slice(&(distinct as u64).to_le_bytes());
     out.extend_from_slice(keys);
     out.extend_from_slice(&(indexes.len() as u64).to_le_bytes());
+    match order {
+        None => put_indexes(width, indexes.iter().copied(), out),
+        Some(order) => {
+            let at = |row: &u32| indexes.get(*row as usize).copied().unwrap_or_default();
+            put_indexes(width, order.iter().map(at), out);
+        }
+    }
+}
+
+/// Writes indexes of 1, 2 or 4 bytes.
+fn put_indexes(width: u64, indexes: impl Iterator<Item = u32>, out: &mut Vec<u8>) {
     match width {
-        0 => out.extend(indexes.iter().map(|index| index.to_le_bytes()[0])),
+        0 => out.extend(indexes.map(|index| index.to_le_bytes()[0])),
         // Chunks of a known length, which an iterator over their bytes would not tell the compiler.
         1 => {
             for index in indexes {
@@ -231,8 +332,13 @@ impl LowCardinality {
         self.indexes.push(index);
     }
 
-    fn encode_data(&self, out: &mut Vec<u8>) {
-        put_low_cardinality(self.words.len(), self.words.wire(), &self.indexes, out);
+    fn encode_data(&self, order: Order<'_>, out: &mut Vec<u8>) {
+        put_low_cardinality(self.words.len(), self.words.wire(), &self.indexes, order, out);
+    }
+
+    /// The words, and for each row the index of its own.
+    pub(super) fn parts(&self) -> (&WordDictionary, &[u32]) {
+        (&self.words, &self.indexes)
     }
 }
 
@@ -244,9 +350,9 @@ impl Column for LowCardinality {
         self.push_like(self.indexes.len().wrapping_sub(1), value);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
-        self.encode_data(out);
+        self.encode_data(order, out);
     }
 
     fn bytes(&self) -> usize {
@@ -290,9 +396,9 @@ impl Column for LowCardinalityNumber {
         self.indexes.push(index);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
-        put_low_cardinality(self.numbers.len(), &self.numbers.wire(), &self.indexes, out);
+        put_low_cardinality(self.numbers.len(), &self.numbers.wire(), &self.indexes, order, out);
     }
 
     fn bytes(&self) -> usize {
@@ -372,11 +478,14 @@ impl<V: MapValues> Column for AttributeMap<V> {
         self.offsets.push(self.keys.indexes.len() as u64);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(&LOW_CARDINALITY_VERSION.to_le_bytes());
-        self.offsets.encode(out);
-        self.keys.encode_data(out);
-        self.values.encode(out);
+        let ordered = order.map(|order| ordered_entries(&self.offsets, order));
+        let (ends, entries) =
+            ordered.as_ref().map_or((&self.offsets, None), |(ends, entries)| (ends, Some(&entries[..])));
+        ends.encode(None, out);
+        self.keys.encode_data(entries, out);
+        self.values.encode(entries, out);
     }
 
     fn bytes(&self) -> usize {
@@ -423,9 +532,12 @@ impl<T: Word + 'static> Column for List<T> {
         self.offsets.push(self.total);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.offsets.encode(out);
-        self.values.encode(out);
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
+        let ordered = order.map(|order| ordered_entries(&self.offsets, order));
+        let (ends, entries) =
+            ordered.as_ref().map_or((&self.offsets, None), |(ends, entries)| (ends, Some(&entries[..])));
+        ends.encode(None, out);
+        self.values.encode(entries, out);
     }
 
     fn bytes(&self) -> usize {
@@ -471,9 +583,10 @@ impl Column for Buckets {
         self.indexes.offsets.push(self.indexes.total);
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.indexes.encode(out);
-        self.counts.encode(out);
+    fn encode(&self, order: Order<'_>, out: &mut Vec<u8>) {
+        self.indexes.encode(order, out);
+        let entries = order.map(|order| ordered_entries(&self.indexes.offsets, order).1);
+        self.counts.encode(entries.as_deref(), out);
     }
 
     fn bytes(&self) -> usize {

@@ -14,6 +14,7 @@ mod column;
 mod dictionary;
 #[cfg(test)]
 pub(crate) mod native;
+mod order;
 mod seen;
 mod stored;
 mod tables;

@@ -4,8 +4,10 @@
 //! known only when a cut is encoded.
 
 use super::column::{
-    AttributeMap, Buckets, Column, Fixed, List, LowCardinality, LowCardinalityNumber, Text, put_string, put_varint,
+    AttributeMap, Buckets, Column, Fixed, List, LowCardinality, LowCardinalityNumber, Order, Text, put_string,
+    put_varint,
 };
+use super::order;
 use std::fmt::Debug;
 
 type Strings = AttributeMap<Text>;
@@ -60,9 +62,9 @@ impl Pushed {
         self.rows * (size_of::<u8>() + size_of::<u64>())
     }
 
-    fn encode(&self, batch: u64, out: &mut Vec<u8>) {
+    fn encode(&self, batch: u64, order: Order<'_>, out: &mut Vec<u8>) {
         head("record", "UInt8", out);
-        self.record.encode(out);
+        self.record.encode(order, out);
         head("batch", "UInt64", out);
         out.extend_from_slice(&batch.to_le_bytes().repeat(self.rows));
     }
@@ -83,7 +85,8 @@ impl Pushed {
     }
 }
 
-/// Declares a table's columns and its row. `counted` tables end with `record UInt8, batch UInt64`.
+/// Declares a table's columns and its row. `counted` tables end with `record UInt8, batch UInt64`; those `ordered` as well are written
+/// by their sorting key.
 macro_rules! table {
     ($(#[$meta:meta])* $columns:ident $row:ident $counted:ident { $($field:ident : $column:ty = $type:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -125,12 +128,14 @@ macro_rules! table {
                 const FIELDS: usize = [$(stringify!($field)),+].len();
                 put_varint(FIELDS + table!(@extra $counted), out);
                 put_varint(self.pushed.rows, out);
+                let order = table!(@order $counted self);
+                let order = order.as_deref();
                 $(
                     head(stringify!($field), $type, out);
-                    self.$field.encode(out);
+                    self.$field.encode(order, out);
                     between(out);
                 )+
-                table!(@tail $counted self batch out);
+                table!(@tail $counted self batch order out);
                 between(out);
             }
 
@@ -157,17 +162,19 @@ macro_rules! table {
             }
         }
     };
-    (@extra counted) => { 2 };
     (@extra plain) => { 0 };
-    (@tail counted $self:ident $batch:ident $out:ident) => {
-        $self.pushed.encode($batch, $out);
+    (@extra $counted:ident) => { 2 };
+    (@order ordered $self:ident) => { $self.order() };
+    (@order $counted:ident $self:ident) => { None::<Vec<u32>> };
+    (@tail plain $self:ident $batch:ident $order:ident $out:ident) => { let _: (u64, Order<'_>) = ($batch, $order); };
+    (@tail $counted:ident $self:ident $batch:ident $order:ident $out:ident) => {
+        $self.pushed.encode($batch, $order, $out);
     };
-    (@tail plain $self:ident $batch:ident $out:ident) => { let _: u64 = $batch; };
 }
 
 table! {
     /// Table `events`.
-    Events EventRow counted {
+    Events EventRow ordered {
         project: Fixed<u32> = "UInt32",
         retention_class: Fixed<u8> = "UInt8",
         name: LowCardinality = "LowCardinality(String)",
@@ -197,6 +204,14 @@ table! {
         bools: Bools = "Map(LowCardinality(String), Bool)",
         flags: Fixed<u8> = "UInt8",
         received: Fixed<i64> = "DateTime64(3, 'UTC')",
+    }
+}
+
+impl Events {
+    /// The rows by the table's sorting key, those of a minute as they were pushed.
+    fn order(&self) -> Option<Vec<u32>> {
+        let (words, names) = self.name.parts();
+        order::by_name_and_minute(self.project.words(), (words, names), self.time.words())
     }
 }
 

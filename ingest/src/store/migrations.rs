@@ -89,6 +89,12 @@ pub const MIGRATIONS: &[Migration] = &[
         up: include_str!("../../schema/0009_codecs.up.sql"),
         down: include_str!("../../schema/0009_codecs.down.sql"),
     },
+    Migration {
+        number: 10,
+        name: "activity",
+        up: include_str!("../../schema/0010_activity.up.sql"),
+        down: include_str!("../../schema/0010_activity.down.sql"),
+    },
 ];
 
 /// The highest migration this build knows.
@@ -414,7 +420,10 @@ mod tests {
         let clauses = statement.split_once("ALTER TABLE ").and_then(|(_, rest)| rest.split_once(char::is_whitespace));
         clauses.is_some_and(|(_, clauses)| {
             clauses.trim().split(",\n").all(|clause| {
-                ["MODIFY COLUMN ", "MODIFY SETTING "].iter().any(|modify| clause.trim().starts_with(modify))
+                // A part that has the projection already is left as it is.
+                ["MODIFY COLUMN ", "MODIFY SETTING ", "MATERIALIZE PROJECTION "]
+                    .iter()
+                    .any(|change| clause.trim().starts_with(change))
             })
         })
     }
@@ -430,6 +439,7 @@ mod tests {
             }
             for statement in statements(migration.down) {
                 let repeats = statement.starts_with("DROP TABLE IF EXISTS ")
+                    || statement.starts_with("KILL MUTATION WHERE ")
                     || statement.starts_with("ALTER TABLE ") && statement.contains(" IF EXISTS ")
                     || is_change(&statement);
                 assert!(repeats, "{statement}");

@@ -14,6 +14,7 @@ pub mod funnel;
 pub mod leases;
 pub mod migrations;
 pub mod own;
+pub mod people;
 pub mod saved;
 pub mod select;
 pub mod usage;

@@ -6,7 +6,7 @@
 use super::select::{self, Limits};
 use super::{Client, Obstacle, StoreError};
 use gemba_queries::catalog::OWN_FOLDER;
-use gemba_queries::{BoundQuery, Catalog, CatalogError, Engine, Problem, Query, ServerParams};
+use gemba_queries::{BoundQuery, Catalog, CatalogError, Engine, Population, Problem, Query, ServerParams};
 
 /// Most characters of what ClickHouse says that are repeated. Chosen: two or three lines of a terminal.
 const MAX_REASON_CHARS: usize = 300;
@@ -19,6 +19,8 @@ pub async fn check(client: &Client, catalog: &Catalog, now_ms: i64) -> Result<()
     let server = ServerParams { project: 0, now_ms, pending_records: 0, booked_records: 0 };
     for query in catalog.iter().filter(|query| query.folder == OWN_FOLDER && query.engine == Engine::ClickHouse) {
         let bound = query.example(&server).map_err(|error| query.fault(1, Problem::Refused(error.to_string())))?;
+        let mut bound = bound;
+        Population::default().apply(&mut bound);
         let described = BoundQuery { sql: format!("DESCRIBE ({}\n)", bound.sql), ..bound };
         match select::select(client, &described, Limits::default()).await {
             Ok(answered) => {

@@ -2,8 +2,8 @@
 
 use super::generate::{DAYS, START_MS};
 use super::process::Looked;
-use gemba_ingest::store::select::{self, Limits};
-use gemba_ingest::store::{Client, funnel};
+use gemba_ingest::store::select::Limits;
+use gemba_ingest::store::{Client, funnel, people};
 use gemba_queries::funnel::{Funnel, FunnelRequest};
 use gemba_queries::{Catalog, Engine, Population, ServerParams, population};
 use serde_json::{Value, json};
@@ -223,11 +223,10 @@ async fn saved(client: &Client, watch: &Watch<'_>, runs: usize) {
             values.insert("tz".to_owned(), "Asia/Kathmandu".to_owned());
             let only = values.remove("where").map(|json| population::conditions("where", &json).unwrap());
             let server = ServerParams { project: 1, now_ms: to, pending_records: 0, booked_records: 0 };
-            let mut bound = query.bind(&values, &server).unwrap();
+            let bound = query.bind(&values, &server).unwrap();
             let population = Population::default().narrowed(only.unwrap_or_default());
             let found = if query.engine == Engine::ClickHouse {
-                population.apply(&mut bound);
-                select::select(client, &bound, Limits::default()).await.unwrap()
+                people::ask(client, &bound, &population, Limits::default()).await.unwrap()
             } else {
                 funnel::saved(client, query.engine, &bound, 1, (to, to), Limits::default(), &population).await.unwrap()
             };
