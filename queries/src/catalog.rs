@@ -10,7 +10,7 @@ use crate::header::{self, Entry, Header};
 use crate::lex::{Token, TokenKind, tokens};
 use crate::param::{self, Allowed, Kind, Param};
 use crate::population::is_about_people;
-use crate::rules::{check_statement, check_tables};
+use crate::rules::{check_presence, check_statement, check_tables};
 use crate::trends;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -232,6 +232,7 @@ impl Query {
         }
         check_statement(&tokens, header.lines)?;
         check_tables(&tokens)?;
+        check_presence(&tokens, header.lines)?;
         let params = params(&header, &tokens)?;
         let columns = header.columns.iter().map(column).collect::<Result<_, _>>()?;
         let engine = Engine::of(header.engine.as_deref(), &params).map_err(|problem| (1, problem))?;

@@ -9,6 +9,9 @@ use crate::header::Header;
 
 const CTES: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/ctes.rs"));
 
+/// Expressions, and what they read and need not be asked for.
+const NEEDED: &[(&str, &str)] = &[("active_days", "links"), ("active_days", "used")];
+
 /// A body with the shared expressions in place.
 #[derive(Debug)]
 pub(crate) struct Assembled {
@@ -51,8 +54,14 @@ pub(crate) fn assemble(header: &Header<'_>, text: &str) -> Result<Assembled, (us
         let lines = Lines { asked: 0, skipped, shared: (usize::MAX, usize::MAX) };
         return Ok(Assembled { sql, lines });
     };
-    let mut shared: Vec<&str> = Vec::new();
+    let mut wanted: Vec<&str> = Vec::new();
     for name in names.split(',').map(str::trim) {
+        let needed = NEEDED.iter().filter(|(by, _)| *by == name).map(|(_, needed)| *needed);
+        let further: Vec<&str> = needed.chain([name]).filter(|name| !wanted.contains(name)).collect();
+        wanted.extend(further);
+    }
+    let mut shared: Vec<&str> = Vec::new();
+    for name in wanted {
         let found = CTES.iter().find(|(_, known, _)| *known == name);
         let Some((.., text)) = found else {
             let known: Vec<&str> = CTES.iter().map(|(_, known, _)| *known).collect();

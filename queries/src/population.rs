@@ -15,7 +15,7 @@ use crate::funnel::property::{USER, joined, of_people};
 use crate::funnel::request::{ConditionRequest, FunnelError, MatchRequest, parse_conditions};
 use crate::funnel::sql::{LINKS, PERSON, WITH_ENDS, read_of_events};
 use crate::lex::{Token, TokenKind, tokens};
-use crate::rules::TABLES;
+use crate::rules::{PRESENCE, TABLES};
 use gemba_conventions::attribute;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -29,8 +29,6 @@ const OF_EVERYBODY: [&str; 6] =
 const ATTEMPT_ROWS: &str = "attempt_rows";
 /// The alias of reads of who was shown which variant.
 const EXPOSURES: &str = "exposures";
-/// The table of who was there when, which stands for what [`Presence`] says.
-const PRESENCE: &str = "presence";
 /// Its rows as the projection `activity` has them: a quarter of an hour, unit and session each.
 const PRESENCE_ROLLED_UP: &str = "SELECT project, `toStartOfFifteenMinutes(time)` AS moment, unit, session, \
     finalizeAggregation(`countIf(notEquals(kind, 'ended'))`) AS uses \
@@ -50,7 +48,7 @@ pub struct CohortVersion {
     pub version: u64,
 }
 
-/// What the table `presence` stands for in a statement.
+/// What the table `unit_presence` stands for in a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// The events themselves.
@@ -93,7 +91,7 @@ pub fn exclusions(json: Value) -> Result<Vec<Condition>, FunnelError> {
     matcher::conditions("exclude", &parse_conditions(json, "exclude")?)
 }
 
-/// Whether a saved question looks at people, so that it can be asked of some of them: it reads `events` or `presence`
+/// Whether a saved question looks at people, so that it can be asked of some of them: it reads `events` or `unit_presence`
 /// and nothing about everybody. Questions of trust count everything.
 pub fn is_about_people(folder: &str, sql: &str) -> bool {
     let tokens = tokens(sql);
@@ -123,7 +121,7 @@ impl Population {
         Self { received_before_ms: self.received_before_ms, ..Self::default() }
     }
 
-    /// Whether the statement reads `presence`, and of this population the projection can tell: it knows people and sessions, and
+    /// Whether the statement reads `unit_presence`, and of this population the projection can tell: it knows people and sessions, and
     /// not what else an event said, nor when it was received. Not where the statement has settings of its own.
     pub fn may_be_rolled_up(&self, bound: &BoundQuery) -> bool {
         let tokens = tokens(&bound.sql);
@@ -133,12 +131,12 @@ impl Population {
             && self.only.iter().chain(&self.without).all(|asked| is_of_unit(&asked.attr))
     }
 
-    /// Lets the statement see this population only, and read `presence` from the events.
+    /// Lets the statement see this population only, and read `unit_presence` from the events.
     pub fn apply(&self, bound: &mut BoundQuery) {
         self.apply_with(bound, Presence::Events);
     }
 
-    /// The same with `presence` read from where is said; rolled up only if [`Population::may_be_rolled_up`].
+    /// The same with `unit_presence` read from where is said; rolled up only if [`Population::may_be_rolled_up`].
     pub fn apply_with(&self, bound: &mut BoundQuery, presence: Presence) {
         let mut params = Params::with_prefix("p_");
         if let Some(range_ms) = bound.range_ms {
@@ -416,7 +414,7 @@ fn read_at<'a>(tokens: &[Token<'a>], from: usize) -> Option<Read<'a>> {
     rest.next().filter(|token| token.kind.is_word("FROM"))?;
     let first = rest.next()?;
     let TokenKind::Word(table) = first.kind else { return None };
-    if !TABLES.contains(&table) {
+    if !TABLES.contains(&table) && table != PRESENCE {
         return None;
     }
     let mut next = rest.next()?;
@@ -518,7 +516,7 @@ mod tests {
 
     #[test]
     fn who_was_there_is_read_from_the_roll_up_where_it_can_tell() {
-        let sql = "SELECT count() FROM presence AS p WHERE project = {project:UInt32} AND moment > 5";
+        let sql = "SELECT count() FROM unit_presence AS p WHERE project = {project:UInt32} AND moment > 5";
         let of = |json: &str| Population { only: conditions("where", json).unwrap(), ..Population::default() };
         let told = |population: &Population, presence: Presence| {
             let mut asked = bound(sql);

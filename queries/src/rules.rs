@@ -6,10 +6,8 @@ use crate::error::Problem;
 use crate::lex::{Token, TokenKind};
 
 /// The tables a saved query may read.
-pub(crate) const TABLES: [&str; 17] = [
+pub(crate) const TABLES: [&str; 16] = [
     "events",
-    // No table of ClickHouse: put in the place of its name by `population`.
-    "presence",
     "query_usage",
     "query_histograms",
     "query_texts",
@@ -27,6 +25,10 @@ pub(crate) const TABLES: [&str; 17] = [
     "retries",
 ];
 
+/// Who was there when. No table of ClickHouse: `population` puts a subquery in its place, whose moments are exact or not. So only the
+/// shared expression `used` reads it, which knows.
+pub(crate) const PRESENCE: &str = "unit_presence";
+
 /// Table functions that read nothing but their arguments.
 const HARMLESS_FUNCTIONS: [&str; 4] = ["numbers", "values", "generate_series", "view"];
 
@@ -40,6 +42,15 @@ pub(crate) fn check_statement(tokens: &[Token<'_>], header_lines: usize) -> Resu
     let forbidden =
         |token: &&Token<'_>| token.kind.is(';') || token.kind.is_word("FORMAT") || token.kind.is_word("OUTFILE");
     tokens.iter().find(forbidden).map_or(Ok(()), |token| Err((token.line, Problem::NotOneSelect)))
+}
+
+/// The file itself, whose header has so many lines, does not name what only shared expressions may read.
+pub(crate) fn check_presence(tokens: &[Token<'_>], header_lines: usize) -> Result<(), (usize, Problem)> {
+    let named = |token: &&Token<'_>| {
+        token.line > header_lines
+            && matches!(token.kind, TokenKind::Word(name) | TokenKind::Identifier(name) if name == PRESENCE)
+    };
+    tokens.iter().find(named).map_or(Ok(()), |token| Err((token.line, unknown(PRESENCE))))
 }
 
 /// Every table is one of ours and filtered by project where it is read.
@@ -68,7 +79,7 @@ pub(crate) fn check_tables(tokens: &[Token<'_>]) -> Result<(), (usize, Problem)>
                     return Err((token.line, unknown(name)));
                 }
             }
-            TokenKind::Word(name) if TABLES.contains(&name) => {
+            TokenKind::Word(name) if TABLES.contains(&name) || name == PRESENCE => {
                 if token.kind.is_word("JOIN") || !is_filtered(rest) {
                     return Err((token.line, Problem::NoProjectFilter(name.to_owned())));
                 }

@@ -13,9 +13,9 @@
 -- caveats: The first and the last day hold only what lies in the time looked at.
 -- ctes: links, used
 WITH
-    {from:DateTime64(3, 'UTC')} AS since,
-    {to:DateTime64(3, 'UTC')} AS until,
-    [since, until, until] AS apart
+    {from:DateTime64(3, 'UTC')} AS used_from,
+    {to:DateTime64(3, 'UTC')} AS used_until,
+    [used_from, used_until, used_until] AS used_apart
 SELECT
     toDate(d.moment, {tz:String}) AS day,
     uniqExactIf(if(l.person != 0, l.person, d.unit), d.unit != 0) AS users,

@@ -15,7 +15,7 @@
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last period are
 --   counted as a whole, even where the time looked at begins or ends within them. Before what the project retains
 --   everybody is unknown, so the first retained period holds nobody but new people.
--- ctes: links, used, active_days, periods
+-- ctes: links, active_days, periods
 WITH
     toDate('1970-01-02') AS active_from,
     toDate({to:DateTime64(3, 'UTC')} + toIntervalMonth(1), {tz:String}) AS active_to,

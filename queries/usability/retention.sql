@@ -29,9 +29,9 @@ WITH
     {start:String} = '' AND notEmpty(return_names) AS is_mixed,
     -- Whether all that people did is a start and a return: then it is enough to know who was there.
     {start:String} = '' AND empty(return_names) AS is_any,
-    if({cohort_by:String} = 'first_ever', toDateTime64('1970-01-01', 3, 'UTC'), {from:DateTime64(3, 'UTC')}) AS since,
-    {now:DateTime64(3, 'UTC')} AS until,
-    [{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}, until] AS apart,
+    if({cohort_by:String} = 'first_ever', toDateTime64('1970-01-01', 3, 'UTC'), {from:DateTime64(3, 'UTC')}) AS used_from,
+    {now:DateTime64(3, 'UTC')} AS used_until,
+    [{from:DateTime64(3, 'UTC')}, {to:DateTime64(3, 'UTC')}, used_until] AS used_apart,
     -- As many periods share a number, three bits each; the first of them is that of `from`. Where every period with a start makes
     -- a cohort, each is looked at by itself.
     if({cohort_by:String} = 'recurring', 1, 21) AS width,
@@ -82,7 +82,7 @@ WITH
                     AND NOT is_any
                     AND kind != 'ended' AND unit != 0
                     AND ({start:String} = '' OR empty(return_names) OR has(arrayPushBack(return_names, {start:String}), name))
-                    AND time >= since AND time < until
+                    AND time >= used_from AND time < used_until
             )
         )
         GROUP BY unit, block

@@ -11,11 +11,12 @@
 -- column stickiness: rate | daily_users / monthly_users; null: nobody in a month | exact
 -- caveats: Active means a use, an attempt begun, a funnel step or a named event. The first and the last day are counted as
 --   a whole, even where the time looked at begins or ends within them.
--- ctes: links, used, active_days
+-- ctes: links, active_days
 WITH
     toDate({from:DateTime64(3, 'UTC')}, {tz:String}) AS first_day,
     toDate({to:DateTime64(3, 'UTC')} - toIntervalMillisecond(1), {tz:String}) AS last_day,
-    first_day - 29 AS active_from,
+    -- Days are counted from 1970.
+    toDate(greatest(toInt32(toUInt16(first_day)) - 29, 1)) AS active_from,
     last_day AS active_to,
     -- How many people were active on a day and next on another: all that follows needs no more than this.
     spans AS

@@ -344,7 +344,8 @@ pub(crate) async fn check_projection(store: &Client, context: &str) {
              toString(sum({uses}))) FROM {from} GROUP BY project, toStartOfFifteenMinutes(time) AS at, unit, session ORDER BY 1"
         )
     };
-    let raw = texts(store, &presence("kind != 'ended'", "events")).await;
+    let raw = format!("{} SETTINGS optimize_use_projections = 0", presence("kind != 'ended'", "events"));
+    let raw = texts(store, &raw).await;
     let rolled_up = "(SELECT project, unit, session, `toStartOfFifteenMinutes(time)` AS time, \
         finalizeAggregation(`countIf(notEquals(kind, 'ended'))`) AS uses \
         FROM mergeTreeProjection(currentDatabase(), 'events', 'activity'))";

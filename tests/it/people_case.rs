@@ -67,7 +67,8 @@ pub(crate) struct Asked {
 impl Asked {
     /// Instants lie near the boundaries of days and in the weeks around a change of the clock.
     pub(crate) fn random(random: &mut Random) -> Self {
-        let from_ms = moment(random) - 20 * DAY_MS;
+        // Before all that was done, or among it.
+        let from_ms = moment(random) - random.pick(&[20, 20, 0]) * DAY_MS;
         Self {
             from_ms,
             to_ms: from_ms + 1 + random.time(40) * DAY_MS,
@@ -142,7 +143,9 @@ impl Asked {
 fn moment(random: &mut Random) -> i64 {
     /// 2026-03-26T18:15:00Z, midnight in Kathmandu.
     const MIDNIGHT_MS: i64 = 1_774_548_900_000;
-    MIDNIGHT_MS + random.time(30) * DAY_MS / 2 + random.pick(&[-1, 0, 0, 1, 20_700_000, 20_699_999, 7_200_000])
+    MIDNIGHT_MS
+        + random.time(30) * DAY_MS / 2
+        + random.pick(&[-1, 0, 0, 1, 20_700_000, 20_699_999, 7_200_000, 400_000, 400_001, 500_000])
 }
 
 fn random_event(random: &mut Random) -> PlainEvent {

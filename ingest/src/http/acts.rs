@@ -15,7 +15,7 @@ use crate::pipeline::{HoldFor, NotHeld};
 use crate::quota;
 use crate::store::archive::{self, Saved};
 use crate::store::leases::LeaseError;
-use crate::store::{StoreError, audit, removals, usage};
+use crate::store::{StoreError, audit, removals, rollups, usage};
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,6 +251,9 @@ async fn expire_alone(app: &App) -> Result<retention::Removed, LeaseError> {
         if ids > 0 {
             removed.insert("units".to_owned(), ids);
         }
+    }
+    if rollups::make_up(&app.store).await? {
+        tracing::info!("parts of events lacked the roll-up of who was there; ClickHouse makes it");
     }
     Ok(removed)
 }

@@ -7,7 +7,7 @@
 use super::dictionary::WordDictionary;
 
 /// Most counters of a counting sort, for each row; with more of them than that, comparing is cheaper. Chosen.
-const MAX_COUNTERS: u64 = 4;
+const MAX_COUNTERS: usize = 4;
 
 /// Rows by project, name (as bytes) and minute, otherwise as they come; `None` where they are in that order already.
 ///
@@ -23,28 +23,31 @@ pub(super) fn by_name_and_minute(
     known.dedup();
     known.sort_unstable();
     known.dedup();
-    let first = minutes.iter().min().copied().unwrap_or(0);
-    let span = minutes.iter().max().map_or(1, |last| last.abs_diff(first).saturating_add(1));
     let ranks = ranks(words);
     let mut last_project = (u32::MAX, 0);
-    let keys = projects.iter().zip(names).zip(&minutes).map(|((project, name), minute)| {
+    let groups = projects.iter().zip(names).map(|(project, name)| {
         if last_project.0 != *project {
             last_project = (*project, known.partition_point(|other| other < project));
         }
-        let rank = ranks.get(*name as usize).copied().unwrap_or_default();
-        let group = last_project.1 as u128 * ranks.len() as u128 + u128::from(rank);
-        group * u128::from(span) + u128::from(minute.abs_diff(first))
+        last_project.1 * ranks.len() + ranks.get(*name as usize).map_or(0, |rank| *rank as usize)
     });
-    let groups = known.len() as u128 * ranks.len() as u128 * u128::from(span);
-    if groups <= u128::from(MAX_COUNTERS) * names.len() as u128 {
-        let keys: Vec<usize> = keys.map(|key| usize::try_from(key).unwrap_or(0)).collect();
-        counted(&keys, usize::try_from(groups).unwrap_or(0))
+    let groups: Vec<usize> = groups.collect();
+    let count = known.len() * ranks.len();
+    let minute = |row: &u32| minutes.get(*row as usize).copied().unwrap_or_default();
+    let mut rows = if count <= MAX_COUNTERS * groups.len() {
+        counted(&groups, count)
     } else {
-        let keys: Vec<u128> = keys.collect();
-        let mut rows: Vec<u32> = (0_u32..).take(keys.len()).collect();
-        rows.sort_by_key(|row| keys.get(*row as usize).copied().unwrap_or_default());
-        (!keys.is_sorted()).then_some(rows)
+        let mut rows: Vec<u32> = (0_u32..).take(groups.len()).collect();
+        rows.sort_by_key(|row| groups.get(*row as usize).copied().unwrap_or_default());
+        rows
+    };
+    // What is received together happened within few minutes, one after the other.
+    for group in rows.chunk_by_mut(|one, other| groups.get(*one as usize) == groups.get(*other as usize)) {
+        if !group.is_sorted_by_key(minute) {
+            group.sort_by_key(minute);
+        }
     }
+    (!rows.is_sorted()).then_some(rows)
 }
 
 /// The place of each word among all, by their bytes.
@@ -60,31 +63,28 @@ fn ranks(words: &WordDictionary) -> Vec<u32> {
     ranks
 }
 
-/// Rows by keys below `groups`, in two passes; `None` where they are sorted.
-fn counted(keys: &[usize], groups: usize) -> Option<Vec<u32>> {
-    if keys.is_sorted() {
-        return None;
-    }
-    let mut next = vec![0_u32; groups];
-    for key in keys {
-        if let Some(count) = next.get_mut(*key) {
-            *count += 1;
+/// Rows by their groups, of which there are `count`.
+fn counted(groups: &[usize], count: usize) -> Vec<u32> {
+    let mut next = vec![0_u32; count];
+    for group in groups {
+        if let Some(rows) = next.get_mut(*group) {
+            *rows += 1;
         }
     }
     let mut total = 0;
     for place in &mut next {
         total += std::mem::replace(place, total);
     }
-    let mut rows = vec![0; keys.len()];
-    for (row, key) in (0_u32..).zip(keys) {
-        if let Some(place) = next.get_mut(*key) {
+    let mut rows = vec![0; groups.len()];
+    for (row, group) in (0_u32..).zip(groups) {
+        if let Some(place) = next.get_mut(*group) {
             if let Some(slot) = rows.get_mut(*place as usize) {
                 *slot = row;
             }
             *place += 1;
         }
     }
-    Some(rows)
+    rows
 }
 
 #[cfg(test)]

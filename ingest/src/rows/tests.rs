@@ -1,5 +1,6 @@
 //! What can be shown about rows without an engine; the blocks themselves are read back by the engine in `tests/it`.
 
+use super::column::{Buckets, Column, Fixed, List, Text};
 use super::*;
 
 #[test]
@@ -43,4 +44,28 @@ fn a_partition_begins_on_the_monday_of_receipt() {
     }
     assert_eq!(Partition::new(0, 19_723 * day - 1).week, 19_716);
     assert_eq!(Partition::new(0, -5).week, 0);
+}
+
+#[test]
+fn values_are_written_in_an_order_with_all_that_belongs_to_them() {
+    fn check<C: Column>(values: [C::Value<'_>; 3], again: [C::Value<'_>; 3]) {
+        let (mut pushed, mut expected) = (C::default(), C::default());
+        for value in values {
+            pushed.push(value);
+        }
+        // Those of rows 2, 0 and 1.
+        for value in again {
+            expected.push(value);
+        }
+        let (mut found, mut wanted) = (Vec::new(), Vec::new());
+        pushed.encode(Some(&[2, 0, 1]), &mut found);
+        expected.encode(None, &mut wanted);
+        assert_eq!(found, wanted);
+    }
+    check::<Fixed<u64>>([1, 2, 3], [3, 1, 2]);
+    check::<Fixed<[u8; 16]>>([[1; 16], [2; 16], [3; 16]], [[3; 16], [1; 16], [2; 16]]);
+    let long = [7; 200];
+    check::<Text>([b"a", &long, b""], [b"", b"a", &long]);
+    check::<List<u32>>([&[1], &[2, 3], &[]], [&[], &[1], &[2, 3]]);
+    check::<Buckets>([&[(-1, 5)], &[], &[(2, 6), (3, 7)]], [&[(2, 6), (3, 7)], &[(-1, 5)], &[]]);
 }

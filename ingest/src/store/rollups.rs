@@ -1,5 +1,5 @@
 //! Makes roll-ups anew: clears and rebuilds the projections of the partitions of a time range, then proves them by a
-//! recount from the raw rows.
+//! recount from the raw rows. Makes up for what parts lack.
 //!
 //! In: a range of receipt times. Out: one [`Rebuilt`] a projection. While a projection is being rebuilt, questions are
 //! answered from the raw rows, so they are slower and never wrong.
@@ -68,6 +68,22 @@ pub async fn rebuild(store: &Client, from_ms: i64, to_ms: i64) -> Result<Vec<Reb
         rebuilt.push(Rebuilt { table, rollup, partitions: partitions.len(), raw, from_rollup });
     }
     Ok(rebuilt)
+}
+
+/// Has ClickHouse make, in the background, what parts of `events` lack of the projection `activity`; whether there was something to
+/// make and nothing at work on it. A part lacks it that was inserted while the projection was added, or came from a backup made then.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn make_up(store: &Client) -> Result<bool, StoreError> {
+    let lacking = "SELECT count() * (SELECT count() = 0 FROM system.mutations WHERE database = currentDatabase() \
+        AND table = 'events' AND NOT is_done AND command LIKE '%PROJECTION%') FROM system.parts \
+        WHERE database = currentDatabase() AND table = 'events' AND active AND rows > 0 AND NOT has(projections, 'activity')";
+    let lacking = store.number(&format!("SELECT toUInt64(assumeNotNull(({lacking})))")).await?;
+    if lacking > 0 {
+        store.define("ALTER TABLE events MATERIALIZE PROJECTION activity SETTINGS mutations_sync = 0").await?;
+    }
+    Ok(lacking > 0)
 }
 
 /// Ids of the partitions of a table that hold rows received in the range.
