@@ -86,6 +86,10 @@ impl std::fmt::Debug for Client {
     }
 }
 
+/// By how much the threads of questions step back (Linux nice value) for those that store and merge, so that what is sent is
+/// acknowledged as before while somebody asks. ClickHouse heeds it where it may change priorities (CAP_SYS_NICE). Chosen.
+const QUESTIONS_NICE: &str = "10";
+
 impl Client {
     /// A client for `config`. Does not connect.
     pub fn new(config: StoreConfig) -> Self {
@@ -96,7 +100,7 @@ impl Client {
             .with_password(&config.password)
             .with_database(&config.database)
             .with_compression(compression);
-        let mut questions = inner.clone();
+        let mut questions = inner.clone().with_setting("os_thread_priority", QUESTIONS_NICE);
         if config.cluster.is_some() {
             // Of every insert, whatever it is of: what only one server has goes with its disk.
             inner =
