@@ -6,6 +6,7 @@
 
 use super::error::ApiError;
 use super::trust::{Sources, known_loss, sampling_weight};
+use super::turns::Turn;
 use super::{App, books};
 use crate::answer::{Answer, AnswerColumn, CohortUse, FilterUse, Trust};
 use crate::clock;
@@ -227,7 +228,10 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     } else {
         None
     };
-    let turn = if held.is_some() { books::turn(app).await? } else { turn(app).await? };
+    let turn = match held {
+        Some(_) => OneOf::Books(books::turn(app).await?),
+        None => OneOf::Questions(turn(app, project, &query.name).await),
+    };
     server.now_ms = view.now_ms;
     if held.is_some() {
         let Waiting { records, booked } = app.pipeline.waiting(project.id).await?;
@@ -242,7 +246,7 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     };
     let sources = Sources { sql: &bound.sql, people: query.is_about_people() };
     let (selection, mut trust) = tokio::try_join!(rows, view.trust(app, project, bound.range_ms, sources))?;
-    drop(turn);
+    turn.end();
     view.look_back(app, project, bound.range_ms, held, &mut trust).await?;
     let columns = selection.columns.into_iter().map(|column| {
         let known = query.columns.iter().find(|known| known.name == column.name);
@@ -252,6 +256,27 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
         }
     });
     Ok(Answer { query: query.name.clone(), columns: columns.collect(), rows: selection.rows, trust })
+}
+
+/// Whose turn it is.
+enum OneOf<'a> {
+    Books(SemaphorePermit<'a>),
+    Questions(Turn),
+}
+
+impl OneOf<'_> {
+    fn end(self) {
+        match self {
+            Self::Books(permit) => drop(permit),
+            Self::Questions(turn) => turn.end(),
+        }
+    }
+}
+
+/// What says how long a funnel takes beside the data it looks at.
+fn length_of(asked: &FunnelRequest) -> String {
+    let names: Vec<&str> = asked.steps.iter().map(|step| step.event.as_deref().unwrap_or("*")).collect();
+    format!("funnel {:?} {:?} {}", asked.order, asked.breakdown, names.join(" > "))
 }
 
 async fn run(
@@ -332,7 +357,7 @@ pub async fn funnel(
     }
     let times = (view.now_ms, view.until_ms);
     let range = asked.validate(times.0, times.1).map(|funnel| Some((funnel.from_ms, funnel.to_ms)))?;
-    let turn = turn(app).await?;
+    let turn = turn(app, project, &length_of(&asked)).await;
     let populations = (&view.population, &base);
     let answer = async {
         let limits = Limits::default();
@@ -340,7 +365,7 @@ pub async fn funnel(
     };
     let sources = Sources { sql: "", people: true };
     let ((_, answer, comparison), mut trust) = tokio::try_join!(answer, view.trust(app, project, range, sources))?;
-    drop(turn);
+    turn.end();
     view.look_back(app, project, range, None, &mut trust).await?;
     // The funnel's own as_of decides between open and lost; it is the same unless the request says otherwise.
     let mut body = serde_json::to_value(&trust).map_err(|error| ApiError::internal(&error))?;
@@ -384,9 +409,10 @@ pub async fn cohort_named(
     Ok((CohortVersion { name: name.to_owned(), version: snapshot }, used))
 }
 
-/// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time.
-pub(super) async fn turn(app: &App) -> Result<SemaphorePermit<'_>, ApiError> {
-    app.questions.acquire().await.map_err(|_| stopping())
+/// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time. `question` names those
+/// of a project that run about as long.
+async fn turn(app: &App, project: &Project, question: &str) -> Turn {
+    app.questions.take(format!("{} {question}", project.id.0)).await
 }
 
 pub(super) fn stopping() -> ApiError {

@@ -27,6 +27,7 @@ pub mod route;
 pub mod saved;
 pub mod tls;
 pub mod trust;
+pub mod turns;
 
 use crate::alerts::Deliveries;
 use crate::config::{Limits, ServeConfig};
@@ -48,6 +49,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
+use turns::Turns;
 
 pub use connection::{Listener, Phase, serve};
 
@@ -79,7 +81,7 @@ pub struct App {
     /// Under which number it asks something of them; 0 before the first time.
     pub asking: AtomicU64,
     /// Turns for questions, so that few run at a time.
-    pub questions: Semaphore,
+    pub questions: Arc<Turns>,
     /// The turn for exports, a slice at a time beside the questions: who reads one slowly keeps no question waiting.
     pub exports: Semaphore,
     /// The turn for questions about the books, one at a time beside the others: inserts wait while they do.
@@ -139,7 +141,7 @@ impl App {
             upkeep: tokio::sync::Mutex::new(()),
             node: leases::chance(),
             asking: AtomicU64::new(0),
-            questions: Semaphore::new(MAX_QUESTIONS),
+            questions: Turns::new(MAX_QUESTIONS),
             exports: Semaphore::new(1),
             books: Semaphore::new(1),
             saving: tokio::sync::Mutex::new(()),
