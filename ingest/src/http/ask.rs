@@ -218,7 +218,7 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     let mut view = View::open(app, project, &mut given, &About { query: Some(query) }).await?;
     // Values are checked before anything is waited for.
     let mut server = ServerParams { project: project.id.0, now_ms: view.now_ms, pending_records: 0, booked_records: 0 };
-    query.bind(&given, &server)?;
+    let range = query.bind(&given, &server)?.range_ms;
     // What is pending and what is stored add up only while no insert is half done; books told during one would be wrong.
     // Held before the turn, since others would wait for the inserts as well.
     let held = if query.tells_pending() {
@@ -230,7 +230,7 @@ pub async fn query(app: &Arc<App>, project: &Project, query: &Query, given: &Giv
     };
     let turn = match held {
         Some(_) => OneOf::Books(books::turn(app).await?),
-        None => OneOf::Questions(turn(app, project, &query.name).await),
+        None => OneOf::Questions(turn(app, project, &view, range, &query.name).await),
     };
     server.now_ms = view.now_ms;
     if held.is_some() {
@@ -357,7 +357,7 @@ pub async fn funnel(
     }
     let times = (view.now_ms, view.until_ms);
     let range = asked.validate(times.0, times.1).map(|funnel| Some((funnel.from_ms, funnel.to_ms)))?;
-    let turn = turn(app, project, &length_of(&asked)).await;
+    let turn = turn(app, project, &view, range, &length_of(&asked)).await;
     let populations = (&view.population, &base);
     let answer = async {
         let limits = Limits::default();
@@ -409,10 +409,12 @@ pub async fn cohort_named(
     Ok((CohortVersion { name: name.to_owned(), version: snapshot }, used))
 }
 
-/// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time. `question` names those
-/// of a project that run about as long.
-async fn turn(app: &App, project: &Project, question: &str) -> Turn {
-    app.questions.take(format!("{} {question}", project.id.0)).await
+/// Waits for a turn: a question may take all cores and its share of memory, so only few run at a time. Of one name those run
+/// about as long that look at a time of about the same length, and are asked once or for each part.
+async fn turn(app: &App, project: &Project, view: &View, range: Option<(i64, i64)>, name: &str) -> Turn {
+    let length = range.map(|(from_ms, to_ms)| to_ms.abs_diff(from_ms).checked_ilog2());
+    let is_narrowed = !view.population.everybody().eq(&view.population);
+    app.questions.take(format!("{} {length:?} {is_narrowed} {:?} {name}", project.id.0, view.split_by)).await
 }
 
 pub(super) fn stopping() -> ApiError {

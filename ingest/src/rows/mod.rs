@@ -10,6 +10,7 @@
 //! 2. [`Rows::rollback`] restores the state at [`Rows::mark`] exactly.
 
 mod attributes;
+mod collection;
 mod column;
 mod dictionary;
 #[cfg(test)]

@@ -3,10 +3,8 @@
 //! Each table has a row type (what a record says) and a columns type (what an insert sends). `batch` is in no row: it is
 //! known only when a cut is encoded.
 
-use super::column::{
-    AttributeMap, Buckets, Column, Fixed, List, LowCardinality, LowCardinalityNumber, Order, Text, put_string,
-    put_varint,
-};
+use super::collection::{AttributeMap, Buckets, List};
+use super::column::{Column, Fixed, LowCardinality, LowCardinalityNumber, Order, Text, put_string, put_varint};
 use super::order;
 use std::fmt::Debug;
 

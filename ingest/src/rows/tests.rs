@@ -1,6 +1,7 @@
 //! What can be shown about rows without an engine; the blocks themselves are read back by the engine in `tests/it`.
 
-use super::column::{Buckets, Column, Fixed, List, Text};
+use super::collection::{Buckets, List};
+use super::column::{Column, Fixed, Text};
 use super::*;
 
 #[test]

@@ -18,8 +18,8 @@ const MAX_REASON_CHARS: usize = 300;
 pub async fn check(client: &Client, catalog: &Catalog, now_ms: i64) -> Result<(), CatalogError> {
     let server = ServerParams { project: 0, now_ms, pending_records: 0, booked_records: 0 };
     for query in catalog.iter().filter(|query| query.folder == OWN_FOLDER && query.engine == Engine::ClickHouse) {
-        let bound = query.example(&server).map_err(|error| query.fault(1, Problem::Refused(error.to_string())))?;
-        let mut bound = bound;
+        let example = query.example(&server);
+        let mut bound = example.map_err(|error| query.fault(1, Problem::Refused(error.to_string())))?;
         Population::default().apply(&mut bound);
         let described = BoundQuery { sql: format!("DESCRIBE ({}\n)", bound.sql), ..bound };
         match select::select(client, &described, Limits::default()).await {

@@ -5,26 +5,8 @@
 //! goes wrong with the roll-up is logged, and events are read.
 
 use super::select::{self, Limits, Selection};
-use super::{Client, StoreError};
+use super::{Client, StoreError, rollups};
 use gemba_queries::{BoundQuery, Population, Presence};
-
-/// How much of the projection `activity` is missing (parts of `events` without it, statements at work that clear or make it, itself,
-/// ClickHouse's way to read it), and the number of the last statement about projections, done or not. A part that holds
-/// no row misses nothing.
-const STATE: &str = "SELECT sum(missing), max(statement) FROM (\
-    SELECT count() AS missing, toUInt64(0) AS statement FROM system.parts \
-    WHERE database = currentDatabase() AND table = 'events' AND active AND rows > 0 AND NOT has(projections, 'activity') \
-    UNION ALL SELECT countIf(NOT is_done), max(toUInt64OrZero(extract(mutation_id, '[0-9]+'))) FROM system.mutations \
-    WHERE database = currentDatabase() AND table = 'events' AND command LIKE '%PROJECTION%' \
-    UNION ALL SELECT toUInt64(count() = 0), 0 FROM system.projections \
-    WHERE database = currentDatabase() AND table = 'events' AND name = 'activity' \
-    UNION ALL SELECT toUInt64(count() = 0), 0 FROM system.table_functions WHERE name = 'mergeTreeProjection')";
-
-/// The state of a roll-up that is complete: equal before and after a question, nothing was made anew meanwhile.
-async fn complete(client: &Client) -> Result<Option<u64>, StoreError> {
-    let states: Vec<(u64, u64)> = client.rows(STATE).await?;
-    Ok(states.first().and_then(|(missing, statement)| (*missing == 0).then_some(*statement)))
-}
 
 /// Runs the statement for these people. Waits as [`select::select`] does, twice where the roll-up was made anew meanwhile.
 ///
@@ -65,10 +47,13 @@ pub async fn from_rollup(
     if client.config().cluster.is_some() {
         return Ok(None);
     }
-    let Some(before) = complete(client).await? else { return Ok(None) };
+    let before = rollups::activity(client).await?;
+    if !before.is_complete() {
+        return Ok(None);
+    }
     let mut rolled_up = bound.clone();
     population.apply_with(&mut rolled_up, Presence::RolledUp);
     let found = select::select(client, &rolled_up, limits).await?;
-    // A part that lost it meanwhile was left out.
-    Ok((complete(client).await? == Some(before)).then_some(found))
+    // A part that lost it meanwhile was left out, also where it has it again.
+    Ok((rollups::activity(client).await? == before).then_some(found))
 }

@@ -70,20 +70,58 @@ pub async fn rebuild(store: &Client, from_ms: i64, to_ms: i64) -> Result<Vec<Reb
     Ok(rebuilt)
 }
 
+/// How the projection `activity` of `events` is. Equal before and after a question: nothing of it was made anew meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// Parts without it. A part that holds no row misses nothing.
+    lacking: u64,
+    /// Statements about projections that are at work.
+    at_work: u64,
+    /// The number of the last of them, done or not.
+    last: u64,
+    /// Whether the table has it, and ClickHouse a way to read it.
+    can_be_read: bool,
+}
+
+impl Activity {
+    /// Whether it holds everything.
+    pub fn is_complete(&self) -> bool {
+        self.can_be_read && self.lacking == 0 && self.at_work == 0
+    }
+}
+
+/// Looks at the projection.
+///
+/// # Errors
+/// Those of ClickHouse.
+pub async fn activity(store: &Client) -> Result<Activity, StoreError> {
+    let events = "database = currentDatabase() AND table = 'events'";
+    let sql = format!(
+        "SELECT sum(lacking), sum(at_work), max(last), sum(found) FROM (\
+         SELECT count() AS lacking, toUInt64(0) AS at_work, toUInt64(0) AS last, toUInt64(0) AS found FROM system.parts \
+         WHERE {events} AND active AND rows > 0 AND NOT has(projections, 'activity') \
+         UNION ALL SELECT 0, countIf(NOT is_done), max(toUInt64OrZero(extract(mutation_id, '[0-9]+'))), 0 \
+         FROM system.mutations WHERE {events} AND command LIKE '%PROJECTION%' \
+         UNION ALL SELECT 0, 0, 0, count() FROM system.projections WHERE {events} AND name = 'activity' \
+         UNION ALL SELECT 0, 0, 0, count() FROM system.table_functions WHERE name = 'mergeTreeProjection')"
+    );
+    let looked: Vec<(u64, u64, u64, u64)> = store.rows(&sql).await?;
+    let (lacking, at_work, last, found) = looked.first().copied().unwrap_or_default();
+    Ok(Activity { lacking, at_work, last, can_be_read: found == 2 })
+}
+
 /// Has ClickHouse make, in the background, what parts of `events` lack of the projection `activity`; whether there was something to
 /// make and nothing at work on it. A part lacks it that was inserted while the projection was added, or came from a backup made then.
 ///
 /// # Errors
 /// Those of ClickHouse.
 pub async fn make_up(store: &Client) -> Result<bool, StoreError> {
-    let lacking = "SELECT count() * (SELECT count() = 0 FROM system.mutations WHERE database = currentDatabase() \
-        AND table = 'events' AND NOT is_done AND command LIKE '%PROJECTION%') FROM system.parts \
-        WHERE database = currentDatabase() AND table = 'events' AND active AND rows > 0 AND NOT has(projections, 'activity')";
-    let lacking = store.number(&format!("SELECT toUInt64(assumeNotNull(({lacking})))")).await?;
-    if lacking > 0 {
+    let Activity { lacking, at_work, .. } = activity(store).await?;
+    let is_to_be_made = lacking > 0 && at_work == 0;
+    if is_to_be_made {
         store.define("ALTER TABLE events MATERIALIZE PROJECTION activity SETTINGS mutations_sync = 0").await?;
     }
-    Ok(lacking > 0)
+    Ok(is_to_be_made)
 }
 
 /// Ids of the partitions of a table that hold rows received in the range.

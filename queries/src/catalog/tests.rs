@@ -191,6 +191,23 @@ fn a_parameter_without_default_must_be_given() {
 }
 
 #[test]
+fn a_shared_expression_brings_what_it_reads_and_only_shared_ones_read_who_was_there() {
+    let own = "WITH\n    toDate('2026-01-01') AS active_from,\n    active_from AS active_to\nSELECT count() AS n FROM active_days\n";
+    for asked in ["active_days", "links, active_days", "used, links, active_days"] {
+        let sql = read(&format!("-- param tz\n-- ctes: {asked}\n"), own).unwrap().sql;
+        for name in ["links", "used", "active_days"] {
+            assert_eq!(sql.matches(&format!("    {name} AS\n")).count(), 1, "{name} of {asked}: {sql}");
+        }
+    }
+    for own in ["unit_presence", "`unit_presence`"] {
+        let own = format!("SELECT count() AS n\nFROM {own} WHERE project = {{project:UInt32}}\n");
+        let (line, problem) = read("", &own).unwrap_err();
+        assert!(matches!(&problem, Problem::UnknownTable(name, _) if name == "unit_presence"), "{problem}");
+        assert_eq!(line, 6);
+    }
+}
+
+#[test]
 fn shared_expressions_stand_before_the_querys_own_expressions_and_keep_the_lines_of_the_file() {
     let own = "WITH\n    a AS (SELECT person AS n FROM links)\nSELECT n FROM a\n";
     let sql = read("-- ctes: links\n", own).unwrap().sql;
